@@ -1,0 +1,82 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+STALE_AFTER = 3600.0  # seconds: on a shared disk another machine's temporary file may still be in use
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; on success flush it to the disk and rename it to `path`, on failure remove it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` to `path` as UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_once(path: Path | str, data: bytes) -> bytes:
+    """Write `data` to `path` unless another process was first; return what `path` holds afterwards."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+        return path.read_bytes()
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut; a no-op where the system cannot."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove temporary files left by processes that are gone (or, from another machine, older than an hour)."""
+    for path in folder.rglob(".*.tmp"):
+        pid = path.name.removesuffix(".tmp").rpartition(".")[2]
+        with contextlib.suppress(OSError):
+            old = time.time() - path.stat().st_mtime > STALE_AFTER
+            if old or (pid.isdigit() and not _alive(int(pid))):
+                path.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

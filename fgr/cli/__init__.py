@@ -1,0 +1,65 @@
+"""The command line: thin commands and the one place where errors become sentences."""
+
+import errno
+import os
+import sys
+
+import typer
+
+from fgr.errors import UserError
+
+app = typer.Typer(
+    name="fgr",
+    help="Fine-grained reward for image super-resolution: make a dataset of real SR artifacts, look at it, check it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    if show:
+        from fgr import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: exit 1 for the user's errors, 2 for usage, 130 for an interrupt."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _say("Interrupted. What is finished is kept; run the same command again to go on.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("FGR_DEBUG") == "1":
+            raise
+        _say(sentence(error))
+        sys.exit(1)
+
+
+def sentence(error: Exception) -> str:
+    """What happened and what to do next, in words."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left on the disk{_where(error)}. Free some and run the same command again: what is finished is kept."
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
+        return f"No permission to write or read{_where(error)}. Choose another folder or change its permissions."
+    return f"Unexpected {type(error).__name__}: {error}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
+
+
+def _where(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
+
+
+def _say(text: str) -> None:
+    print(f"fgr: {text}", file=sys.stderr)
+
+
+from fgr.cli import generate  # noqa: E402, F401  (commands register themselves with `app`)

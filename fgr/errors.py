@@ -1,0 +1,29 @@
+"""The one exception for what a user can put right."""
+
+
+class UserError(Exception):
+    """A mistake or a circumstance that the user can mend; the command line prints it as a sentence and exits with 1.
+
+    `message` says what happened and what was expected, `hint` what to do next.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """A suffix naming the known word closest to `word` (" – did you mean 'x'?"), or an empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" – did you mean '{close[0]}'?" if close else ""
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> UserError:
+    """The error for an absent optional package, with the command that installs it."""
+    return UserError(f"{purpose} needs the package {package}, which is not installed.", f"Install it: pip install 'fgr[{extra}]'")

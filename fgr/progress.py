@@ -1,0 +1,61 @@
+"""Progress of long work: a live bar on a terminal, one line a minute elsewhere; always on stderr."""
+
+import sys
+import time
+from collections import Counter
+from types import TracebackType
+from typing import Any
+
+EVERY = 60.0  # seconds between lines where stderr is no terminal
+
+
+class Progress:
+    """Counts `unit`s up to `total` and drops by reason. Use as a context manager."""
+
+    def __init__(self, title: str, total: int, unit: str = "items", every: float = EVERY) -> None:
+        self.title, self.total, self.unit, self.every = title, total, unit, every
+        self.done, self.drops = 0, Counter[str]()
+        self._start = self._last = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            self._bar = Bar(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(), console=Console(stderr=True),
+            )  # fmt: skip
+            self._task = self._bar.add_task(self.title, total=self.total, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif kind is None:
+            self._line()
+
+    def advance(self, count: int = 1, drops: dict[str, int] | None = None) -> None:
+        """Count work that is finished, and drops by reason."""
+        self.done += count
+        self.drops.update(drops or {})
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, note=self._note())
+        elif time.monotonic() - self._last >= self.every:
+            self._last = time.monotonic()
+            self._line()
+
+    def _note(self) -> str:
+        rate = self.done / max(time.monotonic() - self._start, 1e-9)
+        drops = ", ".join(f"{reason} {count}" for reason, count in sorted(self.drops.items()))
+        return f"{rate:.2f} {self.unit}/s" + (f" · dropped: {drops}" if drops else "")
+
+    def _line(self) -> None:
+        elapsed = time.monotonic() - self._start
+        left = elapsed / self.done * (self.total - self.done) if self.done else 0
+        eta = f" · {left / 60:.0f} min left" if self.done < self.total and self.done else ""
+        print(f"{self.title}: {self.done}/{self.total} · {self._note()}{eta}", file=sys.stderr, flush=True)

@@ -1,0 +1,139 @@
+"""Recipes: YAML files that determine a run, checked whole before anything starts.
+
+`load` reads one, applies `KEY=VALUE` overrides and returns a frozen pydantic model; every mistake is reported at once.
+"""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from fgr.errors import UserError, nearest
+from fgr.shipped import shipped
+
+KINDS = {  # kind → (module, model, the verb's main recipe)
+    "generate": ("fgr.recipe.generate", "GenerateRecipe", "fgr30k"),
+}
+
+
+def main_recipe(kind: str) -> str:
+    """Name of the recipe a verb uses when none is given."""
+    return KINDS[kind][2]
+
+
+def load(name: str | Path | None, kind: str, overrides: Iterable[str] = (), extra: Mapping[str, Any] | None = None) -> Any:
+    """Read the recipe `name` (a path, or the name of a shipped one) and check it.
+
+    `overrides` are `KEY=VALUE` texts with dotted keys and YAML values; `extra` maps dotted keys to values already parsed
+    (the command's own options; None means not given). Raises UserError naming every wrong key.
+    """
+    path = find(str(name or main_recipe(kind)), kind)
+    tree = _read(path)
+    for key, value in [*(_parse_override(text) for text in overrides), *(extra or {}).items()]:
+        if value is not None:
+            _assign(tree, key, value)
+    return check(tree, kind, str(path))
+
+
+def check(tree: Mapping[str, Any], kind: str, origin: str) -> Any:
+    """Turn a mapping into the kind's recipe model; `origin` names its source in errors."""
+    import pydantic
+
+    module, model, _ = KINDS[kind]
+    cls = getattr(importlib.import_module(module), model)
+    try:
+        return cls.model_validate(dict(tree))
+    except pydantic.ValidationError as error:
+        lines = [_mistake(cls, mistake) for mistake in error.errors(include_url=False)]
+        heading = f"The recipe {origin} has {len(lines)} mistake{'s' if len(lines) > 1 else ''} (key – problem – value):"
+        raise UserError("\n".join([heading, *(f"  {line}" for line in lines)])) from None
+
+
+def find(name: str, kind: str) -> Path:
+    """The file of a recipe given by path or by the name of a shipped one."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    folder = shipped("recipes") / kind
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if path.suffix in {".yaml", ".yml"} or name not in known:
+        raise UserError(
+            f"There is no recipe '{name}'{nearest(path.stem, known)}.",
+            f"Name a YAML file, or one of the shipped recipes: {', '.join(known)}.",
+        )
+    return folder / f"{name}.yaml"
+
+
+def resolved(recipe: Any) -> dict[str, Any]:
+    """The recipe with every default filled in, as plain JSON values."""
+    tree: dict[str, Any] = recipe.model_dump(mode="json")
+    return tree
+
+
+def digest(recipe: Any) -> str:
+    """16 hexadecimal digits that identify a resolved recipe."""
+    return hashlib.sha256(json.dumps(resolved(recipe), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys in which two resolved recipes differ, each with both values."""
+    found: list[str] = []
+    for key in sorted(set(old) | set(new)):
+        left, right = old.get(key), new.get(key)
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            found += differences(left, right, f"{prefix}{key}.")
+        elif left != right:
+            found.append(f"{prefix}{key}: {left!r} there, {right!r} here")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"The recipe {path} must be a mapping of keys to values.")
+    return tree
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"The override '{text}' is not of the form KEY=VALUE.", "Example: degradation.preset=light")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return key, value
+
+
+def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for part in parents:
+        child = tree.get(part)
+        child = dict(child) if isinstance(child, dict) else {}
+        tree[part] = child
+        tree = child
+    tree[last] = value
+
+
+def _mistake(cls: Any, mistake: Any) -> str:
+    key = ".".join(str(part) for part in mistake["loc"]) or "(recipe)"
+    message = mistake["msg"].removeprefix("Value error, ")
+    if mistake["type"] == "extra_forbidden":
+        message = "unknown key" + nearest(str(mistake["loc"][-1]), _keys(cls, mistake["loc"][:-1]))
+    value = "" if mistake["type"] == "missing" else f" – {mistake['input']!r}"
+    return f"{key} – {message}{value if len(value) < 120 else value[:117] + '…'}"
+
+
+def _keys(cls: Any, path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = cls.model_fields.get(part) if hasattr(cls, "model_fields") else None
+        cls = field.annotation if field else None
+    return list(getattr(cls, "model_fields", {}))

@@ -1,0 +1,123 @@
+"""Every knob of `fgr generate`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fgr.records import MASK_KINDS, SPLITS
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Strict):
+    """Where the photographs come from and which crops of them serve as references."""
+
+    path: str = Field("skimage", description="folder, dataset directory, Hub dataset id, or 'skimage'")
+    crop: int = Field(512, ge=64, le=2048, multiple_of=16, description="side of a reference in pixels")
+    crops_per_photo: int = Field(4, ge=1, description="at most this many crops of one photograph, richest in texture first")
+    max_pixels: int = Field(100_000_000, ge=1, description="photographs above this are refused before decoding")
+    min_texture: float = Field(2.0, ge=0, description="a crop with a lower mean gradient (in 8-bit steps) is too flat")
+    min_sharpness: float = Field(15.0, ge=0, description="a crop with a lower variance of the Laplacian is too blurred")
+    duplicate_bits: int = Field(4, ge=0, le=64, description="perceptual hashes at most this many bits apart are near duplicates")
+    license: str = Field("unknown", description="licence of photographs that do not state their own")
+    attribution: str = Field("", description="author of photographs that do not state their own")
+
+
+class Splits(Strict):
+    """Shares of photographs; a photograph's split follows from its own digest alone."""
+
+    train: Share = 0.9
+    validation: Share = 0.05
+    test: Share = 0.05
+
+    @model_validator(mode="after")
+    def _sum(self) -> "Splits":
+        if abs(sum(getattr(self, split) for split in SPLITS) - 1) > 1e-6:
+            raise ValueError("the three shares must add up to 1")
+        return self
+
+
+class Inference(Strict):
+    """How SR models run; all of it belongs to a row's identity."""
+
+    tile: int = Field(0, ge=0, description="side of a tile of the low-resolution input, 0 = whole; halved when memory runs out")
+    overlap: int = Field(16, ge=0, description="low-resolution pixels that neighbouring tiles share")
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    batch: int = Field(1, ge=1, description="images a forward pass")
+
+
+class Masks(Strict):
+    """Which regions of the restored image are swapped in."""
+
+    kinds: dict[str, float] = Field({"polygon": 3, "ellipse": 2, "stroke": 2, "semantic": 3, "full": 1, "sham": 1})
+    area: tuple[Share, Share] = Field((0.02, 0.4), description="range of the swapped area, drawn log-uniformly")
+    feather: tuple[float, float] = Field((2.0, 6.0), description="range of the edge's Gaussian sigma in pixels; 0 0 = hard")
+    sham_shift: int = Field(
+        1, ge=0, le=8, description="pixels by which a sham row's reference is moved before it is pasted onto itself"
+    )
+    composites: int = Field(1, ge=1, description="composites made of one restored image")
+
+    @model_validator(mode="after")
+    def _known(self) -> "Masks":
+        unknown = sorted(set(self.kinds) - set(MASK_KINDS))
+        if unknown:
+            raise ValueError(f"unknown mask kinds {', '.join(unknown)}; known: {', '.join(MASK_KINDS)}")
+        if not any(weight > 0 for weight in self.kinds.values()) or min(self.kinds.values()) < 0:
+            raise ValueError("weights of mask kinds must not be negative and not all zero")
+        if not 0 < self.area[0] <= self.area[1]:
+            raise ValueError("area must be a range low high with 0 < low ≤ high")
+        if not 0 <= self.feather[0] <= self.feather[1]:
+            raise ValueError("feather must be a range low high with 0 ≤ low ≤ high")
+        return self
+
+
+class Pooling(Strict):
+    """How a degradation map becomes a global score: score = 1 − pooled map."""
+
+    kind: Literal["mean", "top", "power"] = "power"
+    q: float = Field(0.1, gt=0, le=1, description="top: share of the pixels that are averaged")
+    p: float = Field(2.0, ge=1, description="power: exponent of the power mean")
+
+
+class Map(Strict):
+    """The degradation map M_gt = clip(scale · (α·pixel + (1−α)·feature)) · m."""
+
+    alpha: Share = 0.5
+    features: str = Field("gradient", description="'gradient' or 'timm:MODEL'")
+    smooth: float = Field(2.0, ge=0, description="sigma in pixels of the Gaussian over the combined difference; 0 = none")
+    percentile: float = Field(99.0, gt=0, le=100, description="the combined difference that becomes 1")
+    calibration_pairs: int = Field(64, ge=1, description="restored images over which the percentile is taken")
+    pooling: Pooling = Pooling()
+
+
+class GenerateRecipe(Strict):
+    """A dataset: photographs → low resolution → SR models → swapped regions → maps and scores."""
+
+    name: str
+    seed: int = Field(0, ge=0)
+    scale: int = Field(4, ge=1, le=8)
+    samples: int = Field(30_000, ge=1, description="composites to make, before drops")
+    models: tuple[str, ...] = Field(min_length=1)
+    source: Source = Source()
+    splits: Splits = Splits()
+    degradation: Literal["real-esrgan", "light", "bicubic", "stablesr"] = "real-esrgan"
+    inference: Inference = Inference()
+    masks: Masks = Masks()
+    map: Map = Map()
+    severity: tuple[Share, Share] = Field((0.02, 1.0), description="range of the mean map inside the mask; others are dropped")
+    attempts: int = Field(4, ge=1, description="masks tried before a sample is dropped for its severity")
+    shard_rows: int = Field(100, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "GenerateRecipe":
+        if self.source.crop % self.scale:
+            raise ValueError(f"source.crop ({self.source.crop}) must be a multiple of scale ({self.scale})")
+        if len(set(self.models)) != len(self.models):
+            raise ValueError("models lists a name twice")
+        if self.severity[0] > self.severity[1]:
+            raise ValueError("severity must be a range low high with low ≤ high")
+        return self
