@@ -1,0 +1,131 @@
+"""The dataset card: README.md, written from `dataset_card.md` and the files that are there."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fgr import atomic, records
+from fgr.dataset import manifest, tables
+from fgr.shipped import shipped
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+HUB_LICENSES = {
+    "cc0-1.0",
+    "cc-by-4.0",
+    "cc-by-sa-4.0",
+    "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0",
+    "apache-2.0",
+    "mit",
+    "bsd-3-clause",
+    "unlicense",
+}
+
+
+def write(directory: Path, location: str | None = None) -> None:
+    """Write README.md for the dataset directory; `location` is what to pass to load_dataset (default: the path)."""
+    made = manifest.read(directory)
+    licenses = _licenses(directory)
+    front, body = template()
+    front |= {"license": _license(licenses), "size_categories": [_size(tables.count_rows(directory, "samples"))]}
+    if front["license"] == "other":
+        front["license_name"] = "per-sample"
+    front |= _configs(directory)
+    text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
+    atomic.write_text(directory / "README.md", f"---\n{text}---\n{_body(body, directory, made, licenses, location)}")
+
+
+def template() -> tuple[dict[str, Any], str]:
+    """The front matter and the body (a Jinja2 template) of the shipped `dataset_card.md`."""
+    _, front, body = shipped("dataset_card.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(front), body
+
+
+def _body(text: str, directory: Path, made: dict[str, Any], licenses: Counter[str], location: str | None) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    splits = [
+        {"name": split, "rows": tables.count_rows(directory, "samples", split), "files": len(files)}
+        for split in records.SPLITS
+        if (files := tables.shards(directory, "samples", split))
+    ]
+    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)  # Markdown, not HTML
+    return environment.from_string(text).render(
+        name=made["recipe"]["name"], version=made["fgr"], location=location or str(directory), splits=splits,
+        first_split=splits[0]["name"] if splits else "train", drops=made["drops"], columns=records.TABLES["samples"],
+        recipe=made["recipe"], calibration=made["calibration"], models=made["models"],
+        licenses=dict(sorted(licenses.items())),
+        joined=[table for table in records.TABLES if table != "samples" and tables.shards(directory, table)],
+    )  # fmt: skip
+
+
+def _licenses(directory: Path) -> Counter[str]:
+    import pyarrow.parquet as pq
+
+    counts: Counter[str] = Counter()
+    for file in tables.shards(directory, "samples"):
+        counts.update(pq.read_table(file, columns=["license"])["license"].to_pylist())
+    return counts
+
+
+def _license(licenses: Counter[str]) -> str:
+    names = {name.lower() for name in licenses}
+    only = names.pop() if len(names) == 1 else "other"
+    return only if only in HUB_LICENSES else "other"
+
+
+def _size(rows: int) -> str:
+    return next((name for limit, name in SIZES if rows < limit), "n>1M")
+
+
+def _configs(directory: Path) -> dict[str, Any]:
+    """`configs` and `dataset_info` for the tables and splits that have files: a pattern without a file fails to load."""
+    configs, infos = [], []
+    for table in records.TABLES:
+        by_split = {
+            split: files
+            for split in (records.SPLITS if table == "samples" else ("",))
+            if (files := tables.shards(directory, table, split))
+        }
+        if not by_split:
+            continue
+        patterns = [{"split": split or "train", "path": f"{table}/{split + '-' if split else ''}*.parquet"} for split in by_split]
+        configs.append({"config_name": table, "data_files": patterns} | ({"default": True} if table == "samples" else {}))
+        infos.append(_info(table, by_split))
+    return {"configs": configs, "dataset_info": infos}
+
+
+def _info(table: str, by_split: dict[str, list[Path]]) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    footers = {split: [pq.read_metadata(file) for file in files] for split, files in by_split.items()}
+    splits = [
+        {
+            "name": split or "train",
+            "num_bytes": sum(
+                group.total_byte_size for one in footer for group in (one.row_group(i) for i in range(one.num_row_groups))
+            ),
+            "num_examples": sum(one.num_rows for one in footer),
+        }
+        for split, footer in footers.items()
+    ]
+    size = sum(file.stat().st_size for files in by_split.values() for file in files)
+    return {
+        "config_name": table,
+        "features": [_yaml_feature(column) for column in records.TABLES[table]],
+        "splits": splits,
+        "download_size": size,
+        "dataset_size": sum(split["num_bytes"] for split in splits),
+    }
+
+
+def _yaml_feature(column: records.Column) -> dict[str, Any]:
+    kinds: dict[str, Any] = {
+        "image": {"dtype": "image"},
+        "image:L": {"dtype": {"image": {"mode": "L"}}},
+        "list<string>": {"list": "string"},
+        "list<defect>": {"list": [{"name": name, "dtype": dtype} for name, dtype in records.DEFECT_FIELDS.items()]},
+    }
+    return {"name": column.name} | kinds.get(column.type, {"dtype": column.type})

@@ -1,0 +1,53 @@
+"""`fgr.json`: what made a dataset directory and what it holds."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from fgr import atomic
+from fgr.errors import UserError
+
+NAME = "fgr.json"
+
+
+def read(directory: Path | str) -> dict[str, Any]:
+    """The manifest of a finished dataset directory. UserError if there is none or it is damaged."""
+    path = Path(directory) / NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        unfinished = (Path(directory) / ".fgr").is_dir()
+        hint = "Run its fgr generate command again to finish it." if unfinished else "Make a dataset with: fgr generate --out DIR"
+        raise UserError(f"{directory} is not a finished FGR dataset: it has no {NAME}.", hint) from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{path} is damaged: it is not valid JSON.", "Restore it, or make the dataset again.") from None
+    if not isinstance(manifest, dict) or not {"recipe", "models", "calibration", "shards"} <= manifest.keys():
+        raise UserError(f"{path} is not the manifest of an FGR dataset.", "Restore it, or make the dataset again.")
+    return manifest
+
+
+def write(directory: Path | str, manifest: dict[str, Any]) -> None:
+    """Write the manifest, whole or not at all."""
+    atomic.write_text(Path(directory) / NAME, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def row_id(row: dict[str, Any], determinants: dict[str, Any]) -> str:
+    """The `id` of a sample: a digest of everything that determines the row.
+
+    `determinants` are the dataset-wide ones (`determinants_of` the manifest), the rest are columns of the row itself.
+    """
+    keys = ("source_id", "photo_id", "model", "model_digest", "scale", "mask_kind", "degradation", "inference", "seed")
+    identity = {"row": {key: row[key] for key in keys}, "dataset": determinants}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def determinants_of(recipe: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+    """What determines every row of a dataset alike: the knobs of masks, map and severity, and the calibration."""
+    return {key: recipe[key] for key in ("masks", "map", "severity", "attempts")} | {"calibration": calibration}

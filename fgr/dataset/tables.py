@@ -1,0 +1,123 @@
+"""A dataset directory's tables on the disk: Parquet with embedded images, written whole or not at all."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fgr import atomic, records
+from fgr.errors import UserError
+
+ROW_GROUP = 100  # rows: the Hub's viewer pages by row group and reads at most 286 MiB of one
+CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+
+
+def write_table(path: Path | str, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write `rows` of `table` as one Parquet file; image cells are encoded bytes. ValueError for no rows or a wrong cell.
+
+    Content-defined chunking and uncompressed images keep later uploads small; the bytes depend on the rows and on the
+    versions of the writing libraries alone.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not rows:
+        raise ValueError("a Parquet file without rows makes load_dataset fail: leave it out")
+    schema = records.arrow_schema(table)
+    media = records.media_columns(table)
+    cells = [{name: _cell(row[name], name in media) for name in schema.names} for row in rows]
+    with atomic.replacing(path) as file, pq.ParquetWriter(file, schema, **_options(schema, media)) as writer:
+        writer.write_table(pa.Table.from_pylist(cells, schema=schema), row_group_size=ROW_GROUP)
+        for key in ("content_defined_chunking", "use_content_defined_chunking"):
+            writer.add_key_value_metadata({key: json.dumps(CHUNKING)})
+
+
+def shards(directory: Path | str, table: str, split: str | None = None) -> list[Path]:
+    """The table's Parquet files in `directory`, sorted; of one split if it is named."""
+    return sorted((Path(directory) / table).glob(f"{split}-*.parquet" if split else "*.parquet"))
+
+
+def split_of(shard: Path) -> str:
+    """The split a shard of `samples` belongs to, from its name."""
+    return shard.name.partition("-")[0]
+
+
+def read_rows(
+    directory: Path | str, table: str, columns: Sequence[str] | None = None, split: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Stream rows as dicts, image cells as encoded bytes; only `columns` are read. UserError if there is no such table."""
+    files = shards(directory, table, split)
+    if not files:
+        which = f"split '{split}' of the table '{table}'" if split else f"table '{table}'"
+        raise UserError(f"{directory} has no {which}.", "Make a dataset with: fgr generate --out DIR")
+    for file in files:
+        yield from read_shard(file, columns)
+
+
+def read_shard(file: Path, columns: Sequence[str] | None = None, batch: int = 16) -> Iterator[dict[str, Any]]:
+    """Stream one Parquet file's rows as dicts, image cells as encoded bytes. UserError if it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for part in parquet.iter_batches(batch, columns=list(columns) if columns else None):
+                for row in part.to_pylist():
+                    yield {name: _plain(value) for name, value in row.items()}
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise UserError(f"{file} is not a readable Parquet file: {error}", "Restore it or make the dataset again.") from None
+
+
+def count_rows(directory: Path | str, table: str, split: str | None = None) -> int:
+    """Number of rows, from the files' footers."""
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(file).num_rows for file in shards(directory, table, split))
+
+
+def write_small(directory: Path | str, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rewrite a small table (annotations, preferences, consensus) whole and refresh the dataset card."""
+    from fgr.dataset import card
+
+    path = Path(directory) / table / "part-00000-of-00001.parquet"
+    if rows:
+        write_table(path, table, rows)
+    else:
+        path.unlink(missing_ok=True)
+    card.write(Path(directory))
+
+
+def _options(schema: Any, media: list[str]) -> dict[str, Any]:
+    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
+    images = [leaf for leaf in leaves if leaf.partition(".")[0] in media]
+    return {
+        "use_content_defined_chunking": CHUNKING,
+        "write_page_index": True,
+        "compression": {leaf: "none" if leaf in images else "snappy" for leaf in leaves},
+        "use_dictionary": [leaf for leaf in leaves if leaf not in images],
+        "column_encoding": dict.fromkeys(images, "PLAIN"),
+    }
+
+
+def _leaves(path: str, kind: Any) -> Iterator[str]:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    elif pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path
+
+
+def _cell(value: Any, is_media: bool) -> Any:
+    if not is_media:
+        return value
+    if not isinstance(value, bytes) or not value:
+        raise ValueError("an image cell must be encoded bytes")
+    return {"bytes": value, "path": None}
+
+
+def _plain(value: Any) -> Any:
+    return value["bytes"] if isinstance(value, dict) and value.keys() == {"bytes", "path"} else value
