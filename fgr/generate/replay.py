@@ -1,0 +1,69 @@
+"""Degrade and restore references anew and compare with what a dataset holds."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgr.dataset import manifest, tables
+from fgr.dataset.verify import Problem
+from fgr.errors import UserError
+from fgr.generate.features import open_features
+from fgr.generate.shards import make_pair
+from fgr.generate.upscalers import Job, Upscaler, open_upscaler
+from fgr.images import codec, degrade, difference
+
+
+def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None]:
+    """Replay `number` rows spread over the dataset: yield a Problem for each that differs, None for each that agrees.
+
+    Rows whose low-resolution input was made elsewhere are passed over. UserError if an SR model's weights are other ones now.
+    """
+    made = manifest.read(directory)
+    features = open_features(made["recipe"]["map"]["features"], device)
+    upscalers: dict[tuple[str, str], Upscaler] = {}
+    for file, row in _spread(directory, number):
+        record = json.loads(row["degradation"])
+        if record["preset"] == "external":
+            continue
+        key = (row["model"], row["inference"])
+        if key not in upscalers:
+            settings = made["recipe"]["inference"] | json.loads(row["inference"])
+            upscalers[key] = open_upscaler(row["model"], scale=row["scale"], device=device, **settings)
+        _expect_weights(upscalers[key], row)
+        texts = list(_compare(row, record, upscalers[key], features, made))
+        yield from (Problem(file, row["id"], text) for text in texts)
+        if not texts:
+            yield None
+
+
+def _spread(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    total = tables.count_rows(directory, "samples")
+    wanted = set(np.linspace(0, total - 1, min(number, total)).round().astype(int).tolist())
+    files = ((f"samples/{file.name}", row) for file in tables.shards(directory, "samples") for row in tables.read_shard(file, batch=1))
+    yield from (found for position, found in enumerate(files) if position in wanted)
+
+
+def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
+    if upscaler.digest != row["model_digest"]:
+        raise UserError(
+            f"The weights of '{row['model']}' here ({upscaler.digest[:16]}…) are not those of the dataset ({row['model_digest'][:16]}…).",
+            "Replay on a machine with the weights that fgr.json names.",
+        )
+
+
+def _compare(row: dict[str, Any], record: dict[str, Any], upscaler: Upscaler, features: Any, made: dict[str, Any]) -> Iterator[str]:
+    reference = codec.decode_rgb(row["reference"])
+    size = reference.shape[0]
+    sr = upscaler.upscale([Job(degrade.apply(reference, record), "", (size, size), (0, 0, size))])[0]
+    stored = codec.decode_rgb(row["sr"])
+    if not np.array_equal(sr, stored):
+        yield f"sr differs on replay in {int((sr != stored).any(axis=2).sum())} pixels"
+        return
+    if row["mask_kind"] != "sham":
+        pair = make_pair(reference, sr, features, made["recipe"]["map"]["alpha"], made["recipe"]["map"]["smooth"])
+        again = difference.degradation_map(pair.combined, codec.decode_mask(row["mask"]), made["calibration"]["scale"])
+        if not np.array_equal(codec.quantised(again), codec.decode_map(row["degradation_map"])):
+            yield "degradation_map differs on replay"
