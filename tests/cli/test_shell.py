@@ -1,0 +1,68 @@
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fgr.cli import sentence
+from fgr.errors import UserError
+
+
+def fgr(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "fgr", *map(str, arguments)], capture_output=True, text=True, env=os.environ | environment, check=False
+    )
+
+
+def test_help_and_import_load_nothing_heavy():
+    script = "import sys, fgr.cli; print(sorted({'torch', 'datasets', 'ray', 'diffusers', 'pyarrow', 'cv2', 'pydantic'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert fgr("--help").returncode == 0
+
+
+def test_every_verb_explains_itself():
+    listed = fgr("--help").stdout
+    for verb in ("generate", "verify", "models", "report"):
+        assert verb in listed
+        assert fgr(verb, "--help").returncode == 0
+
+
+def test_usage_errors_exit_with_2(tmp_path):
+    assert fgr("generate", "demo").returncode == 2
+    assert fgr("generate", "demo", "--out", tmp_path, "--shard", "3/3").returncode == 2
+    assert fgr("nonsense").returncode == 2
+
+
+def test_user_errors_exit_with_1_without_a_traceback(tmp_path):
+    done = fgr("generate", "no-such-recipe", "--out", tmp_path / "x")
+    assert done.returncode == 1
+    assert "There is no recipe 'no-such-recipe'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    assert "Traceback" in fgr("generate", "no-such-recipe", "--out", tmp_path / "x", FGR_DEBUG="1").stderr
+
+
+def test_an_interrupt_exits_with_130():
+    script = "import fgr.cli as c, os, signal\nc.app = lambda: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(9)\nc.main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    assert "Interrupted" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (UserError("a happened", "do b"), "a happened\ndo b"),
+        (OSError(errno.ENOSPC, "No space", "x"), "No space is left on the disk (x)"),
+        (PermissionError(errno.EACCES, "no", "y"), "No permission to write or read (y)"),
+        (ValueError("odd"), "Unexpected ValueError: odd"),
+    ],
+)
+def test_errors_become_sentences(error, part):
+    assert part in sentence(error)
+
+
+def test_version():
+    assert fgr("--version").stdout.strip() == "0.1.0"
