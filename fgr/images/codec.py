@@ -1,6 +1,6 @@
 """How the images of a dataset are encoded: RGB as lossless WebP, masks as 8-bit and maps as 16-bit grey PNG.
 
-Every encoding is exact but the map's, which keeps 12 bits (error ≤ 1.3e-4, zero stays exactly zero).
+Every encoding is exact but the map's, which keeps 12 bits (error ≤ 1.4e-4, zero stays exactly zero).
 """
 
 import io
