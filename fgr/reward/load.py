@@ -1,0 +1,74 @@
+"""Opening a reward model by folder, run or Hub id, with a sentence for everything that can be wrong with it."""
+
+import json
+from pathlib import Path
+
+from fgr.errors import UserError
+from fgr.reward.model import FinPercepRM
+
+HINT = "Name a folder that fgr train-rm wrote (RUN, or RUN/stage-K), or the id of a reward model on the Hub."
+
+
+def load_reward(reward: str | Path, device: str = "cpu") -> FinPercepRM:
+    """The reward model in a folder (a run means its last finished stage) or on the Hub, ready to score on `device`."""
+    folder = Path(reward)
+    if folder.is_dir():
+        return _open(str(_stage(folder)), device)
+    if folder.exists() or str(reward).count("/") != 1 or str(reward).startswith((".", "/", "~")):
+        raise UserError(f"There is no reward model at {reward}.", HINT)
+    return _download(str(reward), device)
+
+
+def stages_of(run: Path) -> list[Path]:
+    """The finished stages of a run, RM_0 first."""
+    return sorted((path.parent for path in run.glob("stage-*/config.json")), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _stage(folder: Path) -> Path:
+    if (folder / "config.json").is_file():
+        return folder
+    stages = stages_of(folder)
+    if not stages:
+        raise UserError(f"{folder} holds no reward model: it has neither config.json nor a finished stage.", HINT)
+    return stages[-1]
+
+
+def _open(folder: str, device: str) -> FinPercepRM:
+    from safetensors import SafetensorError
+
+    try:
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        if not {"encoder", "gate", "stage"} <= config.keys():
+            raise UserError(f"{folder}/config.json is not that of a FinPercep-RM model.", HINT)
+        return FinPercepRM.from_pretrained(folder, map_location=device)
+    except (
+        SafetensorError,
+        json.JSONDecodeError,
+        UnicodeDecodeError,
+        FileNotFoundError,
+        RuntimeError,
+        TypeError,
+        KeyError,
+    ) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"The reward model in {folder} is damaged or of another version: {reason}",
+            "Copy it again from where it was trained, or train it again.",
+        ) from None
+
+
+def _download(name: str, device: str) -> FinPercepRM:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        folder = snapshot_download(name, allow_patterns=["config.json", "*.safetensors"])
+    except GatedRepoError:
+        raise UserError(f"{name} is gated.", f"Accept its terms at https://huggingface.co/{name} and set HF_TOKEN.") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"There is neither a folder nor a Hub repository {name}.", HINT) from None
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{name} is no folder and cannot be fetched from the Hub: {' '.join(str(error).split())[:200]}", HINT
+        ) from None
+    return _open(str(_stage(Path(folder))), device)

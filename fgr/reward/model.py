@@ -1,0 +1,203 @@
+"""FinPercep-RM: a score of the whole image and a map of where it is bad, the score conditioned on the map."""
+
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
+from safetensors.torch import load_model
+from torch import nn
+from torch.nn import functional
+
+from fgr.reward.decoder import Decoder
+from fgr.reward.encoder import Trained, add_lora, build_encoder, set_trained
+
+Gate = Literal["concat", "paper", "complement", "residual"]
+Pool = Callable[[torch.Tensor], torch.Tensor]
+
+GATES: dict[str, Callable[[torch.Tensor, torch.Tensor, float], list[torch.Tensor]]] = {
+    "concat": lambda f, m, gain: [f * (1 - m), f * m],
+    "paper": lambda f, m, gain: [f * m],
+    "complement": lambda f, m, gain: [f * (1 - m)],
+    "residual": lambda f, m, gain: [f * (1 + gain * m)],
+}
+CARD = """---
+license: apache-2.0
+library_name: fgr
+tags: [image-quality-assessment, super-resolution, reward-model, artifact-localization]
+---
+
+# A FinPercep-RM reward model
+
+Gives an image a global quality score (larger = better) and a map of its artifacts (values in [0, 1], larger = worse, aligned to
+the pixel). Trained with `fgr train-rm` after FinPercep-RM (CVPR 2026, arXiv 2512.22647); **not the authors' own weights**.
+
+```python
+from fgr.reward.model import FinPercepRM
+
+model = FinPercepRM.from_pretrained("{{ repo_id | default('THIS_FOLDER', true) }}")
+score, degradation_map = model(image)   # image: float32 (B, 3, H, W) RGB in [0, 1], any size; differentiable
+```
+
+`config.json` holds the architecture and the stage of the curriculum. The score is on the scale of the image-quality model that
+the training was anchored to; it ranks images of like content and is no measure of fidelity to an unseen original.
+"""
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels at each place of a (B, C, H, W) tensor."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class FinPercepRM(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="fgr",
+    license="apache-2.0",
+    tags=["image-quality-assessment", "super-resolution", "reward-model"],
+    model_card_template=CARD,
+):
+    """The reward model of one stage of the curriculum.
+
+    Stage 0 gives a score only (its map is 0 everywhere); stages 1 … `stages` decode ever finer levels of the encoder. `gate` says
+    how the map modulates the deepest feature before the score's MLP: `paper` is the published equation f ⊙ M, which leaves
+    nothing of a clean image (M → 0); the default `concat` keeps both f ⊙ (1 − M) and f ⊙ M.
+    """
+
+    input_mean: torch.Tensor
+    input_std: torch.Tensor
+    score_mean: torch.Tensor
+    score_std: torch.Tensor
+
+    def __init__(
+        self,
+        encoder: str = "tiny",
+        gate: Gate = "concat",
+        stage: int = 3,
+        stages: int = 3,
+        width: int = 48,
+        hidden: int = 64,
+        gain: float = 1.0,
+        lora_rank: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= stage <= stages:
+            raise ValueError(f"stage {stage} is not within 0 … {stages}")
+        self.settings: dict[str, Any] = {
+            "encoder": encoder, "gate": gate, "stage": stage, "stages": stages, "width": width, "hidden": hidden, "gain": gain,
+            "lora_rank": lora_rank,
+        }  # fmt: skip
+        self.gate, self.gain, self.stage, self.stages = gate, gain, stage, stages
+        self.encoder = build_encoder(encoder)
+        if lora_rank:
+            add_lora(self.encoder, lora_rank)
+        channels = self.encoder.channels
+        levels = levels_of(stage, stages, len(channels))
+        self.decoder = Decoder(channels, levels, width) if levels else None
+        self.multiple = max(self.encoder.reductions)
+        deepest = channels[-1]
+        self.norm = ChannelNorm(deepest)
+        self.head = nn.Sequential(nn.Linear(deepest * (2 if gate == "concat" else 1), hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.register_buffer("input_mean", torch.tensor(self.encoder.mean).view(1, 3, 1, 1))
+        self.register_buffer("input_std", torch.tensor(self.encoder.std).view(1, 3, 1, 1))
+        self.register_buffer("score_mean", torch.zeros(()))
+        self.register_buffer("score_std", torch.ones(()))
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, map_location: str = "cpu", strict: bool = True, **options: Any) -> "FinPercepRM":
+        """Build the model of a folder's or a Hub repository's config.json and fill it from model.safetensors, every tensor."""
+        hub = {name: options.pop(name, None) for name in ("revision", "cache_dir", "force_download", "local_files_only", "token")}
+        file = Path(model_id) / SAFETENSORS_SINGLE_FILE
+        if not Path(model_id).is_dir():
+            given = {name: value for name, value in hub.items() if value is not None}
+            file = Path(hf_hub_download(model_id, SAFETENSORS_SINGLE_FILE, **given))
+        model = cls(**options)
+        load_model(model, file, strict=strict, device=map_location)
+        return model.to(map_location).eval()
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """score (B,), larger = better, and map (B, 1, H, W) in [0, 1], larger = worse, of image (B, 3, H, W) in [0, 1].
+
+        Any height and width; TypeError or ValueError for another layout.
+        """
+        sums, weight, degradation_map = self.pooled(image)
+        return self.score_of(sums, weight), degradation_map
+
+    def pooled(self, image: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What the score is computed from: weighted sums of gated features (B, F), the weight (B, 1), and the map.
+
+        `valid` (B, 1, H, W) in [0, 1] says which pixels count. Sums and weights of an image's tiles may be added up.
+        """
+        _check(image)
+        height, width = image.shape[-2:]
+        down, right = -height % self.multiple, -width % self.multiple
+        padded = _pad(image, down, right)
+        if valid is None:
+            valid = torch.ones_like(image[:, :1])
+        valid = functional.pad(valid, (0, right, 0, down))
+        features = self.encoder((padded - self.input_mean) / self.input_std)
+        deepest = self.norm(features[-1])
+        weight = functional.adaptive_avg_pool2d(valid, deepest.shape[-2:])
+        if self.decoder is None:
+            whole = torch.zeros_like(padded[:, :1])
+            modulation = torch.ones_like(weight) if self.gate == "paper" else torch.zeros_like(weight)
+        else:
+            logits = self.decoder(features)
+            whole = torch.sigmoid(functional.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False))
+            modulation = functional.adaptive_avg_pool2d(whole * valid, deepest.shape[-2:]) / weight.clamp_min(1e-6)
+        gated = torch.cat(GATES[self.gate](deepest, modulation, self.gain), 1)
+        return (gated * weight).sum((2, 3)), weight.sum((2, 3)), whole[..., :height, :width]
+
+    def score_of(self, sums: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """The score (B,) of what `pooled` gave."""
+        return self.head(sums / weight).squeeze(1) * self.score_std + self.score_mean
+
+    def grown(self, stage: int) -> "FinPercepRM":
+        """The model of a later stage: this one's parameters and, at first, its outputs; new parameters added."""
+        if stage < self.stage:
+            raise ValueError(f"stage {stage} comes before stage {self.stage}")
+        model = FinPercepRM(**(self.settings | {"stage": stage}))
+        missing, unexpected = model.load_state_dict(self.state_dict(), strict=False)
+        assert not unexpected
+        assert all(name.startswith("decoder.") for name in missing)
+        return model.train(self.training)
+
+    def choose_trained(self, trained: Trained) -> None:
+        """Choose which of the encoder's parameters learn; decoder and head always do."""
+        set_trained(self.encoder, trained)
+
+    def set_scale(self, mean: float, std: float) -> None:
+        """Put the score on another scale: its untrained head gives about `mean`, one unit of it is `std`."""
+        self.score_mean.fill_(mean)
+        self.score_std.fill_(std)
+
+    def train(self, mode: bool = True) -> "FinPercepRM":
+        """As for every module, but batch normalisation keeps its running statistics: a score must not depend on the batch."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def levels_of(stage: int, stages: int, available: int) -> int:
+    """Decoder levels of a stage: none at stage 0, all at the last, in between in equal steps. ValueError: too many."""
+    if stages > available:
+        raise ValueError(f"the encoder has {available} levels, too few for {stages} stages")
+    return ceil(available * stage / stages) if stage else 0
+
+
+def _pad(image: torch.Tensor, down: int, right: int) -> torch.Tensor:
+    return functional.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+
+
+def _check(image: torch.Tensor) -> None:
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise ValueError(f"expected an image (B, 3, H, W), got {tuple(image.shape)}")
+    if not image.is_floating_point():
+        raise TypeError(f"expected floating point values in [0, 1], got {image.dtype}")
