@@ -1,0 +1,103 @@
+"""The losses of the reward model. Pure: tensors in, a scalar tensor out.
+
+Scores are (B,), larger = better; maps and their weights are (B, 1, H, W) in [0, 1], larger = worse. Weights say how much an
+image or a pixel counts; a weight of zero removes it, and where everything is removed the loss is 0.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+MapLoss = Literal["l1", "smooth-l1", "bce", "focal", "l1+bce"]
+RankLoss = Literal["margin", "logistic"]
+TINY = 1e-6
+
+
+def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Mean of `values` under `weight` (broadcast); 0 if nothing has weight."""
+    weight = weight.expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp_min(TINY)
+
+
+def _binary(map_: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    map_ = map_.float().clamp(TINY, 1 - TINY)
+    return -(target * map_.log() + (1 - target) * (1 - map_).log())
+
+
+def _focal(map_: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (map_ - target).abs().square() * _binary(map_, target)
+
+
+MAP_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "l1": lambda map_, target: (map_ - target).abs(),
+    "smooth-l1": lambda map_, target: functional.smooth_l1_loss(map_, target, reduction="none", beta=0.1),
+    "bce": _binary,
+    "focal": _focal,
+    "l1+bce": lambda map_, target: (map_ - target).abs() + _binary(map_, target),
+}
+
+
+def map_loss(map_: torch.Tensor, target: torch.Tensor, known: torch.Tensor, kind: MapLoss = "l1") -> torch.Tensor:
+    """L_map where the target is `known` (0 or 1 a pixel), every image counting alike.
+
+    `l1` is the paper's; `bce` is cross entropy against a soft target; `focal` weighs it by the squared error (quality focal loss,
+    arXiv 2006.04388). An image of which nothing is known does not count.
+    """
+    error = MAP_LOSSES[kind](map_, target) * known
+    area = known.sum((1, 2, 3))
+    return weighted_mean(error.sum((1, 2, 3)) / area.clamp_min(1), (area > 0).to(error.dtype))
+
+
+def pooled_target(target: torch.Tensor, known: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A target at coarser granularity: means over cells of `size` pixels, a cell being known only where all of it is.
+
+    The result keeps the grid of the input, constant in each cell.
+    """
+    if size == 1:
+        return target, known
+    height, width = target.shape[-2:]
+    cells = functional.avg_pool2d(target, size, ceil_mode=True, count_include_pad=False)
+    whole = -functional.max_pool2d(-known, size, ceil_mode=True)
+    grown = [x.repeat_interleave(size, 2).repeat_interleave(size, 3)[..., :height, :width] for x in (cells, whole)]
+    return grown[0], grown[1]
+
+
+def pair_loss(better: torch.Tensor, worse: torch.Tensor, margin: float, weight: torch.Tensor, kind: RankLoss) -> torch.Tensor:
+    """The loss of pairs that should be `margin` apart: a hinge (the paper), or logistic: softplus(margin − difference)."""
+    shortfall = margin - (better - worse)
+    return weighted_mean(shortfall.clamp_min(0) if kind == "margin" else functional.softplus(shortfall), weight)
+
+
+def rank_loss(
+    sr: torch.Tensor,
+    composite: torch.Tensor,
+    reference: torch.Tensor,
+    margins: tuple[float, float],
+    sr_below: torch.Tensor,
+    composite_below: torch.Tensor,
+    kind: RankLoss = "margin",
+) -> torch.Tensor:
+    """L_rank: S_SR < S_syn < S_GT with margins (m1, m2).
+
+    `sr_below` and `composite_below` (B,) are 1 where the order must hold: not where composite and SR image, or composite and
+    reference, are the same.
+    """
+    below = pair_loss(composite, sr, margins[0], sr_below, kind)
+    return below + pair_loss(reference, composite, margins[1], composite_below, kind)
+
+
+def align_loss(score: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """L_align: mean |S − S_base|."""
+    return (score - base).abs().mean()
+
+
+def human_loss(score: torch.Tensor, human: torch.Tensor, agreement: torch.Tensor) -> torch.Tensor:
+    """Smooth L1 between scores and people's scores on the same scale, weighted by the raters' agreement (0 = no rating)."""
+    return weighted_mean(functional.smooth_l1_loss(score, human, reduction="none", beta=0.1), agreement)
+
+
+def preference_loss(left: torch.Tensor, right: torch.Tensor, choice: torch.Tensor) -> torch.Tensor:
+    """Bradley–Terry: −log likelihood of people's choices, `choice` (B,) = 1 for left, 0 for right, 0.5 for a tie."""
+    return functional.binary_cross_entropy_with_logits(left - right, choice)

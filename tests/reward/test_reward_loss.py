@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+
+from fgr.reward.loss import MAP_LOSSES, align_loss, human_loss, map_loss, pair_loss, pooled_target, preference_loss, rank_loss
+
+
+def grid(*values):
+    return torch.tensor(values).view(1, 1, 2, 2)
+
+
+def test_map_loss_by_hand():
+    map_, target = grid(0.5, 0.2, 0.0, 1.0), grid(0.25, 0.2, 0.5, 0.0)
+    assert map_loss(map_, target, torch.ones(1, 1, 2, 2)).item() == pytest.approx((0.25 + 0 + 0.5 + 1) / 4)
+    assert map_loss(map_, target, grid(1.0, 0.0, 1.0, 0.0)).item() == pytest.approx((0.25 + 0.5) / 2)
+
+
+def test_each_image_counts_alike_and_the_unknown_not_at_all():
+    map_ = torch.cat([grid(1.0, 1.0, 1.0, 1.0), grid(0.5, 0.0, 0.0, 0.0), grid(1.0, 1.0, 1.0, 1.0)])
+    known = torch.cat([grid(1.0, 1.0, 1.0, 1.0), grid(1.0, 0.0, 0.0, 0.0), grid(0.0, 0.0, 0.0, 0.0)])
+    assert map_loss(map_, torch.zeros_like(map_), known).item() == pytest.approx((1 + 0.5) / 2)
+    assert map_loss(map_, torch.zeros_like(map_), torch.zeros_like(map_)).item() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("l1", 0.2),
+        ("smooth-l1", 0.15),  # |d| − β/2 beyond β = 0.1
+        ("bce", -(0.7 * math.log(0.5) + 0.3 * math.log(0.5))),
+        ("focal", 0.04 * math.log(2)),
+        ("l1+bce", 0.2 + math.log(2)),
+    ],
+)
+def test_kinds_of_map_loss_by_hand(kind, value):
+    assert set(MAP_LOSSES) == {"l1", "smooth-l1", "bce", "focal", "l1+bce"}
+    map_, target = torch.full((1, 1, 2, 2), 0.5), torch.full((1, 1, 2, 2), 0.7)
+    assert map_loss(map_, target, torch.ones_like(map_), kind).item() == pytest.approx(value, abs=1e-6)
+
+
+def test_bce_stays_finite_at_the_ends():
+    map_ = grid(0.0, 1.0, 0.0, 1.0).requires_grad_()
+    loss = map_loss(map_, grid(1.0, 0.0, 0.0, 1.0), torch.ones(1, 1, 2, 2), "bce")
+    loss.backward()
+    assert loss.isfinite()
+    assert map_.grad.isfinite().all()
+
+
+def test_a_coarse_target_is_the_mean_of_wholly_known_cells():
+    target = torch.arange(16.0).view(1, 1, 4, 4) / 16
+    known = torch.ones(1, 1, 4, 4)
+    known[0, 0, 3, 3] = 0
+    coarse, whole = pooled_target(target, known, 2)
+    assert coarse[0, 0, 0].tolist() == pytest.approx([2.5 / 16, 2.5 / 16, 4.5 / 16, 4.5 / 16])
+    assert whole[0, 0].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
+
+
+def test_a_coarse_target_of_an_odd_size_keeps_its_size():
+    coarse, _ = pooled_target(torch.ones(1, 1, 5, 7), torch.ones(1, 1, 5, 7), 4)
+    assert coarse.shape == (1, 1, 5, 7)
+    assert torch.equal(coarse, torch.ones(1, 1, 5, 7))
+
+
+def test_rank_loss_by_hand():
+    sr, composite, reference = torch.tensor([0.1, 0.9]), torch.tensor([0.3, 0.5]), torch.tensor([0.35, 0.9])
+    one = torch.ones(2)
+    # m1 = 0.25: shortfalls 0.05 and 0.65; m2 = 0.1: 0.05 and 0
+    assert rank_loss(sr, composite, reference, (0.25, 0.1), one, one).item() == pytest.approx(0.35 + 0.025)
+    first = torch.tensor([1.0, 0.0])
+    assert rank_loss(sr, composite, reference, (0.25, 0.1), first, first).item() == pytest.approx(0.05 + 0.05)
+
+
+def test_logistic_ranking_by_hand():
+    loss = pair_loss(torch.tensor([1.0]), torch.tensor([0.0]), 0.0, torch.ones(1), "logistic")
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))
+
+
+def test_scores_against_their_anchors_by_hand():
+    assert align_loss(torch.tensor([0.5, 1.0]), torch.tensor([0.25, 1.5])).item() == pytest.approx(0.375)
+    human = human_loss(torch.tensor([0.5, 0.0]), torch.tensor([0.7, 1.0]), torch.tensor([0.5, 0.0]))
+    assert human.item() == pytest.approx(0.15)
+
+
+def test_bradley_terry_by_hand():
+    left, right = torch.tensor([2.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 1.0])
+    expected = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1)) + math.log(2)) / 3
+    assert preference_loss(left, right, torch.tensor([1.0, 0.0, 0.5])).item() == pytest.approx(expected)
