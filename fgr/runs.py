@@ -1,0 +1,150 @@
+"""A training run's directory: the resolved recipe, metrics.jsonl, a checkpoint whole or not at all, and what resuming needs.
+
+RUN/run.json          kind, version, resolved recipe, facts
+RUN/metrics.jsonl     one JSON object a line: step, phase, and figures
+RUN/checkpoint.pt     the newest state; the one before it stays until the new one is whole
+"""
+
+import io
+import json
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from fgr import __version__, atomic
+from fgr.errors import UserError
+
+Differences = Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
+
+
+class Run:
+    """A run directory, opened to be written; `main` is false in every process but the first, which alone writes."""
+
+    def __init__(self, directory: Path | str, main: bool = True) -> None:
+        self.directory, self.main = Path(directory), main
+        self.metrics, self.checkpoint = self.directory / "metrics.jsonl", self.directory / "checkpoint.pt"
+
+    def start(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any], differences: Differences) -> None:
+        """Begin the run or go on with it: UserError if the directory holds a run of another kind, recipe or facts.
+
+        `recipe` and `facts` (what else determines the run: the data, say) are JSON values; `differences` names the keys in which
+        two such mappings differ.
+        """
+        if (self.directory / "run.json").exists():
+            there = read(self.directory)
+            different = [f"kind: {there['kind']} there, {kind} here"] if there["kind"] != kind else []
+            different += differences(there["recipe"], recipe) + differences(there["facts"], facts)
+            if different:
+                raise UserError(
+                    f"{self.directory} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in different),
+                    "Name another --out, or give the recipe and the keys of the run that is there.",
+                )
+        elif self.main:
+            if self.directory.is_dir() and any(path for path in self.directory.iterdir() if not path.name.startswith(".")):
+                raise UserError(f"{self.directory} exists and is no training run.", "Name a new folder with --out.")
+            content = {"fgr": __version__, "kind": kind, "recipe": dict(recipe), "facts": dict(facts)}
+            atomic.write_text(self.directory / "run.json", json.dumps(content, indent=1) + "\n")
+
+    def log(self, **figures: Any) -> None:
+        """Add a line to metrics.jsonl; what is not finite is written as null."""
+        if self.main:
+            line = json.dumps({name: _plain(value) for name, value in figures.items()})
+            with open(self.metrics, "a", encoding="utf-8") as file:
+                file.write(line + "\n")
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Drop the lines of metrics.jsonl that are not `wanted`: those written after the checkpoint that is gone on from."""
+        if self.main and self.metrics.exists():
+            kept = "".join(json.dumps(line) + "\n" for line in metrics(self.directory) if wanted(line))
+            atomic.write_text(self.metrics, kept)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint, whole or not at all; a full disk leaves the one before it."""
+        if self.main:
+            import torch
+
+            buffer = io.BytesIO()
+            torch.save(dict(state), buffer)
+            atomic.write_bytes(self.checkpoint, buffer.getvalue())
+
+    def load(self) -> dict[str, Any] | None:
+        """The checkpoint's state on the CPU, or None if there is none. UserError if it is damaged."""
+        if not self.checkpoint.exists():
+            return None
+        import torch
+
+        try:
+            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch.load raises whatever its unpickler does
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"The checkpoint {self.checkpoint} is damaged: {reason}",
+                "Restore it from a copy, or delete it to begin again (finished stages are kept).",
+            ) from None
+        return state
+
+
+def read(directory: Path | str) -> dict[str, Any]:
+    """What run.json holds. UserError if the directory is no run."""
+    path = Path(directory) / "run.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{directory} is no training run: it has no run.json.", "Name the --out folder of a run.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict) or not {"kind", "recipe", "facts"} <= content.keys():
+        raise UserError(f"{path} is damaged.", "Restore it, or begin the run again in a new folder.")
+    return content
+
+
+def metrics(directory: Path | str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
+    path = Path(directory) / "metrics.jsonl"
+    return list(_lines(path)) if path.exists() else []
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+class Interrupts:
+    """Turns Ctrl-C and SIGTERM into a flag that a training loop reads between steps; a second Ctrl-C interrupts at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        os.write(2, b"fgr: saving; interrupt again to leave at once\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
