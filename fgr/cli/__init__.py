@@ -62,4 +62,4 @@ def _say(text: str) -> None:
     print(f"fgr: {text}", file=sys.stderr)
 
 
-from fgr.cli import generate  # noqa: E402, F401  (commands register themselves with `app`)
+from fgr.cli import generate, models  # noqa: E402, F401  (commands register themselves with `app`)

