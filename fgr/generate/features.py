@@ -1,0 +1,208 @@
+"""How much two images differ in features: by gradients alone, or by a network that timm knows."""
+
+import hashlib
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from fgr.errors import UserError, nearest
+from fgr.images import difference
+
+INSTEAD = "map.features=timm:vit_small_patch14_dinov2.lvd142m (Apache-2.0) or map.features=gradient (no weights)"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # what timm and the Hub call them
+KEPT_REFERENCES = 8
+
+
+class FeatureDifference(Protocol):
+    """A feature difference by name; `digest` identifies its weights."""
+
+    name: str
+    digest: str
+
+    def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The difference of two uint8 (H, W, 3) images, `a` being the reference: float32 (H, W) in [0, 1]."""
+
+
+def open_features(name: str, device: str = "cpu") -> FeatureDifference:
+    """Open the feature difference `name` on a torch device.
+
+    gradient       multi-scale gradient-magnitude similarity; no weights
+    timm:MODEL     cosine distance of the dense features of a network that timm knows; weights from the Hub or its cache
+    timm:FOLDER    the same for timm's own format on the disk, config.json and model.safetensors; its path holds a slash
+
+    UserError: an unknown name; weights that are absent, gated, damaged or do not fit; a network without dense features.
+    """
+    if name == Gradient.name:
+        return Gradient()
+    kind, _, model = name.partition(":")
+    if kind != "timm" or not model:
+        raise UserError(
+            f"There is no feature difference '{name}'{nearest(kind, ['gradient', 'timm:MODEL'])}",
+            "Known: gradient, timm:MODEL, timm:FOLDER.",
+        )
+    local = "/" in model or os.sep in model
+    return DenseFeatures(name, *(_from_folder(Path(model).expanduser()) if local else _from_hub(model)), device)
+
+
+class Gradient:
+    """`fgr.images.difference.gradient_difference`; its digest names the version of that definition."""
+
+    name = "gradient"
+    digest = "gms-3-scales"
+
+    def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The difference of two uint8 (H, W, 3) images: float32 (H, W) in [0, 1]."""
+        return difference.gradient_difference(a, b)
+
+
+class DenseFeatures:
+    """Cosine distance of a timm network's dense features; `digest` is the sha256 of its weights' file.
+
+    A plain transformer gives its last block's patch tokens, a pyramid its two deepest levels, whose maps are averaged. Images
+    are normalised as the network's own configuration says, keep their resolution, and are mirrored at the right and the
+    bottom to whole cells of the deepest level; that margin is cut off the map. Images run one by one, so the result does not
+    depend on which references are remembered.
+    """
+
+    def __init__(self, name: str, model: Any, digest: str, device: str) -> None:
+        import torch
+
+        self.name = name
+        self.digest = digest
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._device = device
+        mean, std = (torch.tensor(model.pretrained_cfg[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
+        self._mean, self._std = mean, std
+        self._levels, self._cell = _deepest(name, model)
+        self._references: OrderedDict[bytes, list[np.ndarray]] = OrderedDict()
+        self._refuse_unless_any_size()
+
+    def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The difference of two uint8 (H, W, 3) images: float32 (H, W) in [0, 1]. The features of `a` are remembered."""
+        if a.shape != b.shape:
+            raise ValueError(f"the two images differ in size: {a.shape} and {b.shape}")
+        height, width = a.shape[:2]
+        levels = zip(self._remembered(a), self._features(b), strict=True)
+        whole = (height + -height % self._cell, width + -width % self._cell)
+        maps = [difference.cosine_difference(one, other, *whole)[:height, :width] for one, other in levels]
+        return np.mean(maps, axis=0, dtype=np.float32)
+
+    def _remembered(self, image: np.ndarray) -> list[np.ndarray]:
+        digest = hashlib.sha256(repr(image.shape).encode())
+        digest.update(np.ascontiguousarray(image))
+        features = self._references.pop(digest.digest(), None) or self._features(image)
+        self._references[digest.digest()] = features
+        if len(self._references) > KEPT_REFERENCES:
+            self._references.popitem(last=False)
+        return features
+
+    def _features(self, image: np.ndarray) -> list[np.ndarray]:
+        """Dense features of a uint8 (H, W, 3) image, one float32 (C, h, w) a level."""
+        import torch
+
+        rows, columns = -image.shape[0] % self._cell, -image.shape[1] % self._cell
+        padded = cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REFLECT)
+        with torch.inference_mode():
+            batch = torch.from_numpy(padded).to(self._device).permute(2, 0, 1)[None].float() / 255
+            levels = self._model.forward_intermediates(
+                (batch - self._mean) / self._std, indices=self._levels, norm=True, output_fmt="NCHW", intermediates_only=True
+            )
+        return [level[0].float().cpu().numpy() for level in levels]
+
+    def _refuse_unless_any_size(self) -> None:
+        try:
+            self._features(np.zeros((2 * self._cell, 3 * self._cell, 3), np.uint8))
+        except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+            raise _unusable(self.name, f"does not take images of any size ({_first_line(error)})") from None
+
+
+def _deepest(name: str, model: Any) -> tuple[list[int], int]:
+    """Which levels are compared, and how many pixels the deepest level's cell covers."""
+    if not hasattr(model, "forward_intermediates"):
+        raise _unusable(name, "gives no dense features")
+    sides = [int(level["reduction"]) for level in model.feature_info]
+    last = len(sides) - 1
+    return ([last] if sides[last] == sides[last - 1] else [last - 1, last]), sides[last]
+
+
+def _from_hub(model: str) -> tuple[Any, str]:
+    """The network `model` with the weights that timm lists for it, and their digest."""
+    import timm
+
+    with_weights = timm.list_models(pretrained=True)  # names with the tag of their weights
+    architectures = timm.list_models()
+    if model not in with_weights and model not in architectures:
+        raise UserError(
+            f"timm knows no network '{model}'{nearest(model, [*with_weights, *architectures])}",
+            "Write timm:MODEL as timm lists it, or timm:FOLDER with a slash in its path.",
+        )
+    config = timm.get_pretrained_cfg(model)
+    if config is None or not config.hf_hub_id:
+        raise UserError(f"timm has no weights on the Hub for '{model}'.", f"Name another network, {INSTEAD}.")
+    file = _downloaded(model, config.hf_hub_id)
+    return _created(model, file, pretrained_cfg_overlay={"file": str(file), "custom_load": False})
+
+
+def _downloaded(model: str, repository: str) -> Path:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    cached = try_to_load_from_cache(repository, WEIGHTS)
+    if isinstance(cached, str):
+        return Path(cached)
+    page = f"https://huggingface.co/{repository}"
+    try:
+        return Path(hf_hub_download(repository, WEIGHTS))
+    except (GatedRepoError, RepositoryNotFoundError):
+        raise UserError(
+            f"The Hub does not hand out the weights of '{model}': their licence has to be accepted first.",
+            f"Accept it at {page}, log in with `hf auth login` and run again; or name another: {INSTEAD}.",
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"The weights of '{model}' are not on this machine and could not be fetched ({_first_line(error)}).",
+            f"With a connection, accept their licence at {page} if it asks, log in with `hf auth login` and run again; "
+            f"or name a folder (timm:FOLDER), or another: {INSTEAD}.",
+        ) from None
+
+
+def _from_folder(folder: Path) -> tuple[Any, str]:
+    """The network in a folder in timm's format, and the digest of its weights."""
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder} holds no {' and no '.join(missing)}.",
+            "timm:FOLDER needs both, as timm.models.save_for_hf(model, FOLDER, safe_serialization=True) writes them.",
+        )
+    return _created(f"local-dir:{folder}", folder / WEIGHTS)
+
+
+def _created(model: str, file: Path, **options: Any) -> tuple[Any, str]:
+    """Build a network and load `file` strictly into it; transformers so that they take images of any size."""
+    import timm
+    from safetensors import SafetensorError
+
+    try:
+        try:
+            network = timm.create_model(model, pretrained=True, dynamic_img_size=True, **options)
+        except TypeError:  # no transformer: it takes any size, or is refused when it is tried
+            network = timm.create_model(model, pretrained=True, **options)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{file} could not be loaded into the network '{model}' ({_first_line(error)}).",
+            "The file is damaged or belongs to another network: copy or download it anew.",
+        ) from None
+    with open(file, "rb") as stream:
+        return network, hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _unusable(name: str, problem: str) -> UserError:
+    return UserError(f"The network of '{name}' {problem}.", f"Name another: {INSTEAD}.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

@@ -1,0 +1,210 @@
+"""Where the restored image is swapped in: random masks m as uint8 (H, W), 0 = reference, 255 = restored image.
+
+A target area is drawn first and a shape is then fitted to it, so that small and large regions are equally likely on a
+log scale whatever the shape, its place, or how much of it the image's border cuts off. How close the achieved area
+(the mean of m / 255) comes to the drawn one:
+
+    polygon · ellipse · stroke    within AREA_TOLERANCE of it, or within a few pixels where that is more
+    semantic                      within half of the largest segment, unless every segment is larger than the drawn area
+    full                          1, whatever was drawn
+"""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+AREA_TOLERANCE = 0.05
+FULL = 255
+SUBPIXEL_BITS = 4  # outlines are drawn in sixteenths of a pixel
+
+Outline = np.ndarray  # float64 (N, 2) points x, y around (0, 0), which the outline encloses; largest radius about 1
+Drawing = Callable[[float], np.ndarray]  # a size → uint8 (H, W) of 0 and 255; a larger size never covers less
+
+
+def draw_mask(
+    kind: str,
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    feather: tuple[float, float],
+    segments: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draw a mask: uint8 (height, width), never empty.
+
+    `kind` is polygon, ellipse, stroke, semantic, full (255 everywhere) or sham (the shape of a polygon, ellipse or stroke:
+    the kind only says what is pasted). The target area is drawn log-uniformly in `area` (shares of the image), the sigma of
+    the Gaussian that softens the edge uniformly in `feather` (pixels; 0 = a hard edge). Beyond 3 sigma from the region m is
+    exactly 0, and 3 sigma inside it exactly 255. `segments`, int32 (height, width) labels ≥ 0, is needed by semantic alone.
+    ValueError: an unknown kind, or segments that are missing or of another size.
+    """
+    if kind == "full":
+        return np.full((height, width), FULL, np.uint8)
+    low, high = area
+    share = math.exp(rng.uniform(math.log(low), math.log(high)))
+    sigma = rng.uniform(*feather)
+    if kind == "semantic":
+        region = _segment_union(rng, _checked(segments, height, width), share)
+    else:
+        shape = ("ellipse", "polygon", "stroke")[rng.integers(3)] if kind == "sham" else kind
+        if shape not in SHAPES:
+            raise ValueError(f"there is no mask kind '{kind}'; known: {', '.join([*SHAPES, 'semantic', 'full', 'sham'])}")
+        region = SHAPES[shape](rng, height, width, share)
+    return feathered(region, sigma)
+
+
+def feathered(region: np.ndarray, sigma: float) -> np.ndarray:
+    """Soften the edge of `region`, uint8 (H, W), by a Gaussian of `sigma` pixels, cut off at 3 sigma.
+
+    The mean stays the same but for rounding; the image's border is mirrored, so a region that runs out of the image keeps
+    its strength there. A region too small for its sigma to leave anything stays hard.
+    """
+    radius = math.ceil(3 * sigma)
+    if radius == 0:
+        return region
+    left, top, columns, rows = cv2.boundingRect(region)
+    near = np.s_[max(top - radius, 0) : top + rows + radius, max(left - radius, 0) : left + columns + radius]
+    soft = np.zeros_like(region)
+    soft[near] = cv2.GaussianBlur(region[near], (2 * radius + 1, 2 * radius + 1), sigma, borderType=cv2.BORDER_REFLECT)
+    return soft if soft.any() else region
+
+
+def slic_segments(image: np.ndarray) -> np.ndarray:
+    """About 200 segments of even colour in a uint8 (H, W, 3) RGB image: int32 (H, W) labels from 0 (SLIC, Achanta et al. 2012).
+
+    Images of 256 pixels and more are segmented at half size, five times as fast: a mask's edge needs no finer contour.
+    """
+    from skimage.segmentation import slic
+
+    height, width = image.shape[:2]
+    halved = min(height, width) >= 256
+    small = cv2.resize(image, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA) if halved else image
+    lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    labels = slic(lab, n_segments=200, compactness=10, convert2lab=False, start_label=0, channel_axis=-1).astype(np.int32)
+    return labels.repeat(2, axis=0).repeat(2, axis=1)[:height, :width] if halved else labels
+
+
+def _polygon(rng: np.random.Generator, height: int, width: int, share: float) -> np.ndarray:
+    corners = int(rng.integers(5, 13))
+    angles = (np.arange(corners) + rng.uniform(-0.4, 0.4, corners)) * (2 * math.pi / corners)
+    radii = rng.uniform(0.45, 1.0, corners)
+    return _fitted(_placed(rng, height, width, np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)), share)
+
+
+def _ellipse(rng: np.random.Generator, height: int, width: int, share: float) -> np.ndarray:
+    angles = np.arange(90) * (2 * math.pi / 90)
+    flat = rng.uniform(0.35, 1.0)
+    tilt = rng.uniform(0, math.pi)
+    turn = np.array([[math.cos(tilt), math.sin(tilt)], [-math.sin(tilt), math.cos(tilt)]])
+    return _fitted(_placed(rng, height, width, np.stack([np.cos(angles), flat * np.sin(angles)], axis=1) @ turn), share)
+
+
+def _stroke(rng: np.random.Generator, height: int, width: int, share: float) -> np.ndarray:
+    side = math.sqrt(height * width)
+    brush = side * rng.uniform(0.04, 0.12)
+    path = _smoothed(_walk(rng, height, width, length=share * height * width / brush, step=side * rng.uniform(0.08, 0.2)))
+    canvas = np.full((height, width), FULL, np.uint8)
+    cv2.polylines(canvas, [np.rint(path).astype(np.int32)], isClosed=False, color=0)
+    distance = cv2.distanceTransform(canvas, cv2.DIST_L2, cv2.DIST_MASK_5)
+    return _fitted(lambda radius: cv2.compare(distance, radius, cv2.CMP_LE), share)
+
+
+SHAPES = {"polygon": _polygon, "ellipse": _ellipse, "stroke": _stroke}
+
+
+def _placed(rng: np.random.Generator, height: int, width: int, outline: Outline) -> Drawing:
+    centre = np.array([rng.uniform(0, width - 1), rng.uniform(0, height - 1)])
+
+    def draw(size: float) -> np.ndarray:
+        points = np.rint((centre + size * outline) * 2**SUBPIXEL_BITS).astype(np.int32)
+        return cv2.fillPoly(np.zeros((height, width), np.uint8), [points], FULL, shift=SUBPIXEL_BITS)
+
+    return draw
+
+
+def _fitted(draw: Drawing, share: float) -> np.ndarray:
+    """The drawing whose area comes nearest to `share` of the image, found by bisection; at least one pixel."""
+    smallest = draw(0.0)
+    height, width = smallest.shape
+    target = max(share * height * width, 1.0)
+    low, high = 0.0, 4.0 * (height + width)  # an outline of this size covers the image from any centre in it
+    best, error = smallest, abs(cv2.countNonZero(smallest) - target)
+    for _ in range(24):
+        middle = (low + high) / 2
+        drawn = draw(middle)
+        excess = cv2.countNonZero(drawn) - target
+        if abs(excess) < error:
+            best, error = drawn, abs(excess)
+        if error <= 0.002 * target:
+            break
+        low, high = (low, middle) if excess > 0 else (middle, high)
+    return best
+
+
+def _walk(rng: np.random.Generator, height: int, width: int, length: float, step: float) -> np.ndarray:
+    """A wandering path of about `length` pixels inside the image: float64 (N, 2) points x, y about a `step` apart."""
+    extent = np.array([width - 1, height - 1], np.float64)
+    points = [rng.uniform(0, 1, 2) * extent]
+    heading = rng.uniform(0, 2 * math.pi)
+    while length > 0:
+        stride = min(step, length)
+        following = points[-1] + stride * np.array([math.cos(heading), math.sin(heading)])
+        if (following < 0).any() or (following > extent).any():  # turn back inside
+            middle = rng.uniform(0.2, 0.8, 2) * extent - points[-1]
+            heading = math.atan2(middle[1], middle[0])
+            following = points[-1] + stride * np.array([math.cos(heading), math.sin(heading)])
+        points.append(np.clip(following, 0, extent))
+        heading += rng.normal(0, 0.7)
+        length -= stride
+    return np.array(points)
+
+
+def _smoothed(path: np.ndarray) -> np.ndarray:
+    """Round the corners of a path, float64 (N, 2), by cutting them twice (Chaikin 1974); its ends stay."""
+    for _ in range(2):
+        cut = np.stack([0.75 * path[:-1] + 0.25 * path[1:], 0.25 * path[:-1] + 0.75 * path[1:]], axis=1).reshape(-1, 2)
+        path = np.concatenate([path[:1], cut, path[-1:]])
+    return path
+
+
+def _checked(segments: np.ndarray | None, height: int, width: int) -> np.ndarray:
+    if segments is None:
+        raise ValueError("a semantic mask needs segments")
+    if segments.shape != (height, width) or not np.issubdtype(segments.dtype, np.integer):
+        raise ValueError(f"segments must be integers ({height}, {width}), got {segments.dtype} {segments.shape}")
+    return segments
+
+
+def _segment_union(rng: np.random.Generator, segments: np.ndarray, share: float) -> np.ndarray:
+    """Neighbouring segments, grown from a seed as long as one of the neighbours brings the area nearer to `share`."""
+    sizes = np.bincount(segments.ravel())
+    target = share * segments.size
+    neighbours = _neighbours(segments)
+    present = np.flatnonzero(sizes)
+    fitting = present[sizes[present] <= target]
+    seed = int(rng.choice(fitting)) if len(fitting) else int(present[sizes[present].argmin()])
+    chosen, covered = {seed}, int(sizes[seed])
+    border = set(neighbours.get(seed, ()))
+    while nearer := sorted(label for label in border if sizes[label] < 2 * (target - covered)):
+        label = nearer[rng.integers(len(nearer))]
+        chosen.add(label)
+        covered += int(sizes[label])
+        border = (border | neighbours[label]) - chosen
+    table = np.zeros(len(sizes), np.uint8)
+    table[list(chosen)] = FULL
+    return table[segments]
+
+
+def _neighbours(segments: np.ndarray) -> dict[int, set[int]]:
+    """For each label the labels that share an edge with it."""
+    pairs = []
+    for one, other in ((segments[:, :-1], segments[:, 1:]), (segments[:-1], segments[1:])):
+        differ = one != other
+        pairs.append(np.stack([one[differ], other[differ]], axis=1))
+    found: dict[int, set[int]] = {}
+    for one, other in np.unique(np.concatenate(pairs), axis=0).tolist():
+        found.setdefault(one, set()).add(other)
+        found.setdefault(other, set()).add(one)
+    return found
