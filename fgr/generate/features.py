@@ -89,11 +89,11 @@ class DenseFeatures:
         levels = zip(self._remembered(a), self._features(b), strict=True)
         whole = (height + -height % self._cell, width + -width % self._cell)
         maps = [difference.cosine_difference(one, other, *whole)[:height, :width] for one, other in levels]
-        return np.mean(maps, axis=0, dtype=np.float32)
+        return np.stack(maps).mean(axis=0, dtype=np.float32)
 
     def _remembered(self, image: np.ndarray) -> list[np.ndarray]:
         digest = hashlib.sha256(repr(image.shape).encode())
-        digest.update(np.ascontiguousarray(image))
+        digest.update(image.tobytes())
         features = self._references.pop(digest.digest(), None) or self._features(image)
         self._references[digest.digest()] = features
         if len(self._references) > KEPT_REFERENCES:

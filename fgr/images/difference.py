@@ -14,13 +14,15 @@ import numpy as np
 
 GMS_STABILITY = 170.0  # the constant of Xue et al. 2014 for gradients of 8-bit images
 GMS_SCALES = 3  # full, half and quarter resolution
+MASK_WEIGHTS = np.arange(256, dtype=np.float32) / 255
 PREWITT = (np.array([[1.0, 0.0, -1.0]], np.float32), np.full((3, 1), 1 / 3, np.float32))
 
 
 def pixel_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Mean over the channels of |a − b| / 255 for two uint8 (H, W, 3) images: float32 (H, W)."""
     _check_images(a, b)
-    return cv2.transform(cv2.absdiff(a, b).astype(np.float32), np.ones((1, 3), np.float32)) / np.float32(3 * 255)
+    total = np.asarray(cv2.transform(cv2.absdiff(a, b).astype(np.float32), np.ones((1, 3), np.float32)), np.float32)
+    return np.divide(total, np.float32(3 * 255), out=total)
 
 
 def gradient_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -41,7 +43,8 @@ def gradient_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         gray_a, gray_b = _halved(gray_a), _halved(gray_b)
         coarse = _gradient_dissimilarity(gray_a, gray_b)
         cv2.add(total, cv2.resize(coarse, total.shape[::-1], interpolation=cv2.INTER_LINEAR), dst=total)
-    return total[:height, :width] / np.float32(GMS_SCALES)
+    total /= np.float32(GMS_SCALES)
+    return np.ascontiguousarray(total[:height, :width])
 
 
 def cosine_difference(fa: np.ndarray, fb: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -66,7 +69,7 @@ def combined(pixel: np.ndarray, feature: np.ndarray, alpha: float, smooth: float
     if smooth > 0:
         side = 2 * math.ceil(3 * smooth) + 1
         mixed = cv2.GaussianBlur(mixed, (side, side), smooth, borderType=cv2.BORDER_REFLECT)
-    return cv2.min(mixed, 1.0)
+    return np.minimum(mixed, np.float32(1), out=mixed)
 
 
 def degradation_map(combined: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
@@ -76,8 +79,10 @@ def degradation_map(combined: np.ndarray, mask: np.ndarray, scale: float) -> np.
     """
     if mask.dtype != np.uint8 or mask.shape != combined.shape:
         raise ValueError(f"mask must be uint8 {combined.shape}, got {mask.dtype} {mask.shape}")
-    worst = cv2.min(combined * np.float32(scale), 1.0)
-    return cv2.min(cv2.multiply(worst, mask, scale=1 / 255, dtype=cv2.CV_32F), 1.0)
+    worst = combined * np.float32(scale)
+    np.minimum(worst, np.float32(1), out=worst)
+    worst *= MASK_WEIGHTS[mask]
+    return worst
 
 
 def severity(map: np.ndarray, mask: np.ndarray) -> float:
@@ -106,17 +111,23 @@ def pooled(map: np.ndarray, kind: str, q: float, p: float) -> float:
 
 
 def _gradient_dissimilarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """1 − GMS of two float32 (H, W) images; in place where it can be, for fresh memory costs more than the arithmetic."""
     strength_a, strength_b = _gradient(a), _gradient(b)
-    energy = cv2.add(cv2.multiply(strength_a, strength_a), cv2.multiply(strength_b, strength_b))
-    gap = cv2.subtract(strength_a, strength_b)
-    return cv2.divide(cv2.multiply(gap, gap), cv2.add(energy, GMS_STABILITY))
+    gap = strength_a - strength_b
+    gap *= gap
+    strength_a *= strength_a
+    strength_b *= strength_b
+    strength_a += strength_b
+    strength_a += np.float32(GMS_STABILITY)
+    gap /= strength_a
+    return gap
 
 
 def _gradient(gray: np.ndarray) -> np.ndarray:
     difference, mean = PREWITT
     across = cv2.sepFilter2D(gray, cv2.CV_32F, difference, mean, borderType=cv2.BORDER_REFLECT)
     down = cv2.sepFilter2D(gray, cv2.CV_32F, mean, difference, borderType=cv2.BORDER_REFLECT)
-    return cv2.magnitude(across, down)
+    return cv2.magnitude(across, down, across)
 
 
 def _halved(gray: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def _stroke(rng: np.random.Generator, height: int, width: int, share: float) -> 
     canvas = np.full((height, width), FULL, np.uint8)
     cv2.polylines(canvas, [np.rint(path).astype(np.int32)], isClosed=False, color=0)
     distance = cv2.distanceTransform(canvas, cv2.DIST_L2, cv2.DIST_MASK_5)
-    return _fitted(lambda radius: cv2.compare(distance, radius, cv2.CMP_LE), share)
+    return _fitted(lambda radius: (distance <= radius).view(np.uint8) * np.uint8(FULL), share)
 
 
 SHAPES = {"polygon": _polygon, "ellipse": _ellipse, "stroke": _stroke}
@@ -199,12 +199,12 @@ def _segment_union(rng: np.random.Generator, segments: np.ndarray, share: float)
 
 def _neighbours(segments: np.ndarray) -> dict[int, set[int]]:
     """For each label the labels that share an edge with it."""
-    pairs = []
+    labels = int(segments.max()) + 1
+    found: dict[int, set[int]] = {}
     for one, other in ((segments[:, :-1], segments[:, 1:]), (segments[:-1], segments[1:])):
         differ = one != other
-        pairs.append(np.stack([one[differ], other[differ]], axis=1))
-    found: dict[int, set[int]] = {}
-    for one, other in np.unique(np.concatenate(pairs), axis=0).tolist():
-        found.setdefault(one, set()).add(other)
-        found.setdefault(other, set()).add(one)
+        for pair in np.unique(one[differ].astype(np.int64) * labels + other[differ]).tolist():
+            first, second = divmod(pair, labels)
+            found.setdefault(first, set()).add(second)
+            found.setdefault(second, set()).add(first)
     return found
