@@ -121,7 +121,7 @@ def _values(fields: list[str]) -> Values:
 
 def _integer(values: Values, key: int, default: int | None = None) -> int:
     value = values.get(key, default)
-    if not isinstance(value, int | float) or value != int(value) or not 0 <= value < 2**31:
+    if not isinstance(value, int | float) or not 0 <= value < 2**31 or value != int(value):
         raise BadFile(f"a layer's parameter {key} is {value}")
     return int(value)
 

@@ -120,19 +120,22 @@ def _safetensors(file: Path) -> Any:
 
 def _pickled(file: Path) -> Any:
     import pickle
+    import warnings
 
     import torch
 
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's advice on foreign pickles; they are refused below
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "Unsupported class" in str(error) or "GLOBAL" in str(error):
-            raise UserError(
-                f"{file} holds Python objects besides tensors; loading it could run code, so it was refused.",
-                "Save only the state dict, by preference as .safetensors.",
-            ) from None
-        raise _damaged(file, error) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        foreign = any(sign in str(error) for sign in ("Unsupported global", "Unsupported class", "GLOBAL"))
+        told = "holds Python objects besides tensors; loading it could run code, so it was refused"
+        raise UserError(
+            f"{file} {told}." if foreign else f"{file} is damaged or cut off, or {told}.",
+            "Save only the network's state dict, by preference as .safetensors.",
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise _damaged(file, error) from None
 
 
