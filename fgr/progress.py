@@ -44,7 +44,7 @@ class Progress:
         self.done += count
         self.drops.update(drops or {})
         if self._bar:
-            self._bar.update(self._task, completed=self.done, note=self._note())
+            self._bar.update(self._task, completed=self.done, total=self.total, note=self._note())
         elif time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             self._line()

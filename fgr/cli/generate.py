@@ -7,8 +7,8 @@ import typer
 
 from fgr.cli import app
 
-Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe (fgr30k, demo).")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change, e.g. map.alpha=1 seed=3.")]
+Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file or a shipped recipe: fgr30k, demo.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change: map.alpha=1 seed=3.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 
 
@@ -18,7 +18,7 @@ def generate(
     overrides: Overrides = None,
     *,
     models: Annotated[str | None, typer.Option(help="SR models, comma-separated; `fgr models` lists them.")] = None,
-    source: Annotated[str | None, typer.Option(help="Folder of photographs, dataset directory, Hub dataset id, or skimage.")] = None,
+    source: Annotated[str | None, typer.Option(help="Folder of photographs, dataset directory, Hub id, or skimage.")] = None,
     out: Annotated[Path, typer.Option(help="The dataset directory to make, or to go on with.")],
     limit: Annotated[int | None, typer.Option(help="Samples to make (the recipe's `samples`).")] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 = one for each CUDA device or CPU core.")] = 0,
@@ -32,10 +32,11 @@ def generate(
     """
     from fgr import recipe as recipes
 
+    changes = list(overrides or [])
     if recipe and "=" in recipe:
-        recipe, overrides = None, [recipe, *(overrides or [])]
+        changes, recipe = [recipe, *changes], None
     options = {"models": models.split(",") if models else None, "source.path": source, "samples": limit}
-    chosen = recipes.load(recipe, "generate", overrides or (), options)
+    chosen = recipes.load(recipe, "generate", changes, options)
     part = _part(shard)
 
     from fgr.generate.run import generate as run

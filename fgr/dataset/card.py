@@ -10,6 +10,7 @@ from fgr import atomic, records
 from fgr.dataset import manifest, tables
 from fgr.shipped import shipped
 
+HERE = "path/to/this/folder"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 HUB_LICENSES = {
     "cc0-1.0",
@@ -24,8 +25,8 @@ HUB_LICENSES = {
 }
 
 
-def write(directory: Path, location: str | None = None) -> None:
-    """Write README.md for the dataset directory; `location` is what to pass to load_dataset (default: the path)."""
+def write(directory: Path, location: str = HERE) -> None:
+    """Write README.md for the dataset directory; `location` is what to pass to load_dataset."""
     made = manifest.read(directory)
     licenses = _licenses(directory)
     front, body = template()
@@ -43,7 +44,7 @@ def template() -> tuple[dict[str, Any], str]:
     return yaml.safe_load(front), body
 
 
-def _body(text: str, directory: Path, made: dict[str, Any], licenses: Counter[str], location: str | None) -> str:
+def _body(text: str, directory: Path, made: dict[str, Any], licenses: Counter[str], location: str) -> str:
     from jinja2 import Environment, StrictUndefined
 
     splits = [
@@ -53,7 +54,7 @@ def _body(text: str, directory: Path, made: dict[str, Any], licenses: Counter[st
     ]
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)  # Markdown, not HTML
     return environment.from_string(text).render(
-        name=made["recipe"]["name"], version=made["fgr"], location=location or str(directory), splits=splits,
+        name=made["recipe"]["name"], version=made["fgr"], location=location, splits=splits,
         first_split=splits[0]["name"] if splits else "train", drops=made["drops"], columns=records.TABLES["samples"],
         recipe=made["recipe"], calibration=made["calibration"], models=made["models"],
         licenses=dict(sorted(licenses.items())),

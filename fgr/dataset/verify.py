@@ -42,7 +42,9 @@ def verify(directory: Path) -> Iterator[Problem]:
     seen = _Seen()
     for file in tables.shards(directory, "samples"):
         for row in tables.read_shard(file):
-            yield from (Problem(f"samples/{file.name}", str(row["id"]), text) for text in _row(row, tables.split_of(file), made, seen))
+            yield from (
+                Problem(f"samples/{file.name}", str(row["id"]), text) for text in _row(row, tables.split_of(file), made, seen)
+            )
     yield from _joined(directory, seen)
 
 
@@ -90,7 +92,9 @@ def _card(directory: Path) -> Iterator[Problem]:
                 yield Problem("README.md", "", f"the pattern {pattern['path']} matches no file")
             rows = tables.count_rows(directory, table, pattern["split"] if table == "samples" else None)
             if counts.get(pattern["split"]) != rows:
-                yield Problem("README.md", "", f"{table}/{pattern['split']} has {rows} rows, the card says {counts.get(pattern['split'])}")
+                yield Problem(
+                    "README.md", "", f"{table}/{pattern['split']} has {rows} rows, the card says {counts.get(pattern['split'])}"
+                )
     for table in records.TABLES:
         if tables.shards(directory, table) and table not in infos:
             yield Problem("README.md", "", f"the table {table} is not declared")
@@ -169,7 +173,9 @@ def _labels(
         yield f"degradation_map differs from its definition in {int((codec.quantised(expected) != degradation_map).sum())} pixels"
 
 
-def _expected_map(row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, made: dict[str, Any]) -> np.ndarray | None:
+def _expected_map(
+    row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, made: dict[str, Any]
+) -> np.ndarray | None:
     """The map that the definition gives, or None where its features need weights (`--replay` checks those)."""
     if row["mask_kind"] == "sham":
         return np.zeros(mask.shape, np.float32)

@@ -42,19 +42,23 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
 def _spread(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     total = tables.count_rows(directory, "samples")
     wanted = set(np.linspace(0, total - 1, min(number, total)).round().astype(int).tolist())
-    files = ((f"samples/{file.name}", row) for file in tables.shards(directory, "samples") for row in tables.read_shard(file, batch=1))
+    files = (
+        (f"samples/{file.name}", row) for file in tables.shards(directory, "samples") for row in tables.read_shard(file, batch=1)
+    )
     yield from (found for position, found in enumerate(files) if position in wanted)
 
 
 def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
     if upscaler.digest != row["model_digest"]:
         raise UserError(
-            f"The weights of '{row['model']}' here ({upscaler.digest[:16]}…) are not those of the dataset ({row['model_digest'][:16]}…).",
+            f"The weights of '{row['model']}' here ({upscaler.digest[:12]}…) are not those of the dataset ({row['model_digest'][:12]}…).",
             "Replay on a machine with the weights that fgr.json names.",
         )
 
 
-def _compare(row: dict[str, Any], record: dict[str, Any], upscaler: Upscaler, features: Any, made: dict[str, Any]) -> Iterator[str]:
+def _compare(
+    row: dict[str, Any], record: dict[str, Any], upscaler: Upscaler, features: Any, made: dict[str, Any]
+) -> Iterator[str]:
     reference = codec.decode_rgb(row["reference"])
     size = reference.shape[0]
     sr = upscaler.upscale([Job(degrade.apply(reference, record), "", (size, size), (0, 0, size))])[0]

@@ -22,13 +22,15 @@ from fgr.generate.features import FeatureDifference, open_features
 from fgr.generate.shards import Shard, ShardMaker, is_done, plan_shards, state_path
 from fgr.generate.upscalers import Upscaler, open_upscaler
 from fgr.progress import Progress
-from fgr.recipe import digest, differences, resolved
+from fgr.recipe import differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
 
 PACKAGES = ("fgr", "torch", "numpy", "opencv-python", "pillow", "pyarrow", "scikit-image", "spandrel", "basicsr", "timm")
 
 
-def generate(recipe: GenerateRecipe, out: Path, *, workers: int = 0, shard: tuple[int, int] = (0, 1), device: str = "auto") -> bool:
+def generate(
+    recipe: GenerateRecipe, out: Path, *, workers: int = 0, shard: tuple[int, int] = (0, 1), device: str = "auto"
+) -> bool:
     """Make the dataset that `recipe` determines in `out`; True when it is whole, False when other `shard`s are still to come.
 
     `workers` 0 means one for each CUDA device, or for each CPU core. `shard` = (I, N) makes every N-th shard from I on.
@@ -104,8 +106,9 @@ class MakerFactory:
     ) -> ShardMaker:  # fmt: skip
         """A ShardMaker with the recipe's knobs."""
         recipe = self.recipe
+        chosen = recipe.masks.model_dump()
         knobs = samples.Knobs(
-            kinds=recipe.masks.kinds.model_dump(), area=recipe.masks.area, feather=recipe.masks.feather, sham_shift=recipe.masks.sham_shift,
+            **{key: chosen[key] for key in ("kinds", "area", "feather", "sham_shift")},
             map_scale=map_scale, pooling=recipe.map.pooling.model_dump(), severity=recipe.severity, attempts=recipe.attempts,
         )  # fmt: skip
         return ShardMaker(
@@ -126,7 +129,8 @@ def choose_devices(device: str, workers: int) -> list[str]:
     present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not present.get(kind, False):
         raise UserError(
-            f"There is no device '{device}' here.", f"Choose --device from: {', '.join(name for name in present if present[name])}."
+            f"There is no device '{device}' here.",
+            f"Choose --device from: {', '.join(name for name in present if present[name])}.",
         )
     if kind == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -180,7 +184,9 @@ def _calibrate(recipe: GenerateRecipe, maker: ShardMaker, features: FeatureDiffe
         return json.loads(path.read_text())
     by_split = maker.photographs.source_ids()
     source_ids = by_split.get("train") or next(ids for ids in by_split.values() if ids)
-    todo = samples.candidates(source_ids, recipe.models, 1, min(recipe.map.calibration_pairs, len(source_ids) * len(recipe.models)))
+    todo = samples.candidates(
+        source_ids, recipe.models, 1, min(recipe.map.calibration_pairs, len(source_ids) * len(recipe.models))
+    )
     histogram, pairs = Calibration(), 0
     with Progress("calibration", len(todo), "images") as progress:
         for candidate in todo:
@@ -192,10 +198,11 @@ def _calibrate(recipe: GenerateRecipe, maker: ShardMaker, features: FeatureDiffe
     try:
         scale = histogram.scale(recipe.map.percentile)
     except ValueError as error:
-        raise UserError(f"The maps cannot be scaled: {error}.", "Choose SR models or a degradation that change the photographs.") from None
-    result = {
-        "scale": scale, "percentile": recipe.map.percentile, "pairs": pairs, "features": features.name, "features_digest": features.digest,
-    }  # fmt: skip
+        raise UserError(
+            f"The maps cannot be scaled: {error}.", "Choose SR models or a degradation that change the photographs."
+        ) from None
+    result = {"scale": scale, "percentile": recipe.map.percentile, "pairs": pairs}
+    result |= {"features": features.name, "features_digest": features.digest}
     return json.loads(atomic.write_once(path, json.dumps(result, sort_keys=True).encode()))
 
 

@@ -76,8 +76,10 @@ class ShardMaker:
             state |= {"bytes": path.stat().st_size, "sha256": manifest.file_digest(path)}
         atomic.write_text(state_path(self.out, shard), json.dumps(state, sort_keys=True))
 
-    def pairs(self, candidates: Sequence[samples.Candidate]) -> Iterator[tuple[samples.Candidate, samples.Pair | str, dict[str, Any]]]:
-        """Restore the one degraded reference of `candidates` with each of their models; a text instead of a pair is a drop's reason."""
+    def pairs(
+        self, candidates: Sequence[samples.Candidate]
+    ) -> Iterator[tuple[samples.Candidate, samples.Pair | str, dict[str, Any]]]:
+        """Restore the one degraded reference of `candidates` with each of their models; a text for a pair is a drop's reason."""
         first = candidates[0]
         entry = self.photographs.references[first.source_id]
         encoded = self.photographs.read(entry)
@@ -85,7 +87,10 @@ class ShardMaker:
         rng = np.random.default_rng(samples.seed_of(self.seed, first.source_id, first.round))
         record = degrade.draw(self.degradation, rng, self.scale)
         job = Job(
-            degrade.apply(reference, record), entry.photo, (entry.photo_height, entry.photo_width), (entry.top, entry.left, len(reference))
+            degrade.apply(reference, record),
+            entry.photo,
+            (entry.photo_height, entry.photo_width),
+            (entry.top, entry.left, len(reference)),
         )
         for model, group in groupby(candidates, key=lambda one: one.model):
             upscaler = self.upscalers[model]

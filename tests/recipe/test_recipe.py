@@ -25,7 +25,13 @@ def test_all_mistakes_are_told_at_once_with_the_nearest_key():
         recipe.load("demo", "generate", ["map.alhpa=1", "seed=-3", "splits.train=0.1", "degradation=foo", "masks.kinds.shan=1"])
     text = str(error.value)
     assert "5 mistakes" in text
-    for part in ("map.alhpa – unknown key – did you mean 'alpha'? – 1", "seed –", "splits – the three shares", "degradation –", "'sham'"):
+    for part in (
+        "map.alhpa – unknown key – did you mean 'alpha'? – 1",
+        "seed –",
+        "splits – the three shares",
+        "degradation –",
+        "'sham'",
+    ):
         assert part in text
 
 

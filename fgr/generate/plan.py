@@ -1,0 +1,232 @@
+"""The plan: which crops of which photographs are the references, and in which split. Made once, before any shard.
+
+The source is read in blocks; each block's references go into one Parquet part, whose existence says that the block is done, so a
+killed run goes on from there. The index is written last: duplicates are dropped and splits assigned in the order of the
+photographs' digests, which does not depend on names, on the number of workers, or on where the run was cut.
+"""
+
+import json
+import multiprocessing
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgr import atomic
+from fgr.dataset import screen
+from fgr.errors import UserError
+from fgr.generate.sources import EncodedPhoto, encoded_photos
+from fgr.images import codec
+from fgr.images.photos import PhotoError, decode_photo
+from fgr.progress import Progress
+from fgr.records import SPLITS
+
+BLOCK = 16  # photographs of a part
+INDEX = "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A crop that serves as reference; its pixels lie in row `row` of part `part`."""
+
+    source_id: str
+    photo_id: str
+    photo: str
+    photo_height: int
+    photo_width: int
+    top: int
+    left: int
+    split: str
+    license: str
+    attribution: str
+    part: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The references by source_id, in the order of their splits and digests; `drops` and `photographs` are counts."""
+
+    folder: Path
+    references: Mapping[str, Reference]
+    drops: Mapping[str, int]
+    photographs: Mapping[str, int]
+
+    def source_ids(self) -> dict[str, list[str]]:
+        """The references of each split, in order."""
+        found: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for reference in self.references.values():
+            found[reference.split].append(reference.source_id)
+        return found
+
+    def read(self, reference: Reference) -> bytes:
+        """The reference's pixels as lossless WebP."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(_part(self.folder, reference.part)) as parquet:
+            return parquet.read_row_group(reference.row, columns=["image"])["image"][0].as_py()
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """Which crops are taken; see the recipe's `source`."""
+
+    crop: int
+    crops_per_photo: int
+    max_pixels: int
+    min_texture: float
+    min_sharpness: float
+
+
+def build(
+    folder: Path,
+    *,
+    path: str,
+    license: str,
+    attribution: str,
+    duplicate_bits: int,
+    splits: Mapping[str, float],
+    workers: int,
+    **knobs: Any,
+) -> Plan:
+    """Make the plan in `folder`, or go on with it; `path` … `knobs` are the recipe's `source`. The same for any `workers`.
+
+    UserError when nothing usable is left, with the counts of what was dropped.
+    """
+    if not (folder / INDEX).is_file():
+        _screen_all(folder, encoded_photos(path, license=license, attribution=attribution), Screening(**knobs), workers)
+        _write_index(folder, duplicate_bits, splits)
+    plan = load(folder)
+    if not plan.references:
+        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(plan.drops.items())) or "none were found"
+        (folder / INDEX).unlink()
+        raise UserError(
+            f"No photograph of '{path}' is usable; dropped: {dropped}.",
+            "Give larger or sharper photographs, or lower source.crop, source.min_texture or source.min_sharpness.",
+        )
+    return plan
+
+
+def load(folder: Path) -> Plan:
+    """The finished plan in `folder`."""
+    index = json.loads((folder / INDEX).read_text())
+    references = {row["source_id"]: Reference(**row) for row in index["references"]}
+    return Plan(folder, references, index["drops"], index["photographs"])
+
+
+def _screen_all(folder: Path, photos: Iterator[EncodedPhoto], screening: Screening, workers: int) -> None:
+    blocks = enumerate(iter(lambda: list(islice(photos, BLOCK)), []))
+    with Progress("photographs", 0, "photographs") as progress:
+        for block in _map(partial(_screen_block, folder, screening), blocks, workers):
+            progress.total += block["photographs"]
+            progress.advance(block["photographs"], block["drops"])
+
+
+def _map(
+    work: Callable[[tuple[int, list[EncodedPhoto]]], dict[str, Any]],
+    blocks: Iterator[tuple[int, list[EncodedPhoto]]],
+    workers: int,
+) -> Iterator[dict[str, Any]]:
+    """`work` on each block, in `workers` processes if there is more than one block; few blocks are in memory at a time."""
+    window = list(islice(blocks, 2 * workers))
+    if workers == 1 or len(window) == 1:
+        yield from map(work, window)
+        yield from map(work, blocks)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        waiting = deque(pool.submit(work, block) for block in window)
+        while waiting:
+            yield waiting.popleft().result()
+            waiting.extend(pool.submit(work, block) for block in islice(blocks, 1))
+
+
+def _screen_block(folder: Path, screening: Screening, block: tuple[int, list[EncodedPhoto]]) -> dict[str, Any]:
+    number, photos = block
+    done = _part(folder, number).with_suffix(".json")
+    if done.is_file():
+        return json.loads(done.read_text())
+    drops: Counter[str] = Counter()
+    kept: list[dict[str, Any]] = []
+    images: list[bytes] = []
+    for photo in photos:
+        try:
+            pixels = decode_photo(photo.read(), screening.max_pixels)
+        except (PhotoError, OSError) as error:
+            drops[getattr(error, "reason", "unreadable")] += 1
+            print(f"fgr: {photo.name} is left out: {error}", file=sys.stderr)
+            continue
+        crops, dropped = screen.choose_crops(
+            pixels, screening.crop, screening.crops_per_photo, screening.min_texture, screening.min_sharpness
+        )
+        drops += dropped
+        if crops:
+            kept.append(_describe(photo, pixels, crops, screening.crop, images))
+    if images:
+        _write_images(_part(folder, number), images)
+    result = {"photographs": len(photos), "drops": dict(drops), "kept": kept}
+    atomic.write_text(done, json.dumps(result))
+    return result
+
+
+def _describe(
+    photo: EncodedPhoto, pixels: np.ndarray, crops: Sequence[screen.Crop], size: int, images: list[bytes]
+) -> dict[str, Any]:
+    """What the index needs of a photograph; its crops are appended to `images`."""
+    entries = []
+    for crop in crops:
+        window = np.ascontiguousarray(pixels[crop.top : crop.top + size, crop.left : crop.left + size])
+        entries.append({"source_id": screen.pixel_digest(window), "top": crop.top, "left": crop.left, "row": len(images)})
+        images.append(codec.encode_rgb(window))
+    return {
+        "photo_id": screen.pixel_digest(pixels), "hash": screen.perceptual_hash(pixels), "photo": photo.name,
+        "photo_height": pixels.shape[0], "photo_width": pixels.shape[1], "license": photo.license,
+        "attribution": photo.attribution, "crops": entries,
+    }  # fmt: skip
+
+
+def _write_images(path: Path, images: list[bytes]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with atomic.replacing(path) as file:
+        pq.write_table(pa.table({"image": images}), file, row_group_size=1, compression="none", use_dictionary=False)
+
+
+def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float]) -> None:
+    drops: Counter[str] = Counter()
+    photos: list[dict[str, Any]] = []
+    for done in sorted(folder.glob("part-*.json")):
+        block = json.loads(done.read_text())
+        drops.update(block["drops"])
+        photos += [photo | {"part": int(done.stem.removeprefix("part-"))} for photo in block["kept"]]
+    photos.sort(key=lambda photo: (photo["photo_id"], photo["photo"]))
+    unique = [photo for i, photo in enumerate(photos) if not i or photo["photo_id"] != photos[i - 1]["photo_id"]]
+    drops["duplicate"] += len(photos) - len(unique)
+    near = screen.near_duplicates(np.array([photo["hash"] for photo in unique], np.uint64), duplicate_bits)
+    drops["near_duplicate"] += int(near.sum())
+    kept = [photo for photo, twin in zip(unique, near, strict=True) if not twin]
+    references: dict[str, Reference] = {}
+    for photo in kept:
+        split = screen.split_of(photo["photo_id"], splits)
+        for crop in photo["crops"]:
+            values = {field.name: (photo | crop | {"split": split})[field.name] for field in fields(Reference)}
+            references.setdefault(crop["source_id"], Reference(**values))
+    ordered = sorted(references.values(), key=lambda one: (SPLITS.index(one.split), one.source_id))
+    counts = Counter(screen.split_of(photo["photo_id"], splits) for photo in kept)
+    content = {
+        "references": [asdict(one) for one in ordered],
+        "drops": {reason: count for reason, count in sorted(drops.items()) if count},
+        "photographs": {split: counts[split] for split in SPLITS},
+    }
+    atomic.write_once(folder / INDEX, json.dumps(content).encode())
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:05d}.parquet"

@@ -1,0 +1,162 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fgr.dataset import manifest, tables
+from fgr.dataset.verify import verify
+from fgr.errors import UserError
+from fgr.images import codec
+
+
+@pytest.fixture
+def copy(tiny, tmp_path):
+    return shutil.copytree(tiny, tmp_path / "copy")
+
+
+def rewrite(directory, change, split="train"):
+    """Change the rows of a split's first shard and bring fgr.json's digest into line, as a careful forger would."""
+    shard = tables.shards(directory, "samples", split)[0]
+    rows = list(tables.read_shard(shard))
+    changed = change(rows)
+    tables.write_table(shard, "samples", changed)
+    made = manifest.read(directory)
+    for state in made["shards"]:
+        if state["file"].endswith(shard.name):
+            state |= {"sha256": manifest.file_digest(shard), "bytes": shard.stat().st_size, "rows": len(changed)}
+    manifest.write(directory, made)
+
+
+def texts(directory):
+    return [str(problem) for problem in verify(directory)]
+
+
+def partial(rows):
+    """The first row whose mask is 0 somewhere and 255 somewhere, and that is no sham."""
+    return next(row for row in rows if row["mask_kind"] not in ("sham", "full"))
+
+
+def test_a_fresh_dataset_keeps_every_promise(tiny):
+    assert texts(tiny) == []
+
+
+def test_one_pixel_outside_a_mask_is_found(copy):
+    def change(rows):
+        row = partial(rows)
+        composite, mask = codec.decode_rgb(row["composite"]), codec.decode_mask(row["mask"])
+        y, x = np.argwhere(mask == 0)[0]
+        composite[y, x, 0] ^= 1
+        row["composite"] = codec.encode_rgb(composite)
+        return rows
+
+    rewrite(copy, change)
+    found = texts(copy)
+    assert len(found) == 1
+    assert "in 1 pixels, 1 of them outside the mask" in found[0]
+
+
+def test_one_map_value_is_found(copy):
+    def change(rows):
+        row = partial(rows)
+        values, mask = codec.decode_map(row["degradation_map"]), codec.decode_mask(row["mask"])
+        y, x = np.argwhere(mask == 255)[0]
+        values[y, x] = values[y, x] + 0.001 if values[y, x] < 0.5 else values[y, x] - 0.001
+        row["degradation_map"] = codec.encode_map(values)
+        return rows
+
+    rewrite(copy, change)
+    assert any("degradation_map differs from its definition in 1 pixels" in text for text in texts(copy))
+
+
+def test_a_map_value_outside_the_mask_is_found(copy):
+    def change(rows):
+        row = partial(rows)
+        values, mask = codec.decode_map(row["degradation_map"]), codec.decode_mask(row["mask"])
+        values[tuple(np.argwhere(mask == 0)[0])] = 0.5
+        row["degradation_map"] = codec.encode_map(values)
+        return rows
+
+    rewrite(copy, change)
+    assert any("degradation_map is not 0 outside the mask" in text for text in texts(copy))
+
+
+def test_a_row_moved_to_another_split_is_found(copy):
+    moved = []
+    rewrite(copy, lambda rows: (moved.append(rows[0]), rows[1:])[1])
+    rewrite(copy, lambda rows: [*rows, moved[0]], split="test")
+    assert any("its photograph belongs to the split 'train'" in text for text in texts(copy))
+
+
+def test_a_shard_renamed_into_another_split_is_found(copy):
+    shard = tables.shards(copy, "samples", "train")[0]
+    shard.rename(shard.with_name(shard.name.replace("train", "test")))
+    found = texts(copy)
+    assert any("missing, though fgr.json lists it" in text for text in found)
+    assert any("belongs to the split 'train'" in text for text in found)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "part"),
+    [
+        ("score", 0.123, "its map gives"),
+        ("mask_area", 0.9, "mask_area is not the mean"),
+        ("seed", 1, "id is not the digest"),
+        ("model_digest", "0" * 64, "not listed in fgr.json"),
+        ("mask_kind", "blob", "unknown mask kind 'blob'"),
+        ("degradation", "{", "degradation is not JSON"),
+        ("reference", b"nonsense", "cannot be decoded"),
+        ("source_id", "0" * 32, "source_id is not the digest"),
+    ],
+)
+def test_a_changed_cell_is_found(copy, column, value, part):
+    rewrite(copy, lambda rows: [rows[0] | {column: value}, *rows[1:]])
+    assert any(part in text for text in texts(copy))
+
+
+def test_a_changed_byte_is_found_by_its_digest(copy):
+    made = manifest.read(copy)
+    made["shards"][0]["sha256"] = "0" * 64
+    manifest.write(copy, made)
+    assert any("sha256 differs" in text for text in texts(copy))
+
+
+def test_a_card_without_yaml_or_with_wrong_counts_is_found(copy):
+    card = (copy / "README.md").read_text()
+    (copy / "README.md").write_text(card.replace("num_examples: ", "num_examples: 9"))
+    assert any("the card says" in text for text in texts(copy))
+    (copy / "README.md").write_text("no front matter")
+    assert any("without the YAML" in text for text in texts(copy))
+
+
+def test_labels_of_unknown_samples_are_found(copy):
+    tables.write_small(copy, "preferences", [{"left_id": "x", "right_id": "y", "annotator": "a", "choice": "tie"}])
+    found = texts(copy)
+    assert len(found) == 2
+    assert "there is no sample with this id" in found[0]
+
+
+def test_the_command_exits_with_1_and_names_the_row(copy, tiny):
+    def run(directory):
+        return subprocess.run(
+            [sys.executable, "-m", "fgr", "verify", str(directory)], capture_output=True, text=True, check=False
+        )
+
+    assert run(tiny).returncode == 0
+    rewrite(copy, lambda rows: [rows[0] | {"score": 0.123}, *rows[1:]])
+    done = run(copy)
+    assert done.returncode == 1
+    assert next(iter(tables.read_rows(copy, "samples", ["id"], "train")))["id"] in done.stdout
+
+
+def test_what_is_no_dataset_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"no fgr\.json"):
+        list(verify(tmp_path))
+    (tmp_path / "fgr.json").write_text(json.dumps({"a": 1}))
+    with pytest.raises(UserError, match="not the manifest"):
+        list(verify(tmp_path))
+    (tmp_path / "fgr.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        list(verify(tmp_path))

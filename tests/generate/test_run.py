@@ -1,0 +1,176 @@
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fgr import recipe as recipes
+from fgr.cli import sentence
+from fgr.dataset import manifest, tables
+from fgr.errors import UserError
+from fgr.generate import run
+from fgr.generate.replay import replay
+
+
+@pytest.fixture
+def command(tiny_overrides):
+    """The command line that makes `tiny` in another folder."""
+
+    def build(out, *options):
+        made = [sys.executable, "-m", "fgr", "generate", "demo", *tiny_overrides, "--models", "realesr-animevideov3,bicubic"]
+        return [*made, "--limit", "20", "--out", str(out), "--device", "cpu", *options]
+
+    return build
+
+
+def contents(directory):
+    """Every file's bytes by its relative path."""
+    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+def test_two_workers_and_job_arrays_make_the_same_bytes(tiny, tiny_recipe, tmp_path):
+    assert run.generate(tiny_recipe, tmp_path / "two", workers=2, device="cpu")
+    assert contents(tmp_path / "two") == contents(tiny)
+    parts = [run.generate(tiny_recipe, tmp_path / "array", workers=1, shard=(part, 2), device="cpu") for part in (1, 0)]
+    assert parts == [False, True]
+    assert contents(tmp_path / "array") == contents(tiny)
+
+
+@pytest.mark.parametrize("moment", ["plan", "calibration.json", "first shard", "second shard"])
+def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(tiny, command, tmp_path, moment):
+    out = tmp_path / "killed"
+    there = {
+        "plan": lambda: (out / ".fgr" / "plan").is_dir(),
+        "calibration.json": lambda: (out / ".fgr" / "calibration.json").exists(),
+        "first shard": lambda: len(list(out.glob("samples/*.parquet"))) >= 1,
+        "second shard": lambda: len(list(out.glob("samples/*.parquet"))) >= 2,
+    }[moment]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command(out, "--workers", "1"), stdout=log, stderr=log, start_new_session=True)
+    while process.poll() is None and not there():
+        time.sleep(0.005)
+    assert process.poll() is None, (tmp_path / "log").read_text()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (out / manifest.NAME).exists()
+    done = subprocess.run(
+        command(out, "--workers", "2" if moment == "first shard" else "1"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert contents(out) == contents(tiny)
+
+
+def test_an_interrupt_leaves_only_whole_shards(command, tmp_path):
+    out = tmp_path / "interrupted"
+    process = subprocess.Popen(command(out, "--workers", "2"), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not list(out.glob("samples/*.parquet")):
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert "run the same command again" in said
+    assert not list(out.rglob("*.tmp"))
+    for shard in tables.shards(out, "samples"):
+        assert list(tables.read_shard(shard, ["id"]))
+
+
+def test_a_finished_dataset_is_left_alone(tiny, tiny_recipe):
+    before = {path: path.stat().st_mtime_ns for path in tiny.rglob("*")}
+    assert run.generate(tiny_recipe, tiny, workers=1, device="cpu")
+    assert {path: path.stat().st_mtime_ns for path in tiny.rglob("*")} == before
+
+
+def test_another_recipe_in_the_same_folder_is_refused_by_its_keys(tiny, tiny_overrides, tmp_path):
+    other = recipes.load("demo", "generate", [*tiny_overrides, "map.alpha=1"], {"models": ["bicubic"], "samples": 20})
+    with pytest.raises(UserError, match=r"(?s)already holds.*map\.alpha: .* there, 1\.0 here.*models: "):
+        run.generate(other, tiny, workers=1, device="cpu")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="not empty and holds no fgr dataset"):
+        run.generate(other, tmp_path, workers=1, device="cpu")
+    with pytest.raises(UserError, match="is a file"):
+        run.generate(other, tmp_path / "file", workers=1, device="cpu")
+
+
+def test_a_run_of_another_recipe_that_is_not_finished_is_refused_too(tiny_recipe, tmp_path):
+    run._claim(tmp_path / "out", tiny_recipe)
+    with pytest.raises(UserError, match="seed: 0 there, 7 here"):
+        run._claim(tmp_path / "out", tiny_recipe.model_copy(update={"seed": 7}))
+
+
+def test_rows_tell_what_made_them(tiny, tiny_recipe):
+    made = manifest.read(tiny)
+    rows = list(
+        tables.read_rows(
+            tiny, "samples", ["id", "model", "model_digest", "scale", "degradation", "inference", "photo_id", "license"]
+        )
+    )
+    assert len({row["id"] for row in rows}) == len(rows) == sum(state["rows"] for state in made["shards"])
+    assert len(rows) + sum(count for state in made["shards"] for count in state["drops"].values()) == tiny_recipe.samples
+    assert {row["model"] for row in rows} == set(tiny_recipe.models)
+    assert all(json.loads(row["degradation"])["preset"] == "light" for row in rows)
+    assert all(json.loads(row["inference"])["precision"] == "fp32" for row in rows)
+    assert all(row["license"] for row in rows)
+
+
+def test_replay_gives_back_sr_and_map_exactly(tiny):
+    assert list(replay(tiny, 100, "cpu")) == [None] * tables.count_rows(tiny, "samples")
+
+
+def test_replay_finds_an_altered_degradation_and_refuses_other_weights(tiny, tmp_path):
+    copy = shutil.copytree(tiny, tmp_path / "copy")
+    shard = tables.shards(copy, "samples", "train")[0]
+    rows = list(tables.read_shard(shard))
+    record = json.loads(rows[1]["degradation"])
+    tables.write_table(shard, "samples", [row | {"degradation": rows[-1]["degradation"]} for row in rows[:1]])
+    assert record["preset"] == "light"
+    assert any(problem and "sr differs on replay" in problem.text for problem in replay(copy, 100, "cpu"))
+    tables.write_table(shard, "samples", [rows[0] | {"model_digest": "0" * 64}])
+    with pytest.raises(UserError, match="are not those of the dataset"):
+        list(replay(copy, 100, "cpu"))
+
+
+def test_a_full_disk_leaves_whole_shards_and_a_sentence(tiny, tiny_recipe, tmp_path, monkeypatch):
+    real, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if any((tmp_path / "out").glob("samples/.*.tmp")) and len(list((tmp_path / "out").glob("samples/*.parquet"))) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space") as error:
+        run.generate(tiny_recipe, tmp_path / "out", workers=1, device="cpu")
+    assert "No space is left on the disk" in sentence(error.value)
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    monkeypatch.setattr(os, "fsync", real)
+    assert run.generate(tiny_recipe, tmp_path / "out", workers=1, device="cpu")
+    assert contents(tmp_path / "out") == contents(tiny)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tiny_recipe, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("x")
+    with pytest.raises(OSError, match="Not a directory") as error:
+        run.generate(tiny_recipe, blocked / "out", workers=1, device="cpu")
+    assert "Traceback" not in sentence(error.value)
+
+
+def test_devices():
+    assert run.choose_devices("cpu", 3) == ["cpu"] * 3
+    assert run.choose_devices("cpu", 0) == ["cpu"] * len(os.sched_getaffinity(0))
+    with pytest.raises(UserError, match="There is no device 'tpu' here"):
+        run.choose_devices("tpu", 1)
+
+
+def test_a_severity_that_nothing_has_ends_with_the_counts(tiny_overrides, tmp_path):
+    impossible = recipes.load(
+        "demo", "generate", [*tiny_overrides, "severity=[0.999, 1]", "masks.kinds.sham=0"], {"models": ["bicubic"], "samples": 4}
+    )
+    with pytest.raises(UserError, match=r"No sample was made; dropped: .*severity 4"):
+        run.generate(impossible, tmp_path / "out", workers=1, device="cpu")
