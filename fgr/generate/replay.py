@@ -51,7 +51,7 @@ def _spread(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]
 def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
     if upscaler.digest != row["model_digest"]:
         raise UserError(
-            f"The weights of '{row['model']}' here ({upscaler.digest[:12]}…) are not those of the dataset ({row['model_digest'][:12]}…).",
+            f"The weights of '{row['model']}' are other ones here ({upscaler.digest[:12]}…, there {row['model_digest'][:12]}…).",
             "Replay on a machine with the weights that fgr.json names.",
         )
 
