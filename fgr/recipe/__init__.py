@@ -14,7 +14,9 @@ from fgr.errors import UserError, nearest
 from fgr.shipped import shipped
 
 KINDS = {  # kind → (module, model, the verb's main recipe)
+    "annotate": ("fgr.recipe.annotate", "AnnotateRecipe", "defects"),
     "generate": ("fgr.recipe.generate", "GenerateRecipe", "fgr30k"),
+    "reward": ("fgr.recipe.reward", "RewardRecipe", "finpercep"),
 }
 
 

@@ -125,6 +125,16 @@ def add_lora(encoder: nn.Module, rank: int) -> None:
         parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank))
 
 
+def load_pretrained(encoder: nn.Module, name: str) -> None:
+    """Fill `encoder`, with or without low-rank changes, with timm's weights of `name`. UserError if they cannot be had."""
+    own = encoder.state_dict()
+    weights = {}
+    for key, value in build_encoder(name, pretrained=True).state_dict().items():
+        parent, _, leaf = key.rpartition(".")
+        weights[key if key in own else f"{parent}.parametrizations.{leaf}.original"] = value
+    encoder.load_state_dict(own | weights)
+
+
 def merge_lora(encoder: nn.Module) -> None:
     """Fold low-rank changes into the weights, for export."""
     for layer in [module for module in encoder.modules() if parametrize.is_parametrized(module)]:

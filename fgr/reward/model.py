@@ -12,6 +12,7 @@ from safetensors.torch import load_model
 from torch import nn
 from torch.nn import functional
 
+from fgr.errors import UserError
 from fgr.reward.decoder import Decoder
 from fgr.reward.encoder import Trained, add_lora, build_encoder, set_trained
 
@@ -157,6 +158,12 @@ class FinPercepRM(
         """The score (B,) of what `pooled` gave."""
         return self.head(sums / weight).squeeze(1) * self.score_std + self.score_mean
 
+    @property
+    def cell(self) -> int:
+        """Side in pixels of what the stage's map can tell apart: its finest level's reduction; 1 at the last stage."""
+        levels = len(self.decoder.levels) if self.decoder else 0
+        return 1 if self.stage == self.stages else int(self.encoder.reductions[-levels]) if levels else self.multiple
+
     def grown(self, stage: int) -> "FinPercepRM":
         """The model of a later stage: this one's parameters and, at first, its outputs; new parameters added."""
         if stage < self.stage:
@@ -186,9 +193,12 @@ class FinPercepRM(
 
 
 def levels_of(stage: int, stages: int, available: int) -> int:
-    """Decoder levels of a stage: none at stage 0, all at the last, in between in equal steps. ValueError: too many."""
+    """Decoder levels of a stage: none at stage 0, all at the last, in between in equal steps. UserError: too many."""
     if stages > available:
-        raise ValueError(f"the encoder has {available} levels, too few for {stages} stages")
+        raise UserError(
+            f"The encoder has {available} levels of features, too few for {stages} stages of maps.",
+            f"Give `stages` at most {available + 1} entries, RM_0 among them.",
+        )
     return ceil(available * stage / stages) if stage else 0
 
 

@@ -126,7 +126,7 @@ def test_the_literal_gate_collapses_on_clean_images():
 def test_stages_grow_from_coarse_to_fine():
     assert [levels_of(stage, 3, 4) for stage in range(4)] == [0, 2, 3, 4]
     assert [levels_of(stage, 3, 5) for stage in range(4)] == [0, 2, 4, 5]
-    with pytest.raises(ValueError, match="too few"):
+    with pytest.raises(UserError, match="too few"):
         levels_of(1, 5, 4)
 
 

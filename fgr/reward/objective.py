@@ -1,0 +1,114 @@
+"""What a batch costs: the reward model's outputs on clean, composite and restored images against the labels."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from fgr.reward import iqa, loss
+
+VISIBLE = 0.002  # mean of the target map over a crop from which a composite must score below its reference
+OUTSIDE = 0.05  # share of the crop outside the mask from which the restored image must score below the composite
+Parts = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Weights and kinds of the loss terms; margins in standard deviations of the score."""
+
+    map: float = 1.0
+    rank: float = 1.0
+    align: float = 1.0
+    human_score: float = 0.0
+    human_map: float = 0.0
+    preference: float = 0.0
+    map_kind: loss.MapLoss = "l1"
+    rank_kind: loss.RankLoss = "margin"
+    margins: tuple[float, float] = (0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of one phase. `base` gives S_base; None in the first phase, which distils it (`target`)."""
+
+    terms: Terms
+    base: iqa.Score | None
+    target: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+
+    def __call__(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float, cell: int) -> Parts:
+        """The parts of the loss and their weighted `total`.
+
+        `batch` is as from `batches.loader` on the model's device; `scale` is the standard deviation that margins and score
+        errors are measured in, `cell` the side in pixels of what the stage's map can tell apart (0 = it has no map).
+        """
+        if self.base is None:
+            return self._distil(model, batch, scale)
+        images = {name: batch[name].float() / 255 for name in ("reference", "composite", "sr")}
+        scores, maps = model(torch.cat(list(images.values())))
+        reference, composite, sr = scores.float().chunk(3)
+        with torch.no_grad():
+            base = self.base(images["reference"]).float()
+        parts = {"align": loss.align_loss(reference, base) / scale}
+        order = orders(batch)
+        parts["rank"] = loss.rank_loss(
+            sr / scale, composite / scale, reference / scale, self.terms.margins, *order, self.terms.rank_kind
+        )
+        if cell:
+            parts |= self._maps(maps.float(), batch, cell)
+        if self.terms.human_score:
+            parts["human_score"] = loss.human_loss(composite, batch["human_score"].float(), batch["human_weight"].float()) / scale
+        return parts | {"total": self._total(parts)}
+
+    def preference(self, model: Any, left: torch.Tensor, right: torch.Tensor, choice: torch.Tensor, scale: float) -> torch.Tensor:
+        """The weighted Bradley–Terry loss of pairs of uint8 images (B, 3, H, W)."""
+        scores, _ = model(torch.cat([left, right]).float() / 255)
+        first, second = (scores / scale).chunk(2)
+        return self.terms.preference * loss.preference_loss(first, second, choice)
+
+    def _maps(self, maps: torch.Tensor, batch: Mapping[str, torch.Tensor], cell: int) -> Parts:
+        target, known = labels(batch)
+        target, known = loss.pooled_target(target, known, cell)
+        parts = {"map": loss.map_loss(maps, target, known, self.terms.map_kind)}
+        if self.terms.human_map:
+            weight = batch["human_map_weight"].view(-1, 1, 1, 1)
+            seen = weight.expand_as(batch["human_map"]).float()
+            human, seen = loss.pooled_target(batch["human_map"], seen, cell)
+            composite = maps.chunk(3)[1]
+            error = loss.MAP_LOSSES[self.terms.map_kind](composite, human)
+            parts["human_map"] = loss.weighted_mean(error, seen)
+        return parts
+
+    def _distil(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float) -> Parts:
+        assert self.target is not None
+        images = [batch[name].float() / 255 for name in ("reference", "composite", "sr", "distorted") if name in batch]
+        with torch.no_grad():
+            wanted = self.target(torch.cat(images), images[0].repeat(len(images), 1, 1, 1)).float()
+        scores, _ = model(torch.cat(images))
+        error = torch.nn.functional.smooth_l1_loss(scores.float() / scale, wanted / scale)
+        return {"distil": error, "total": error}
+
+    def _total(self, parts: Parts) -> torch.Tensor:
+        weighted = [getattr(self.terms, name) * part for name, part in parts.items()]
+        return torch.stack(weighted).sum()
+
+
+def labels(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Target maps (3B, 1, H, W) of reference, composite and SR image, and where they are known (0 or 1).
+
+    A clean image's map is 0. A restored image's is that of its composite where the mask is full, since both are one image there;
+    outside it nothing is known of it, whatever features made the map.
+    """
+    target, mask = batch["target"], batch["mask"]
+    everywhere = torch.ones_like(mask)
+    sham = (target.amax((1, 2, 3), keepdim=True) > 0).to(
+        mask.dtype
+    )  # a sham row pastes the reference: it says nothing of the SR image
+    full = (mask >= 1).to(mask.dtype) * sham
+    return torch.cat([torch.zeros_like(target), target, target]), torch.cat([everywhere, everywhere, full])
+
+
+def orders(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where S_SR < S_syn and where S_syn < S_GT must hold, each (B,) of 0 and 1: not between images that are alike."""
+    outside, visible = 1 - batch["mask"].mean((1, 2, 3)), batch["target"].mean((1, 2, 3))
+    return (outside > OUTSIDE).float(), (visible > VISIBLE).float()

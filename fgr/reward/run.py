@@ -1,0 +1,201 @@
+"""`fgr train-rm`: from a dataset to RUN/stage-0 … RUN/stage-N; running it again resumes.
+
+RUN/base       S_base's student: what the first phase distilled
+RUN/stage-K    RM_K, each begun from the one before
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fgr.errors import UserError
+from fgr.recipe import differences, resolved
+from fgr.recipe.reward import RewardRecipe
+from fgr.reward import batches, iqa, source
+from fgr.reward.encoder import load_pretrained
+from fgr.reward.loop import Knobs, Phase
+from fgr.reward.model import FinPercepRM
+from fgr.reward.objective import Objective, Terms
+from fgr.reward.validate import Validation
+from fgr.runs import Run
+
+SCALE_SAMPLES = 64  # samples from which the first scale of the score is taken
+
+
+def train(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> Path:
+    """Train every stage that `out` lacks and return the last one's folder.
+
+    UserError for a dataset or weights that cannot be used and for another recipe's folder; KeyboardInterrupt after saving.
+    """
+    trainer = _Trainer(recipe, data, out, device)
+    for name, steps, stage in trainer.phases:
+        if not (out / name / "config.json").is_file():
+            trainer.phase(name, steps, stage)
+    trainer.accelerator.end_training()
+    return out / trainer.phases[-1][0]
+
+
+class _Trainer:
+    def __init__(self, recipe: RewardRecipe, data: str, out: Path, device: str) -> None:
+        self.recipe, self.out = recipe, out
+        self.accelerator = _accelerator(recipe, out, device)
+        self.run = Run(out, self.accelerator.is_main_process)
+        self.phases = _phases(recipe)
+        self.rows = {
+            "train": source.open_split(data, "train", recipe.data.exclude_models, recipe.data.streaming),
+            "validation": source.open_split(data, "validation", recipe.data.exclude_models),
+        }
+        self.consensus = source.open_consensus(data)
+        self.pairs = source.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
+        self._check(data)
+        FinPercepRM(**self._settings(0))  # a misspelt encoder or too many stages: before anything is written
+        facts = {"data": source.facts(data, self.rows)}
+        self.run.start("reward", resolved(recipe), facts, differences)
+        self.accelerator.wait_for_everyone()
+        self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
+        if recipe.trackers:
+            self.accelerator.init_trackers("fgr-reward")
+
+    def phase(self, name: str, steps: int, stage: int) -> None:
+        """Train one phase, or the rest of it, and save its folder."""
+        position = [phase[0] for phase in self.phases].index(name)
+        checkpoint = self.run.load()
+        going_on = checkpoint if checkpoint and checkpoint["phase_state"]["phase"] == name else None
+        done = going_on["phase_state"]["step"] if going_on else 0
+        self.run.keep(lambda line: self._written_before(line, position, done))
+        torch.manual_seed(self.recipe.seed + position)
+        objective = self._objective(name)
+        model = self._begin(position, stage, objective).to(self.accelerator.device)
+        model.choose_trained(self.recipe.encoder.train)
+        scale, cell = float(model.score_std), model.cell if stage else 0
+        phase = Phase(name, steps, model, self.accelerator, self._knobs(), self.run, going_on)
+        phase.fit(
+            self._batches(steps, done, position, name == "base"),
+            lambda net, batch: self._loss(objective, net, batch, scale, cell),
+            lambda net: self.validation(net, objective, scale, cell),
+        )
+        if self.accelerator.is_main_process:
+            _save_folder(phase.result(), self.out / name)
+        self.accelerator.wait_for_everyone()
+
+    def _loss(self, objective: Objective, net: Any, batch: Any, scale: float, cell: int) -> dict[str, torch.Tensor]:
+        parts = objective(net, batch, scale, cell)
+        if "left" in batch:
+            parts["preference"] = objective.preference(net, batch["left"], batch["right"], batch["choice"], scale)
+            parts["total"] = parts["total"] + parts["preference"]
+        return parts
+
+    def _begin(self, position: int, stage: int, objective: Objective) -> FinPercepRM:
+        if position:
+            return FinPercepRM.from_pretrained(self.out / self.phases[position - 1][0]).grown(stage).train()
+        model = FinPercepRM(**self._settings(stage))
+        if self.recipe.encoder.pretrained and self.recipe.encoder.name != "tiny":
+            load_pretrained(model.encoder, self.recipe.encoder.name)
+        model.set_scale(*self._scale(objective))
+        return model.train()
+
+    def _scale(self, objective: Objective) -> tuple[float, float]:
+        """Mean and standard deviation of what the first phase distils, over clean, composite and restored crops."""
+        draws = max(1, SCALE_SAMPLES // self.recipe.data.batch)
+        values = []
+        score = objective.target or (lambda image, _: objective.base(image))  # type: ignore[misc]
+        for batch in self._batches(draws, 0, 0, distorted=False):
+            images = [batch[name].to(self.accelerator.device).float() / 255 for name in batches.IMAGES]
+            with torch.no_grad():
+                values += [score(image, images[0]).float().cpu() for image in images]
+        scores = torch.cat(values)
+        return float(scores.mean()), max(float(scores.std()), 1e-3)
+
+    def _objective(self, name: str) -> Objective:
+        recipe = self.recipe
+        terms = Terms(**recipe.loss.model_dump())
+        if recipe.base.name == "full-reference":
+            if name == "base":
+                return Objective(terms, None, iqa.full_reference)
+            student = FinPercepRM.from_pretrained(self.out / "base").to(self.accelerator.device).requires_grad_(False)
+            return Objective(terms, lambda image: student(image)[0])
+        score = iqa.open_base(recipe.base.name, self.accelerator.device)
+        return Objective(terms, None, lambda image, _: score(image)) if name == "base" else Objective(terms, score)
+
+    def _batches(self, steps: int, done: int, position: int, distorted: bool) -> Iterator[Any]:
+        knobs, data = self.recipe.training, self.recipe.data
+        part = (self.accelerator.process_index, self.accelerator.num_processes)
+        samples = batches.Samples(
+            self.rows["train"], data.crop, data.flips, self.consensus, data.cache_mb * 2**20 // max(1, data.workers), distorted
+        )
+        seed = self.recipe.seed * 1000 + position
+        count = 1 if data.streaming else len(samples)
+        draws = batches.Draws(count, data.batch, seed, steps, done, knobs.accumulate, part)
+        main = batches.loader(samples, draws, data.workers, data.streaming)
+        if not self.pairs or distorted:
+            return iter(main)
+        paired = batches.Draws(len(self.pairs), data.batch, seed + 500, steps, done, knobs.accumulate, part)
+        others = batches.loader(batches.Pairs(samples, self.pairs), paired, data.workers)
+        return (batch | pair for batch, pair in zip(main, others, strict=False))
+
+    def _knobs(self) -> Knobs:
+        return Knobs(**self.recipe.training.model_dump(exclude={"precision"}))
+
+    def _settings(self, stage: int) -> dict[str, Any]:
+        encoder, model = self.recipe.encoder, self.recipe.model.model_dump()
+        return model | {
+            "encoder": encoder.name,
+            "lora_rank": encoder.lora_rank,
+            "stage": stage,
+            "stages": len(self.recipe.stages) - 1,
+        }
+
+    def _written_before(self, line: dict[str, Any], position: int, done: int) -> bool:
+        names = [phase[0] for phase in self.phases]
+        at = names.index(line["phase"]) if line.get("phase") in names else -1
+        return at < position or (at == position and line["step"] <= done)
+
+    def _check(self, data: str) -> None:
+        side = min(source.size_of(self.rows["train"]))
+        if self.recipe.data.crop > side:
+            raise UserError(
+                f"The crops of {self.recipe.data.crop} pixels do not fit into the {side}-pixel images of {data}.",
+                f"Set data.crop={side // 32 * 32} or less.",
+            )
+        wants_people = self.recipe.loss.human_score or self.recipe.loss.human_map
+        if wants_people and not self.consensus:
+            raise UserError(
+                f"The recipe weighs people's labels, but {data} has no table 'consensus'.",
+                "Make it with fgr annotate consensus, or set loss.human_score=0 loss.human_map=0.",
+            )
+        if self.recipe.loss.preference and not self.pairs:
+            raise UserError(
+                f"The recipe weighs preferences, but {data} has none between its training rows.", "Set loss.preference=0."
+            )
+
+
+def _phases(recipe: RewardRecipe) -> list[tuple[str, int, int]]:
+    first = [("base", recipe.base.steps, 0)] if recipe.base.steps else []
+    return first + [(f"stage-{stage}", steps, stage) for stage, steps in enumerate(recipe.stages)]
+
+
+def _accelerator(recipe: RewardRecipe, out: Path, device: str) -> Any:
+    from accelerate import Accelerator
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"The device '{device}' is none of auto, cpu, cuda.", "Several GPUs: accelerate launch -m fgr train-rm …")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("There is no CUDA device here.", "Use --device cpu or auto.")
+    return Accelerator(
+        mixed_precision=recipe.training.precision,
+        cpu=device == "cpu",
+        log_with=list(recipe.trackers) or None,
+        project_dir=out / "logs",
+    )
+
+
+def _save_folder(model: Any, folder: Path) -> None:
+    """Write a model's folder, whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    os.replace(temporary, folder)

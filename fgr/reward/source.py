@@ -1,0 +1,133 @@
+"""Opening a dataset to train on: columns checked, splits found, people's labels joined, a sentence for whatever is missing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fgr.errors import UserError
+from fgr.records import media_columns
+
+NEEDED = ("id", "photo_id", "reference", "sr", "composite", "mask", "degradation_map", "score", "model", "mask_kind", "mask_area")
+MAKE = "Make one with: fgr generate --out DIR"
+
+
+def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bool = False) -> Any:
+    """The rows of a split as a `datasets` dataset whose images are encoded bytes, without those of the SR models in `exclude`.
+
+    UserError if there is no such dataset, split or column, if no row is left, or if an excluded model does not occur.
+    """
+    from datasets import Image
+
+    rows = _load(data, "samples", split, streaming)
+    missing = [name for name in NEEDED if name not in (rows.column_names or NEEDED)]
+    if missing:
+        names = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+        raise UserError(f"The dataset {data} lacks the {names} of an FGR dataset{_maker(data)}.", MAKE)
+    for name in media_columns("samples"):
+        rows = rows.cast_column(name, Image(decode=False))
+    if not exclude:
+        return rows
+    if streaming:
+        return rows.filter(lambda model: model not in exclude, input_columns="model")
+    models = rows["model"]
+    _known(exclude, sorted(set(models)), split)
+    kept = rows.select([i for i, model in enumerate(models) if model not in exclude])
+    if not len(kept):
+        raise UserError(
+            f"Without {', '.join(exclude)} the split '{split}' of {data} has no rows left.", "Exclude fewer SR models."
+        )
+    return kept
+
+
+def size_of(rows: Any) -> tuple[int, int]:
+    """Height and width of the first row's images."""
+    from fgr.images import codec
+
+    return codec.decode_mask(next(iter(rows))["mask"]["bytes"]).shape
+
+
+def open_consensus(data: str) -> dict[str, dict[str, Any]]:
+    """People's labels by sample id; empty if the dataset has none."""
+    from datasets import Image
+
+    if "consensus" not in _configs(data):
+        return {}
+    rows = _load(data, "consensus", "train", False).cast_column("degradation_map", Image(decode=False))
+    return {row["id"]: row for row in rows}
+
+
+def open_preferences(data: str, rows: Any) -> list[tuple[int, int, float]]:
+    """Pairs of row numbers with people's choice (1 = left, 0 = right, 0.5 = tie), of samples that `rows` holds."""
+    if "preferences" not in _configs(data):
+        return []
+    place = {name: i for i, name in enumerate(rows["id"])}
+    value = {"left": 1.0, "right": 0.0, "tie": 0.5}
+    return [
+        (place[row["left_id"]], place[row["right_id"]], value[row["choice"]])
+        for row in _load(data, "preferences", "train", False)
+        if row["left_id"] in place and row["right_id"] in place
+    ]
+
+
+def facts(data: str, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the data determines a run: splits, their sizes and a digest of their ids (streams: nothing)."""
+    import hashlib
+
+    found: dict[str, Any] = {}
+    for split, part in rows.items():
+        if hasattr(part, "__len__"):
+            found[split] = {"rows": len(part), "digest": hashlib.sha256("".join(part["id"]).encode()).hexdigest()[:16]}
+    return found
+
+
+def _load(data: str, table: str, split: str, streaming: bool) -> Any:
+    import datasets
+
+    if not _is_hub_id(data) and not Path(data).is_dir():
+        raise UserError(f"There is no dataset at {data}.", f"{MAKE}, or name a dataset on the Hub (org/name).")
+    try:
+        return datasets.load_dataset(data, table, split=split, streaming=streaming)
+    except ValueError as error:
+        text = str(error)
+        if "Unknown split" in text or "split" in text.lower():
+            raise UserError(
+                f"The dataset {data} has no split '{split}': {_first_sentence(text)}",
+                "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",
+            ) from None
+        raise UserError(f"{data} is no FGR dataset: it has no table '{table}' ({_first_sentence(text)})", MAKE) from None
+    except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DataFilesNotFoundError, OSError) as error:
+        raise UserError(f"The dataset {data} cannot be opened: {_first_sentence(str(error))}", MAKE) from None
+
+
+def _configs(data: str) -> list[str]:
+    import datasets
+
+    return datasets.get_dataset_config_names(data)
+
+
+def _is_hub_id(data: str) -> bool:
+    return data.count("/") == 1 and not data.startswith((".", "/", "~")) and not Path(data).exists()
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split())[:200]
+
+
+def _maker(data: str) -> str:
+    import json
+
+    try:
+        made = json.loads((Path(data) / "fgr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return f" (it was made by fgr {made.get('fgr', 'of unknown version')})"
+
+
+def _known(exclude: Sequence[str], models: list[str], split: str) -> None:
+    from fgr.errors import nearest
+
+    for name in exclude:
+        if split == "train" and name not in models:
+            raise UserError(
+                f"No row is of the SR model '{name}'{nearest(name, models)}.", f"The dataset has: {', '.join(models)}."
+            )
