@@ -82,7 +82,8 @@ def slic_segments(image: np.ndarray) -> np.ndarray:
     halved = min(height, width) >= 256
     small = cv2.resize(image, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA) if halved else image
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    labels = slic(lab, n_segments=200, compactness=10, convert2lab=False, start_label=0, channel_axis=-1).astype(np.int32)
+    extent = float(lab.max() - lab.min()) or 1.0  # slic divides by it: the compactness of 10 is meant for Lab as it is
+    labels = slic(lab, n_segments=200, compactness=10 / extent, convert2lab=False, start_label=0).astype(np.int32)
     return labels.repeat(2, axis=0).repeat(2, axis=1)[:height, :width] if halved else labels
 
 
@@ -178,7 +179,10 @@ def _checked(segments: np.ndarray | None, height: int, width: int) -> np.ndarray
 
 
 def _segment_union(rng: np.random.Generator, segments: np.ndarray, share: float) -> np.ndarray:
-    """Neighbouring segments, grown from a seed as long as one of the neighbours brings the area nearer to `share`."""
+    """Neighbouring segments, grown from a seed as long as one of the neighbours brings the area nearer to `share`.
+
+    A neighbour is drawn with a weight of the share of its own neighbours that are in already, so that regions stay compact.
+    """
     sizes = np.bincount(segments.ravel())
     target = share * segments.size
     neighbours = _neighbours(segments)
@@ -188,7 +192,8 @@ def _segment_union(rng: np.random.Generator, segments: np.ndarray, share: float)
     chosen, covered = {seed}, int(sizes[seed])
     border = set(neighbours.get(seed, ()))
     while nearer := sorted(label for label in border if sizes[label] < 2 * (target - covered)):
-        label = nearer[rng.integers(len(nearer))]
+        weights = np.array([len(neighbours[label] & chosen) / len(neighbours[label]) for label in nearer])
+        label = int(rng.choice(nearer, p=weights / weights.sum()))
         chosen.add(label)
         covered += int(sizes[label])
         border = (border | neighbours[label]) - chosen

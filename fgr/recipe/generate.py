@@ -99,9 +99,14 @@ class Pooling(Strict):
 class Map(Strict):
     """The degradation map M_gt = clip(scale · (α·pixel + (1−α)·feature)) · m."""
 
-    alpha: Share = 0.5
-    features: str = Field("gradient", description="'gradient' or 'timm:MODEL'")
-    smooth: float = Field(2.0, ge=0, description="sigma in pixels of the Gaussian over the combined difference; 0 = none")
+    alpha: Share = Field(
+        0.7,
+        description="share of the pixel difference; feature differences are larger numbers: at 0.7 gradient weighs as much as it",
+    )
+    features: str = Field("gradient", description="'gradient', 'timm:MODEL' or 'timm:FOLDER' (a path with a slash)")
+    smooth: float = Field(
+        4.0, ge=0, description="sigma in pixels of the Gaussian over the combined difference, so that it marks areas; 0 = none"
+    )
     percentile: float = Field(99.0, gt=0, le=100, description="the combined difference that becomes 1")
     calibration_pairs: int = Field(64, ge=1, description="restored images over which the percentile is taken")
     pooling: Pooling = Pooling()
