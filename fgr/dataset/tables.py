@@ -1,7 +1,8 @@
 """A dataset directory's tables on the disk: Parquet with embedded images, written whole or not at all."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,25 @@ ROW_GROUP = 100  # rows: the Hub's viewer pages by row group and reads at most 2
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 
 
-def write_table(path: Path | str, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path | str, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write `rows` of `table` as one Parquet file; image cells are encoded bytes. ValueError for no rows or a wrong cell.
 
-    Content-defined chunking and uncompressed images keep later uploads small; the bytes depend on the rows and on the
-    versions of the writing libraries alone.
+    One row group at a time is in memory. Content-defined chunking and uncompressed images keep later uploads small; the
+    bytes depend on the rows and on the versions of the writing libraries alone.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not rows:
-        raise ValueError("a Parquet file without rows makes load_dataset fail: leave it out")
     schema = records.arrow_schema(table)
     media = records.media_columns(table)
-    cells = [{name: _cell(row[name], name in media) for name in schema.names} for row in rows]
+    cells = ({name: _cell(row[name], name in media) for name in schema.names} for row in rows)
+    group = list(islice(cells, ROW_GROUP))
+    if not group:
+        raise ValueError("a Parquet file without rows makes load_dataset fail: leave it out")
     with atomic.replacing(path) as file, pq.ParquetWriter(file, schema, **_options(schema, media)) as writer:
-        writer.write_table(pa.Table.from_pylist(cells, schema=schema), row_group_size=ROW_GROUP)
+        while group:
+            writer.write_table(pa.Table.from_pylist(group, schema=schema), row_group_size=ROW_GROUP)
+            group = list(islice(cells, ROW_GROUP))
         for key in ("content_defined_chunking", "use_content_defined_chunking"):
             writer.add_key_value_metadata({key: json.dumps(CHUNKING)})
 
@@ -75,13 +79,15 @@ def count_rows(directory: Path | str, table: str, split: str | None = None) -> i
     return sum(pq.read_metadata(file).num_rows for file in shards(directory, table, split))
 
 
-def write_small(directory: Path | str, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rewrite a small table (annotations, preferences, consensus) whole and refresh the dataset card."""
+def write_small(directory: Path | str, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rewrite a small table (annotations, preferences, consensus) whole, or remove it for no rows; refresh the dataset card."""
     from fgr.dataset import card
 
     path = Path(directory) / table / "part-00000-of-00001.parquet"
-    if rows:
-        write_table(path, table, rows)
+    waiting = iter(rows)
+    first = next(waiting, None)
+    if first is not None:
+        write_table(path, table, chain([first], waiting))
     else:
         path.unlink(missing_ok=True)
     card.write(Path(directory))
