@@ -1,0 +1,259 @@
+"""A Label Studio server over HTTP: tokens, retries with backoff, and errors as sentences that carry no secret.
+
+Plain httpx rather than the SDK: the SDK repeats imports that are not repeatable, its errors carry whole requests with
+cookies, it has no upload, and turning every stroke into models costs more than decoding it.
+"""
+
+import json
+import random
+import time
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from fgr.annotate.tasks import KEY
+from fgr.errors import UserError
+
+PASSING = {408, 429, 500, 502, 503, 504}  # answers that another try may change
+ATTEMPTS = 7  # waits of 0.5, 1, 2 … 30 s: a restart of the server fits in
+PAGE = 500
+FIELDS = "id,data,annotations,result,completed_by,was_cancelled,lead_time,created_at,updated_at"
+TOKENS = (
+    "A personal access token is made under Account & Settings → Personal Access Token, a legacy token under → Access Token "
+    "(an owner allows each kind under Organization → API Tokens Settings). Put it into LABEL_STUDIO_API_KEY."
+)
+
+
+class Passing(Exception):
+    """A failure that may pass; the message is fit to print."""
+
+
+class Token(httpx.Auth):
+    """Sends a legacy token as it is; a personal access token (a JWT) is exchanged for access tokens of five minutes."""
+
+    requires_response_body = True
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url, self.token, self.access = url, token, ""
+        self.personal = token.count(".") == 2
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        if not self.personal:
+            request.headers["Authorization"] = f"Token {self.token}"
+            yield request
+            return
+        if self.access:
+            request.headers["Authorization"] = f"Bearer {self.access}"
+            if (yield request).status_code != 401:
+                return
+        answer = yield httpx.Request("POST", f"{self.url}/api/token/refresh/", json={"refresh": self.token})
+        if answer.status_code in PASSING:
+            raise Passing(f"the server answered {answer.status_code} when asked for access")
+        self.access = answer.json().get("access", "") if answer.status_code == 200 else ""
+        request.headers["Authorization"] = f"Bearer {self.access or 'refused'}"
+        yield request
+
+
+class Studio:
+    """One server and one token. Every failure is a UserError once retries are used up."""
+
+    def __init__(self, url: str, token: str, timeout: float = 120.0, attempts: int = ATTEMPTS) -> None:
+        self.url, self.attempts = url.rstrip("/"), attempts
+        if not self.url.startswith(("http://", "https://")):
+            raise UserError(f"'{url}' is no address of a Label Studio server.", "Example: --url http://127.0.0.1:8080")
+        if not token or not token.isascii() or any(letter.isspace() for letter in token):
+            raise UserError("The Label Studio token is empty or has characters that no token has.", TOKENS)
+        self._client = httpx.Client(auth=Token(self.url, token), timeout=timeout, trust_env=False)
+
+    def __enter__(self) -> "Studio":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def call(self, method: str, path: str, attempts: int | None = None, **options: Any) -> httpx.Response:
+        """One request, repeated while its failure may pass. For requests that may be repeated without harm."""
+        left = attempts or self.attempts
+        for attempt in range(left):
+            try:
+                return self._once(method, path, **options)
+            except Passing as failure:
+                if attempt + 1 == left:
+                    raise UserError(
+                        f"Label Studio at {self.url} does not work: {failure} ({left} tries).",
+                        "Start the server again or wait, then run the same command again: what is done is kept.",
+                    ) from None
+                pause(attempt)
+        raise AssertionError("unreachable")
+
+    def _once(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            answer = self._client.request(method, self.url + path, **options)
+        except httpx.TimeoutException:
+            raise Passing("no answer in time") from None
+        except httpx.TransportError as error:
+            raise Passing(f"no connection ({type(error).__name__})") from None
+        if answer.status_code in PASSING:
+            raise Passing(f"the server answered {answer.status_code}")
+        if answer.is_success:
+            return answer
+        raise _refusal(answer, self.url)
+
+    def json(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON body of a repeatable request."""
+        answer = self.call(method, path, **options)
+        try:
+            return answer.json()
+        except json.JSONDecodeError:
+            raise UserError(f"{self.url} does not answer like Label Studio.", "Check --url.") from None
+
+    def me(self) -> Mapping[str, Any]:
+        """The token's user; the cheapest check of address and token."""
+        found = self.json("GET", "/api/current-user/whoami")
+        if not isinstance(found, dict) or "email" not in found:
+            raise UserError(f"{self.url} does not answer like Label Studio.", "Check --url.")
+        return found
+
+    def people(self) -> dict[int, str]:
+        """E-mail addresses by user id."""
+        return {int(user["id"]): str(user["email"]) for user in self.json("GET", "/api/users/")}
+
+    def project(self, title: str) -> dict[str, Any] | None:
+        """The project with exactly that title, the oldest if there are several."""
+        found: list[dict[str, Any]] = []
+        page = 1
+        while True:
+            answer = self.json("GET", "/api/projects/", params={"title": title, "page": page, "page_size": 100})
+            found += [project for project in answer["results"] if project["title"] == title]
+            if not answer.get("next"):
+                return min(found, key=lambda project: int(project["id"]), default=None)
+            page += 1
+
+    def create_project(self, title: str, interface: str, instruction: str, overlap: int) -> dict[str, Any]:
+        """A new project. A retry after a lost answer may find that the first try had worked: it is then used."""
+        for attempt in range(self.attempts):
+            made = self.project(title)
+            if made:
+                return made
+            try:
+                body = {"title": title, "label_config": interface, "maximum_annotations": overlap}
+                more = {
+                    "expert_instruction": instruction,
+                    "show_instruction": bool(instruction),
+                    "sampling": "Sequential sampling",
+                }
+                return dict(self._once("POST", "/api/projects/", json=body | more).json())
+            except Passing:
+                pause(attempt)
+        raise UserError(f"Label Studio at {self.url} does not create the project '{title}'.", "Look at the server's log.")
+
+    def tasks(
+        self, project: int, include: str, conditions: list[dict[str, Any]] | None = None, size: int = PAGE, **options: Any
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Pages of a project's tasks by ascending id: each asks for ids above the last, so deletions shift nothing."""
+        last = 0
+        while True:
+            items = [*(conditions or []), _condition("id", "greater", "Number", last)]
+            query = json.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]})
+            params = {"project": project, "page": 1, "page_size": size, "include": include, "query": query} | options
+            page = self.json("GET", "/api/tasks", params=params)["tasks"]
+            if page:
+                yield page
+                last = max(int(task["id"]) for task in page)
+            if len(page) < size:
+                return
+
+    def keys(self, project: int) -> dict[str, list[int]]:
+        """Task ids by our own key, ascending; more than one where an import went in twice."""
+        found: dict[str, list[int]] = {}
+        for page in self.tasks(project, "id,data", size=2000):
+            for task in page:
+                if KEY in (task.get("data") or {}):
+                    found.setdefault(str(task["data"][KEY]), []).append(int(task["id"]))
+        return found
+
+    def work(self, project: int, since: str = "", size: int = 200) -> Iterator[list[dict[str, Any]]]:
+        """Pages of tasks that have annotations, those with a change after `since` (ISO time) alone if it is given."""
+        conditions = [_condition("updated_at", "greater", "Datetime", since)] if since else []
+        yield from self.tasks(project, FIELDS, conditions, size, fields="all")
+
+    def import_tasks(self, project: int, tasks: list[dict[str, Any]]) -> int:
+        """Add the tasks whose key is not there yet; the number added. A lost answer is settled by asking what arrived."""
+        known: set[str] = set()
+        for attempt in range(self.attempts):
+            missing = [task for task in tasks if task["data"][KEY] not in known]
+            if not missing:
+                return len(tasks)
+            try:
+                self._once("POST", f"/api/projects/{project}/import", json=missing)
+                return len(tasks)
+            except Passing as failure:
+                reason = failure
+                pause(attempt)
+                known = set(self.keys(project))
+        raise UserError(f"Label Studio at {self.url} does not take tasks: {reason}.", "Run the same command again later.")
+
+    def remove_twins(self, project: int) -> int:
+        """Delete tasks whose key an earlier task has and that nobody has worked on; their number."""
+        twins = [task for tasks in self.keys(project).values() for task in tasks[1:]]
+        idle = [task for task in twins if not self.json("GET", f"/api/tasks/{task}/annotations/")]
+        for task in idle:
+            self.call("DELETE", f"/api/tasks/{task}/")
+        return len(idle)
+
+    def upload(self, project: int, files: Mapping[str, bytes]) -> dict[str, str]:
+        """Upload up to 100 images (the server's limit); addresses by name. A repeat leaves a copy, never a mistake."""
+        parts = {f"f{i}": (name, data, "image/webp") for i, (name, data) in enumerate(files.items())}
+        path = f"/api/projects/{project}"
+        made = self.json("POST", f"{path}/import", params={"commit_to_project": "false"}, files=parts)["file_upload_ids"]
+        return _addresses(self.json("GET", f"{path}/file-uploads", params={"ids": json.dumps(made)}))
+
+    def uploads(self, project: int) -> dict[str, str]:
+        """Addresses of all a project's uploaded files by the name they were uploaded under."""
+        return _addresses(self.json("GET", f"/api/projects/{project}/file-uploads", params={"all": "true"}))
+
+    def serve_folder(self, project: int, path: str) -> None:
+        """Let the server serve the images of a folder on its own disk."""
+        there = self.json("GET", "/api/storages/localfiles", params={"project": project})
+        if not any(storage.get("path") == path for storage in there):
+            body = {"project": project, "path": path, "title": "fgr", "use_blob_urls": True, "regex_filter": ".*webp"}
+            self.json("POST", "/api/storages/localfiles", json=body)
+
+
+def pause(attempt: int) -> None:
+    """Wait before another try: longer each time, with some chance in it."""
+    time.sleep(min(30.0, 0.5 * 2**attempt) * random.uniform(0.75, 1.25))
+
+
+def _addresses(listed: list[dict[str, Any]]) -> dict[str, str]:
+    """Addresses by original name: the server puts eight digits and a dash before it; the latest upload of a name counts."""
+    ordered = sorted(listed, key=lambda file: int(file["id"]))
+    return {str(file["file"]).rpartition("/")[2].partition("-")[2]: f"/data/{file['file']}" for file in ordered}
+
+
+def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
+    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+
+
+def _refusal(answer: httpx.Response, url: str) -> UserError:
+    """The sentence for an answer that another try will not change; bodies are cut, since they echo whole requests."""
+    if answer.status_code == 401:
+        legacy = "legacy" in answer.text[:2000]
+        why = "this organization has legacy tokens switched off" if legacy else "it is wrong or expired"
+        return UserError(f"Label Studio at {url} does not accept the token: {why}.", TOKENS)
+    if answer.status_code == 403:
+        return UserError(f"Label Studio at {url} forbids this to the token's user.", "Ask the project's owner for access.")
+    path = answer.request.url.path
+    if answer.status_code == 404:
+        return UserError(f"Label Studio at {url} has no {path}.", "Was the project deleted? Check --url and --project.")
+    return UserError(f"Label Studio refused {answer.request.method} {path} ({answer.status_code}): {_detail(answer)}")
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        body = answer.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return "no reason given"
+    said = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else body
+    return " ".join(str(said).split())[:300]

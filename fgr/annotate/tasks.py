@@ -1,0 +1,161 @@
+"""Label Studio tasks: what is sent for a sample, and what a person's work on it says. Pure."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from fgr.annotate import brush
+from fgr.annotate.interface import KINDS, SEVERITIES
+from fgr.records import CHOICES
+
+KEY = "fgr_id"  # our own key in a task's data: identity never depends on Label Studio's ids
+PAINTED = 128  # strokes are anti-aliased: alpha from here on counts as painted
+UNRATED = 3  # severity of a region that was left without stars
+PAIR = "|"
+
+
+class WorkError(ValueError):
+    """A piece of work that cannot be taken over; the message is a counted reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one person said about one sample: `score` 0…100, `severity` uint8 (H, W) in stars (0 = not painted)."""
+
+    score: float
+    severity: np.ndarray
+    defects: list[dict[str, Any]]
+    comment: str
+    unrated: int
+
+    @property
+    def map8(self) -> np.ndarray:
+        """The painted severity as uint8 (H, W), 0…255."""
+        return np.rint(self.severity * (255 / SEVERITIES)).astype(np.uint8)
+
+
+def defect_task(
+    sample: str, composite: str, reference: str | None, regions: list[dict[str, Any]], version: str
+) -> dict[str, Any]:
+    """The task for one sample: image addresses, our key, and pre-painted regions (none: no prediction at all)."""
+    data = {"composite": composite, KEY: sample} | ({"reference": reference} if reference else {})
+    predictions = [{"model_version": version, "result": regions}] if regions else []
+    return {"data": data, "predictions": predictions} if predictions else {"data": data}
+
+
+def preference_task(left: str, right: str, addresses: tuple[str, str], reference: str | None) -> dict[str, Any]:
+    """The task for a pair of samples."""
+    data = {"left": addresses[0], "right": addresses[1], KEY: f"{left}{PAIR}{right}"}
+    return {"data": data | ({"reference": reference} if reference else {})}
+
+
+def levels(values: np.ndarray, smooth: float = 4.0, floor: float = 0.15, min_area: float = 0.0005) -> np.ndarray:
+    """A float32 (H, W) map in [0, 1] as uint8 stars (H, W), 0…5: smoothed, below `floor` nothing, specks and holes removed.
+
+    `smooth` is a sigma in pixels, `min_area` a share of the image. Brushes grow slow with many ragged regions.
+    """
+    soft = cv2.GaussianBlur(values.astype(np.float32), (0, 0), smooth) if smooth else values
+    stars = np.ceil(np.clip(soft, 0, 1) * SEVERITIES).astype(np.uint8)
+    stars[soft < floor] = 0
+    out = np.zeros_like(stars)
+    for star in range(1, SEVERITIES + 1):
+        out[_without_specks(stars >= star, min_area * stars.size)] = star
+    return out
+
+
+def _without_specks(mask: np.ndarray, pixels: float) -> np.ndarray:
+    """A boolean (H, W) mask without connected parts, painted or not, smaller than `pixels`."""
+    for painted in (True, False):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats((mask == painted).astype(np.uint8), connectivity=4)
+        small = stats[:, cv2.CC_STAT_AREA] < pixels
+        small[0] = False
+        if count > 1 and small.any():
+            mask = np.where(small[labels], not painted, mask)
+    return mask
+
+
+def regions(stars: np.ndarray, kind: str = "other") -> list[dict[str, Any]]:
+    """Brush and rating results for uint8 stars (H, W): one region a severity, disjoint, ids that follow from the content."""
+    height, width = stars.shape
+    found: list[dict[str, Any]] = []
+    for star in np.unique(stars[stars > 0]).tolist():
+        code = brush.encode(np.where(stars == star, 255, 0).astype(np.uint8))
+        item = {
+            "id": hashlib.sha256(bytes(code) + bytes([star])).hexdigest()[:10],
+            "to_name": "composite",
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "origin": "prediction",
+        }
+        found.append(item | _brush("defect", "brushlabels", code, [kind]))
+        found.append(item | _brush("severity", "rating", code, star))
+    return found
+
+
+def _brush(control: str, kind: str, code: list[int], value: Any) -> dict[str, Any]:
+    return {"from_name": control, "type": kind, "value": {"format": "rle", "rle": code, kind: value}}
+
+
+def read_defects(result: Sequence[Mapping[str, Any]], height: int, width: int) -> Work:
+    """The work in an annotation's result for an image of that size. WorkError with the reason when it cannot be read."""
+    by_control: dict[str, list[Mapping[str, Any]]] = {}
+    for item in result:
+        if not isinstance(item, Mapping) or not isinstance(item.get("value"), Mapping):
+            raise WorkError("a result of an unknown form")
+        by_control.setdefault(str(item.get("from_name")), []).append(item)
+    stars = {item.get("id"): item["value"].get("rating") for item in by_control.get("severity", [])}
+    severity = np.zeros((height, width), np.uint8)
+    defects: list[dict[str, Any]] = []
+    for item in by_control.get("defect", []):
+        defect, mask = _region(item, stars.get(item.get("id")), height, width)
+        if defect["area"]:
+            np.maximum(severity, defect["severity"] * mask, out=severity)
+            defects.append(defect)
+    rated = {identity for identity, star in stars.items() if star}
+    unrated = sum(item.get("id") not in rated for item in by_control.get("defect", []))
+    return Work(_score(by_control.get("score", [])), severity, defects, _comment(by_control.get("comment", [])), unrated)
+
+
+def read_preference(result: Sequence[Mapping[str, Any]]) -> str:
+    """The choice in an annotation's result: left, right or tie. WorkError when there is none."""
+    for item in result:
+        if isinstance(item, Mapping) and item.get("from_name") == "preference":
+            chosen = (item.get("value") or {}).get("choices") or [None]
+            if chosen[0] in CHOICES:
+                return str(chosen[0])
+    raise WorkError("no choice")
+
+
+def _region(item: Mapping[str, Any], rating: Any, height: int, width: int) -> tuple[dict[str, Any], np.ndarray]:
+    if (item.get("original_height"), item.get("original_width")) != (height, width):
+        raise WorkError("painted on an image of another size")
+    value = item["value"]
+    kind = (value.get("brushlabels") or ["other"])[0]
+    if kind not in KINDS:
+        raise WorkError("a kind of defect that the interface does not have")
+    if rating is not None and rating not in range(1, SEVERITIES + 1):
+        raise WorkError("a severity that is not 1 to 5")
+    try:
+        mask = brush.decode(value.get("rle") or [], height, width) >= PAINTED
+    except brush.BrushError:
+        raise WorkError("a broken brush stroke") from None
+    return {"kind": kind, "severity": int(rating or UNRATED), "area": float(mask.mean())}, mask.astype(np.uint8)
+
+
+def _score(items: list[Mapping[str, Any]]) -> float:
+    number = items[-1]["value"].get("number") if items else None
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise WorkError("no score")
+    if not 0 <= number <= 100:
+        raise WorkError("a score outside 0 to 100")
+    return float(number)
+
+
+def _comment(items: list[Mapping[str, Any]]) -> str:
+    texts = items[-1]["value"].get("text", "") if items else ""
+    return "\n".join(map(str, texts)) if isinstance(texts, list) else str(texts)

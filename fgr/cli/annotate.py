@@ -1,0 +1,120 @@
+"""`fgr annotate`: serve, push, status, pull, consensus, ml-backend."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fgr.cli import app
+
+if TYPE_CHECKING:
+    import numpy as np
+
+annotate = typer.Typer(no_args_is_help=True, help="Have people mark defects and score images in Label Studio.")
+app.add_typer(annotate, name="annotate")
+
+URL = "http://127.0.0.1:8080"
+Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset directory.")]
+Recipe = Annotated[
+    str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe: defects, preference, demo.")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change, e.g. overlap=2.")]
+Project = Annotated[str, typer.Option(help="The name it was pushed under.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@annotate.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the server keeps everything.")] = Path("label-studio"),
+    *,
+    port: Annotated[int, typer.Option(help="Loopback port.")] = 8080,
+    show_token: Annotated[bool, typer.Option("--show-token", help="Print the owner's API token and exit.")] = False,
+) -> None:
+    """Start a local Label Studio: SQLite, loopback only, no telemetry. The first start takes about a minute."""
+    from fgr.annotate import serve as server
+
+    if show_token:
+        typer.echo(server.login(folder).token)
+        return
+    typer.echo(f"Starting Label Studio in {folder} …", err=True)
+    with server.serving(folder, port) as running:
+        typer.echo(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
+        typer.echo(f'In another terminal: export LABEL_STUDIO_API_KEY="$(fgr annotate serve {folder} --show-token)"', err=True)
+        typer.echo(f"Images can be served from {running.files}. Ctrl-C stops the server.", err=True)
+        running.process.wait()
+
+
+@annotate.command()
+def push(
+    dataset: Dataset,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    *,
+    url: Annotated[str, typer.Option(help="Address of the server.")] = URL,
+    project: Annotated[str | None, typer.Option(help="Title of the project (the recipe's `name`).")] = None,
+    samples: Annotated[int | None, typer.Option(help="Samples or pairs (the recipe's `select.samples`).")] = None,
+    split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
+    models: Annotated[str | None, typer.Option(help="SR models, comma-separated.")] = None,
+    annotators: Annotated[str | None, typer.Option(help="Names, comma-separated: a project for each.")] = None,
+    overlap: Annotated[int | None, typer.Option(help="Different people a sample.")] = None,
+    reward: Annotated[str | None, typer.Option(help="Reward model: samples it disputes first; see prediction.source.")] = None,
+    files: Annotated[Path | None, typer.Option(help="With images=folder: the folder that the server serves.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Make or find the project and add the tasks that are missing. The token comes from LABEL_STUDIO_API_KEY or a prompt."""
+    from fgr import recipe as recipes
+    from fgr.annotate import run
+
+    if recipe and "=" in recipe:
+        overrides = [recipe, *(overrides or [])]
+        recipe = None
+    options = {
+        "name": project,
+        "select.samples": samples,
+        "select.split": split,
+        "select.models": models.split(",") if models else None,
+        "annotators": annotators.split(",") if annotators else None,
+        "overlap": overlap,
+    }
+    chosen = recipes.load(recipe, "annotate", overrides or (), options)
+    predict = _reward(reward, device) if reward else None
+    plan, added = run.push(chosen, dataset, url, run.token(), files, predict)
+    typer.echo(f"{added} tasks added; {len(plan.entries)} samples planned, {len(plan.gold)} of them gold.", err=True)
+    for title in plan.rooms.values():
+        typer.echo(f"{url}  {title}")
+
+
+@annotate.command()
+def pull(
+    dataset: Dataset,
+    *,
+    project: Project,
+    everything: Annotated[bool, typer.Option("--all", help="Read everything again, so that deleted work goes too.")] = False,
+    export: Annotated[Path | None, typer.Option(help="Read this JSON or JSON-MIN export instead of the server.")] = None,
+) -> None:
+    """Bring people's work into `annotations` or `preferences`; only what changed since the last pull."""
+    from fgr.annotate import run
+
+    tally = run.read_export(dataset, project, export) if export else run.pull(dataset, project, run.token(), everything)
+    for problem in tally.problems:
+        typer.echo(f"left out: {problem}", err=True)
+    for reason, count in tally.left_out.most_common():
+        typer.echo(f"left out: {count} × {reason}", err=True)
+    if tally.unrated:
+        typer.echo(f"{tally.unrated} regions had no severity and got 3.", err=True)
+    typer.echo(f"{tally.read} pieces of work read; {tally.table} has {tally.rows} rows")
+
+
+def _reward(name: str, device: str) -> "Callable[[np.ndarray], tuple[np.ndarray, float]]":
+    """A reward model as a function of an image: its map and its score."""
+    from fgr.reward.load import choose_device, load_reward
+    from fgr.reward.score import score
+
+    model = load_reward(name, choose_device(device))
+
+    def predict(image: "np.ndarray") -> "tuple[np.ndarray, float]":
+        value, map_ = score(model, image)
+        return map_, value
+
+    return predict
