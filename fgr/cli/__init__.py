@@ -8,6 +8,8 @@ import typer
 
 from fgr.errors import UserError
 
+INTERRUPTED = "Interrupted. What is finished is kept; run the same command again to go on."
+
 app = typer.Typer(
     name="fgr",
     help="Fine-grained reward for image super-resolution: make a dataset of real SR artifacts, look at it, check it.",
@@ -30,8 +32,12 @@ def main() -> None:
     """Run the command line: exit 1 for the user's errors, 2 for usage, 130 for an interrupt."""
     try:
         app()
+    except SystemExit as end:  # typer turns an interrupt into one
+        if end.code == 130:
+            _say(INTERRUPTED)
+        raise
     except KeyboardInterrupt:
-        _say("Interrupted. What is finished is kept; run the same command again to go on.")
+        _say(INTERRUPTED)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
@@ -62,4 +68,4 @@ def _say(text: str) -> None:
     print(f"fgr: {text}", file=sys.stderr)
 
 
-from fgr.cli import generate, models  # noqa: E402, F401  (commands register themselves with `app`)
+from fgr.cli import annotate, generate, models, reward  # noqa: E402, F401  (commands register themselves with `app`)

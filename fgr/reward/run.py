@@ -17,6 +17,7 @@ from fgr.recipe import differences, resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import batches, iqa, source
 from fgr.reward.encoder import load_pretrained
+from fgr.reward.load import choose_device
 from fgr.reward.loop import Knobs, Phase
 from fgr.reward.model import FinPercepRM
 from fgr.reward.objective import Objective, Terms
@@ -181,10 +182,7 @@ def _phases(recipe: RewardRecipe) -> list[tuple[str, int, int]]:
 def _accelerator(recipe: RewardRecipe, out: Path, device: str) -> Any:
     from accelerate import Accelerator
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"The device '{device}' is none of auto, cpu, cuda.", "Several GPUs: accelerate launch -m fgr train-rm …")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("There is no CUDA device here.", "Use --device cpu or auto.")
+    choose_device(device)
     return Accelerator(
         mixed_precision=recipe.training.precision,
         cpu=device == "cpu",

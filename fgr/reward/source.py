@@ -7,7 +7,20 @@ from typing import Any
 from fgr.errors import UserError
 from fgr.records import media_columns
 
-NEEDED = ("id", "photo_id", "reference", "sr", "composite", "mask", "degradation_map", "score", "model", "mask_kind", "mask_area")
+NEEDED = (
+    "id",
+    "source_id",
+    "photo_id",
+    "reference",
+    "sr",
+    "composite",
+    "mask",
+    "degradation_map",
+    "score",
+    "model",
+    "mask_kind",
+    "mask_area",
+)
 MAKE = "Make one with: fgr generate --out DIR"
 
 
@@ -89,7 +102,7 @@ def _load(data: str, table: str, split: str, streaming: bool) -> Any:
         return datasets.load_dataset(data, table, split=split, streaming=streaming)
     except ValueError as error:
         text = str(error)
-        if "Unknown split" in text or "split" in text.lower():
+        if "Unknown split" in text or "Bad split" in text:
             raise UserError(
                 f"The dataset {data} has no split '{split}': {_first_sentence(text)}",
                 "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",

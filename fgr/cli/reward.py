@@ -1,0 +1,99 @@
+"""`fgr train-rm`, `fgr score` and `fgr evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fgr.cli import app
+
+Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep, demo).")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change, e.g. model.gate=paper.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Reward = Annotated[str, typer.Option(metavar="DIR|ID", help="A run, one of its stages, or a reward model on the Hub.")]
+Data = Annotated[str, typer.Option(metavar="DIR|ID", help="A dataset directory or Hub dataset id.")]
+
+
+@app.command("train-rm")
+def train_rm(
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    *,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The run's folder, to make or to go on with.")],
+    device: Device = "auto",
+) -> None:
+    """Train the reward model's stages RM_0 … RM_N on a dataset.
+
+    RECIPE defaults to finpercep (CLIP RN50, GPU); `fgr train-rm demo` trains a small model from scratch on a CPU. Running the
+    same command again resumes. Several GPUs: accelerate launch -m fgr train-rm …
+    """
+    from fgr import recipe as recipes
+
+    if recipe and "=" in recipe:
+        overrides = [recipe, *(overrides or [])]
+        recipe = None
+    chosen = recipes.load(recipe, "reward", overrides or ())
+
+    from fgr.reward.run import train
+
+    typer.echo(train(chosen, data, out, device))
+
+
+@app.command()
+def score(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Images, or folders of images.")],
+    *,
+    reward: Reward,
+    maps: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays (PNG).")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    tile: Annotated[int, typer.Option(help="Larger images are tiled at this many pixels; 0 = never.")] = 1024,
+    device: Device = "auto",
+) -> None:
+    """Score images: larger is better; the worst 1 % of the map says how bad the worst place is, 0 = clean, 1 = worst."""
+    from json import dumps
+
+    from fgr.reward import score as scoring
+    from fgr.reward.load import choose_device, load_reward
+
+    files = scoring.expand(images)
+    model = load_reward(reward, choose_device(device))
+    for file in files:
+        image = scoring.read(file)
+        value, map_ = scoring.score(model, image, tile)
+        line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
+        if maps:
+            line["map"] = str(scoring.save_overlay(maps, file, image, map_))
+        typer.echo(dumps(line) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
+
+
+@app.command()
+def evaluate(
+    *,
+    reward: Reward,
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="At most this many rows, evenly chosen.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write everything here as JSON.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Judge a reward model on a dataset, with trivial baselines beside it: maps, scores, triplets, by area and SR model."""
+    from fgr.reward.judge import judge, write
+
+    result = judge(reward, data, split, limit, device)
+    from rich.console import Console
+    from rich.table import Table
+
+    from fgr.reward.show import tables
+
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(f"{reward} on {data}, split {split}: {result['rows']} rows of {result['photos']} photographs", highlight=False)
+    for title, header, rows in tables(result):
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for number, name in enumerate(header):
+            table.add_column(name, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    if out:
+        write(out, result)

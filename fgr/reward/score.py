@@ -1,0 +1,99 @@
+"""Scoring images of any size: score and map, tiled where they are large, and heat-map overlays for people to look at."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from fgr.errors import UserError
+from fgr.images import codec
+
+HALO = 96  # pixels around a tile that are seen but not counted
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+def expand(paths: list[Path]) -> list[Path]:
+    """Image files, folders replaced by the images in them. UserError for a path that is not there or a folder without images."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not inside:
+                raise UserError(f"The folder {path} holds no images.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"There is no image {path}.", "Check the path.")
+    return found
+
+
+def read(path: Path) -> np.ndarray:
+    """The uint8 (H, W, 3) RGB image in a file; grey becomes RGB, 16 bits become 8, alpha is dropped. UserError for no image."""
+    try:
+        return codec.decode_rgb(path.read_bytes())
+    except ValueError:
+        raise UserError(f"{path} is not an image that can be read.", f"Known endings: {', '.join(sorted(SUFFIXES))}.") from None
+
+
+@torch.inference_mode()
+def score(model: Any, image: np.ndarray, tile: int = 1024) -> tuple[float, np.ndarray]:
+    """Score and float32 (H, W) map of a uint8 (H, W, 3) image; in tiles of about `tile` pixels if it is larger, 0 = never.
+
+    Tiles overlap, and their features are summed before the score's MLP, so the score is that of the whole image but for what
+    the encoder sees beyond the overlap.
+    """
+    device = next(model.parameters()).device
+    whole = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)[None]
+    height, width = image.shape[:2]
+    step = max(model.multiple, tile // model.multiple * model.multiple) if tile else max(height, width)
+    map_ = np.zeros((height, width), np.float32)
+    sums: Any = 0
+    weights: Any = 0
+    for top in range(0, height, step):
+        for left in range(0, width, step):
+            inner = (slice(top, min(top + step, height)), slice(left, min(left + step, width)))
+            part, weight, found = _tile(model, whole, inner)
+            sums, weights = sums + part, weights + weight
+            map_[inner] = found
+    return float(model.score_of(sums, weights)), map_
+
+
+def _tile(model: Any, whole: torch.Tensor, inner: tuple[slice, slice]) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+    halo = -(-HALO // model.multiple) * model.multiple
+    outer, relative = [], []
+    for part, side in zip(inner, whole.shape[-2:], strict=True):
+        start = max(0, part.start - halo)
+        outer.append(slice(start, min(side, part.stop + halo)))
+        relative.append(slice(part.start - start, part.stop - start))
+    pixels = whole[:, :, outer[0], outer[1]].float() / 255
+    valid = torch.zeros_like(pixels[:, :1])
+    valid[:, :, relative[0], relative[1]] = 1
+    sums, weight, map_ = model.pooled(pixels, valid)
+    return sums, weight, map_[0, 0, relative[0], relative[1]].float().cpu().numpy()
+
+
+def worst(map_: np.ndarray, share: float = 0.01) -> float:
+    """Mean of the worst `share` of a map's pixels."""
+    count = max(1, round(share * map_.size))
+    return float(np.partition(map_.ravel(), -count)[-count:].mean())
+
+
+def overlay(image: np.ndarray, map_: np.ndarray) -> np.ndarray:
+    """The uint8 (H, W, 3) image, greyed, with the map as a heat map over it: the worse, the hotter and the less transparent."""
+    heat = cv2.cvtColor(cv2.applyColorMap(np.rint(map_ * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
+    alpha = np.clip(map_ * 1.5, 0, 0.85)[..., None]
+    return np.rint(grey * (1 - alpha) + heat * alpha).astype(np.uint8)
+
+
+def save_overlay(folder: Path, file: Path, image: np.ndarray, map_: np.ndarray) -> Path:
+    """Write the overlay of an image's map into `folder` as NAME-map.png and return its path."""
+    from fgr import atomic
+
+    _, data = cv2.imencode(".png", cv2.cvtColor(overlay(image, map_), cv2.COLOR_RGB2BGR))
+    path = folder / f"{file.name}-map.png"
+    atomic.write_bytes(path, data.tobytes())
+    return path
