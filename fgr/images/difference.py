@@ -5,6 +5,9 @@
 All ingredients are float32 (H, W) in [0, 1], 0 = identical. They are taken of the whole pair and masked last, so the seam of a
 composite, which only exists after pasting, can leave no trace in a map. Identical images give exactly 0 everywhere, and
 exchanging the two images changes nothing.
+
+Every bit of a map is the same on any machine and with any number of threads: filters run on integers, or on numbers whose sums
+are exact in float32; resizing and the Gaussian use OpenCV's bit-exact 16-bit versions; the rest is elementwise arithmetic.
 """
 
 import math
@@ -12,10 +15,11 @@ import math
 import cv2
 import numpy as np
 
-GMS_STABILITY = 170.0  # the constant of Xue et al. 2014 for gradients of 8-bit images
+GMS_STABILITY = 170.0  # the constant of Xue et al. 2014 for Prewitt gradients of 8-bit images
 GMS_SCALES = 3  # full, half and quarter resolution
 MASK_WEIGHTS = np.arange(256, dtype=np.float32) / 255
-PREWITT = (np.array([[1.0, 0.0, -1.0]], np.float32), np.full((3, 1), 1 / 3, np.float32))
+SLOPE, SUM = np.array([1, 0, -1], np.float32), np.ones(3, np.float32)  # three times the Prewitt filter: exact
+FIXED = 65535  # 16-bit numbers stand for value · FIXED
 
 
 def pixel_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -36,13 +40,12 @@ def gradient_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     _check_images(a, b)
     height, width = a.shape[:2]
     whole = 2 ** (GMS_SCALES - 1)
-    rows, columns = -height % whole, -width % whole
-    gray_a, gray_b = (_padded(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), rows, columns) for image in (a, b))
+    rows, columns = height + -height % whole, width + -width % whole
+    gray_a, gray_b = (_padded(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), rows, columns).astype(np.float32) for image in (a, b))
     total = _gradient_dissimilarity(gray_a, gray_b)
     for _ in range(GMS_SCALES - 1):
         gray_a, gray_b = _halved(gray_a), _halved(gray_b)
-        coarse = _gradient_dissimilarity(gray_a, gray_b)
-        cv2.add(total, cv2.resize(coarse, total.shape[::-1], interpolation=cv2.INTER_LINEAR), dst=total)
+        total += _upsampled(_gradient_dissimilarity(gray_a, gray_b), rows, columns)
     total /= np.float32(GMS_SCALES)
     return np.ascontiguousarray(total[:height, :width])
 
@@ -59,17 +62,18 @@ def cosine_difference(fa: np.ndarray, fb: np.ndarray, height: int, width: int) -
     (unit_a, zero_a), (unit_b, zero_b) = _normalised(fa), _normalised(fb)
     distance = np.square(unit_a - unit_b).sum(axis=0) / 2  # = 1 − cos, and exactly 0 for equal vectors
     distance[zero_a != zero_b] = 1
-    cells = np.minimum(distance, 1).astype(np.float32)
-    return cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
+    return _upsampled(np.minimum(distance, 1), height, width)
 
 
 def combined(pixel: np.ndarray, feature: np.ndarray, alpha: float, smooth: float) -> np.ndarray:
     """α·pixel + (1 − α)·feature, then a Gaussian of sigma `smooth` pixels (0 = none): float32 (H, W) in [0, 1]."""
-    mixed = cv2.addWeighted(pixel, alpha, feature, 1 - alpha, 0)
+    mixed = pixel * np.float32(alpha)
+    mixed += feature * np.float32(1 - alpha)
+    np.clip(mixed, 0, 1, out=mixed)
     if smooth > 0:
         side = 2 * math.ceil(3 * smooth) + 1
-        mixed = cv2.GaussianBlur(mixed, (side, side), smooth, borderType=cv2.BORDER_REFLECT)
-    return np.minimum(mixed, np.float32(1), out=mixed)
+        mixed = _from_fixed(cv2.GaussianBlur(_to_fixed(mixed), (side, side), smooth, borderType=cv2.BORDER_REFLECT))
+    return mixed
 
 
 def degradation_map(combined: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
@@ -112,22 +116,24 @@ def pooled(map: np.ndarray, kind: str, q: float, p: float) -> float:
 
 def _gradient_dissimilarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """1 − GMS of two float32 (H, W) images; in place where it can be, for fresh memory costs more than the arithmetic."""
-    strength_a, strength_b = _gradient(a), _gradient(b)
-    gap = strength_a - strength_b
+    energy_a, energy_b = _gradient_energy(a), _gradient_energy(b)
+    gap = np.sqrt(energy_a)
+    gap -= np.sqrt(energy_b)
     gap *= gap
-    strength_a *= strength_a
-    strength_b *= strength_b
-    strength_a += strength_b
-    strength_a += np.float32(GMS_STABILITY)
-    gap /= strength_a
+    energy_a += energy_b
+    energy_a += np.float32(9 * GMS_STABILITY)
+    gap /= energy_a
     return gap
 
 
-def _gradient(gray: np.ndarray) -> np.ndarray:
-    difference, mean = PREWITT
-    across = cv2.sepFilter2D(gray, cv2.CV_32F, difference, mean, borderType=cv2.BORDER_REFLECT)
-    down = cv2.sepFilter2D(gray, cv2.CV_32F, mean, difference, borderType=cv2.BORDER_REFLECT)
-    return cv2.magnitude(across, down, across)
+def _gradient_energy(gray: np.ndarray) -> np.ndarray:
+    """Nine times the squared magnitude of the Prewitt gradient of a float32 (H, W) image."""
+    across = np.asarray(cv2.sepFilter2D(gray, cv2.CV_32F, SLOPE, SUM, borderType=cv2.BORDER_REFLECT), np.float32)
+    down = np.asarray(cv2.sepFilter2D(gray, cv2.CV_32F, SUM, SLOPE, borderType=cv2.BORDER_REFLECT), np.float32)
+    across *= across
+    down *= down
+    across += down
+    return across
 
 
 def _halved(gray: np.ndarray) -> np.ndarray:
@@ -135,7 +141,21 @@ def _halved(gray: np.ndarray) -> np.ndarray:
 
 
 def _padded(gray: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    return cv2.copyMakeBorder(gray, 0, rows, 0, columns, cv2.BORDER_REFLECT) if rows or columns else gray
+    height, width = gray.shape
+    return cv2.copyMakeBorder(gray, 0, rows - height, 0, columns - width, cv2.BORDER_REFLECT)
+
+
+def _upsampled(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear, cells' centres aligned: float (h, w) in [0, 1] to float32 (height, width)."""
+    return _from_fixed(cv2.resize(_to_fixed(values), (width, height), interpolation=cv2.INTER_LINEAR_EXACT))
+
+
+def _to_fixed(values: np.ndarray) -> np.ndarray:
+    return np.rint(values * np.float32(FIXED)).astype(np.uint16)
+
+
+def _from_fixed(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32) / np.float32(FIXED)
 
 
 def _normalised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

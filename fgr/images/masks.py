@@ -108,7 +108,9 @@ def _stroke(rng: np.random.Generator, height: int, width: int, share: float) -> 
     path = _smoothed(_walk(rng, height, width, length=share * height * width / brush, step=side * rng.uniform(0.08, 0.2)))
     canvas = np.full((height, width), FULL, np.uint8)
     cv2.polylines(canvas, [np.rint(path).astype(np.int32)], isClosed=False, color=0)
-    distance = cv2.distanceTransform(canvas, cv2.DIST_L2, cv2.DIST_MASK_5)
+    distance = np.asarray(cv2.distanceTransform(canvas, cv2.DIST_L2, cv2.DIST_MASK_5), np.float32)
+    distance += np.arange(width, dtype=np.float32) * np.float32(0.5 / width)  # else whole rings of pixels are equally far
+    distance += np.arange(height, dtype=np.float32)[:, None] * np.float32(0.001 / height)
     return _fitted(lambda radius: (distance <= radius).view(np.uint8) * np.uint8(FULL), share)
 
 
@@ -183,19 +185,20 @@ def _segment_union(rng: np.random.Generator, segments: np.ndarray, share: float)
 
     A neighbour is drawn with a weight of the share of its own neighbours that are in already, so that regions stay compact.
     """
-    sizes = np.bincount(segments.ravel())
+    counts = np.bincount(segments.ravel())
+    sizes = counts.tolist()
     target = share * segments.size
     neighbours = _neighbours(segments)
-    present = np.flatnonzero(sizes)
-    fitting = present[sizes[present] <= target]
-    seed = int(rng.choice(fitting)) if len(fitting) else int(present[sizes[present].argmin()])
-    chosen, covered = {seed}, int(sizes[seed])
+    present = np.flatnonzero(counts)
+    fitting = present[counts[present] <= target]
+    seed = int(rng.choice(fitting)) if len(fitting) else int(present[counts[present].argmin()])
+    chosen, covered = {seed}, sizes[seed]
     border = set(neighbours.get(seed, ()))
     while nearer := sorted(label for label in border if sizes[label] < 2 * (target - covered)):
-        weights = np.array([len(neighbours[label] & chosen) / len(neighbours[label]) for label in nearer])
-        label = int(rng.choice(nearer, p=weights / weights.sum()))
+        weights = np.cumsum([len(neighbours[label] & chosen) / len(neighbours[label]) for label in nearer])
+        label = nearer[int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))]
         chosen.add(label)
-        covered += int(sizes[label])
+        covered += sizes[label]
         border = (border | neighbours[label]) - chosen
     table = np.zeros(len(sizes), np.uint8)
     table[list(chosen)] = FULL
