@@ -26,7 +26,7 @@ def choose_crops(
     """The `count` windows of `size` × `size` pixels richest in texture, of an aligned grid centred in the photograph.
 
     `image` is uint8 (H, W, 3). Windows never overlap. Those that are flat or blurred are left out and counted; a photograph
-    smaller than a window counts as too_small.
+    smaller than a window counts as too_small; the other reasons count windows.
     """
     height, width = image.shape[:2]
     if min(height, width) < size:
@@ -39,9 +39,9 @@ def choose_crops(
             window = grey[top : top + size, left : left + size]
             texture, sharpness = texture_of(window), sharpness_of(window)
             if texture < min_texture:
-                drops["flat"] += 1
+                drops["flat_crop"] += 1
             elif sharpness < min_sharpness:
-                drops["blurred"] += 1
+                drops["blurred_crop"] += 1
             else:
                 kept.append(Crop(top, left, texture))
     kept.sort(key=lambda crop: (-crop.texture, crop.top, crop.left))

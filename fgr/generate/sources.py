@@ -46,6 +46,8 @@ def encoded_photos(path: str, *, license: str, attribution: str) -> Iterator[Enc
     if path == "skimage":
         return _skimage()
     folder = Path(path).expanduser()
+    if not folder.exists() and ":" in path and Path(path.rpartition(":")[0]).expanduser().is_dir():
+        return _dataset(str(Path(path).expanduser()), license, attribution)
     if folder.is_dir() and (any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))):
         return _dataset(str(folder), license, attribution)
     if folder.is_dir():
@@ -102,7 +104,7 @@ def _metadata(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _dataset(path: str, license: str, attribution: str) -> Iterator[EncodedPhoto]:
-    name, _, part = path.partition(":")
+    name, _, part = path.rpartition(":") if ":" in path else (path, "", "")
     config, _, split = part.rpartition("/")
     rows, column = _open_dataset(name, config or None, split or "train")
     for number, row in enumerate(rows):

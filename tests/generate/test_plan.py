@@ -1,0 +1,160 @@
+import json
+import shutil
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from fgr.dataset import screen
+from fgr.errors import UserError
+from fgr.generate import plan
+from fgr.generate.sources import encoded_photos
+from fgr.images import codec
+
+datasets.disable_progress_bars()
+SPLITS = {"train": 0.6, "validation": 0.2, "test": 0.2}
+KNOBS = {
+    "license": "mine", "attribution": "me", "duplicate_bits": 4, "splits": SPLITS, "crop": 64, "crops_per_photo": 3,
+    "max_pixels": 10**6, "min_texture": 2.0, "min_sharpness": 15.0,
+}  # fmt: skip
+
+
+def build(folder, path, workers=1, **changes):
+    return plan.build(folder, path=str(path), workers=workers, **(KNOBS | changes))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with good photographs under awkward names, and one of every kind that cannot be used."""
+    folder = tmp_path / "my photos"
+    (folder / "täglich").mkdir(parents=True)
+    for i, image in enumerate((data.astronaut(), data.coffee(), data.chelsea())):
+        Image.fromarray(image).save(folder / "täglich" / f"photo nr {i} ü.PNG")
+    Image.fromarray(data.coffee()).save(folder / "same.tiff")
+    Image.fromarray(data.astronaut()).save(folder / "alike.jpg", quality=90)
+    Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(folder / "small.png")
+    Image.fromarray(np.full((128, 128, 3), 90, np.uint8)).save(folder / "flat.png")
+    Image.fromarray(np.zeros((1100, 1000, 3), np.uint8)).save(folder / "large.png")
+    Image.fromarray(data.coffee()).save(folder / "gif.webp", save_all=True, append_images=[Image.fromarray(data.coffee()[::-1])])
+    (folder / "empty.jpg").touch()
+    (folder / "text.png").write_text("hello")
+    (folder / "cut.png").write_bytes((folder / "same.tiff").read_bytes()[:5000])
+    (folder / "notes.txt").write_text("ignored")
+    return folder
+
+
+def test_good_photographs_are_taken_and_the_others_counted(photos, tmp_path, capsys):
+    made = build(tmp_path / "plan", photos)
+    assert made.drops == {
+        "animated": 1, "blurred_crop": 2, "duplicate": 1, "empty": 1, "flat_crop": 24, "near_duplicate": 1, "too_large": 1,
+        "too_small": 1, "truncated": 1, "unreadable": 1,
+    }  # fmt: skip
+    names = {reference.photo for reference in made.references.values()}
+    assert names - {"alike", "täglich/photo nr 0 ü"} == {"same", "täglich/photo nr 2 ü"}
+    assert len(names) == 3
+    said = capsys.readouterr().err
+    for name in ("empty", "text", "cut", "gif", "large"):
+        assert f"fgr: {name} is left out" in said
+    assert sum(made.photographs.values()) == 3
+
+
+def test_references_are_the_photographs_pixels(photos, tmp_path):
+    made = build(tmp_path / "plan", photos)
+    for reference in made.references.values():
+        pixels = codec.decode_rgb(made.read(reference))
+        assert screen.pixel_digest(pixels) == reference.source_id
+        assert reference.split == screen.split_of(reference.photo_id, SPLITS)
+        assert (reference.license, reference.attribution) == ("mine", "me")
+        if reference.photo == "täglich/photo nr 2 ü":
+            photo = data.chelsea()
+            assert np.array_equal(pixels, photo[reference.top : reference.top + 64, reference.left : reference.left + 64])
+            assert (reference.photo_height, reference.photo_width) == photo.shape[:2]
+
+
+def test_splits_are_disjoint_by_photograph_and_stable_when_photographs_are_added(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    before = build(tmp_path / "a", folder)
+    Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(folder / "0a.png")
+    after = build(tmp_path / "b", folder)
+    assert len(after.references) > len(before.references)
+    assert all(after.references[one].split == reference.split for one, reference in before.references.items())
+    splits = {}
+    for reference in after.references.values():
+        assert splits.setdefault(reference.photo_id, reference.split) == reference.split
+    assert len(set(splits.values())) == 3
+
+
+def test_workers_names_and_interruptions_do_not_change_the_plan(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "BLOCK", 3)
+    whole = build(tmp_path / "whole", photos)
+    two = build(tmp_path / "two", photos, workers=2)
+    assert two.references == whole.references
+    cut = tmp_path / "cut"
+    shutil.copytree(tmp_path / "whole", cut)
+    (cut / plan.INDEX).unlink()
+    for part in ("part-00001.json", "part-00002.json", "part-00002.parquet"):
+        (cut / part).unlink(missing_ok=True)
+    kept = (cut / "part-00000.parquet").stat().st_mtime_ns
+    assert build(cut, photos).references == whole.references
+    assert (cut / "part-00000.parquet").stat().st_mtime_ns == kept
+    assert (cut / plan.INDEX).read_bytes() == (tmp_path / "whole" / plan.INDEX).read_bytes()
+
+
+def test_nothing_usable_is_a_sentence_with_counts(tmp_path):
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    Image.fromarray(np.full((128, 128, 3), 90, np.uint8)).save(folder / "a.png")
+    with pytest.raises(UserError, match=r"No photograph of .* is usable; dropped: flat_crop 4"):
+        build(tmp_path / "plan", folder)
+
+
+def test_skimage_photographs_need_no_network_and_state_their_licences():
+    photos = list(encoded_photos("skimage", license="x", attribution="y"))
+    assert [photo.name for photo in photos] == ["astronaut", "chelsea", "coffee", "hubble_deep_field", "rocket"]
+    assert {photo.license for photo in photos} == {"cc0-1.0", "public domain"}
+    assert all(photo.read() for photo in photos)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+def test_a_folders_metadata_states_licences(tmp_path, suffix):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).touch()
+    row = {"file_name": "a.png", "license": "cc-by-4.0", "attribution": "A. Body"}
+    text = json.dumps(row) if suffix == "jsonl" else "\n".join([",".join(row), ",".join(row.values())])
+    (tmp_path / f"metadata.{suffix}").write_text(text + "\n")
+    found = {
+        photo.name: (photo.license, photo.attribution) for photo in encoded_photos(str(tmp_path), license="l", attribution="")
+    }
+    assert found == {"a": ("cc-by-4.0", "A. Body"), "b": ("l", "")}
+    (tmp_path / f"metadata.{suffix}").write_text("{" if suffix == "jsonl" else "no,names\n1,2\n")
+    with pytest.raises(UserError, match="each row needs a file_name"):
+        list(encoded_photos(str(tmp_path), license="l", attribution=""))
+
+
+def test_a_dataset_on_the_disk_is_a_source(tiny, tmp_path):
+    photos = list(encoded_photos(f"{tiny}:samples/test", license="x", attribution="y"))
+    assert photos
+    assert all(photo.license != "x" for photo in photos)
+    assert build(tmp_path / "plan", f"{tiny}:samples/train").references
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    rows = {"picture": [Image.fromarray(data.coffee())], "text": ["a"]}
+    datasets.Dataset.from_dict(rows).cast_column("picture", datasets.Image()).to_parquet(plain / "train.parquet")
+    assert [photo.license for photo in encoded_photos(str(plain), license="x", attribution="y")] == ["x"]
+    datasets.Dataset.from_dict({"text": ["a"]}).to_parquet(plain / "train.parquet")
+    with pytest.raises(UserError, match="has no image column, only text"):
+        list(encoded_photos(str(plain), license="x", attribution="y"))
+
+
+def test_sources_that_are_not_there_are_sentences(tmp_path):
+    for path in ("nowhere", "/nowhere", "./nowhere", "a/b/c"):
+        with pytest.raises(UserError, match="no folder of photographs"):
+            encoded_photos(path, license="", attribution="")
+    with pytest.raises(UserError, match="holds no photographs"):
+        list(encoded_photos(str(tmp_path), license="", attribution=""))
