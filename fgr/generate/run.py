@@ -201,7 +201,7 @@ def _calibrate(recipe: GenerateRecipe, maker: ShardMaker, features: FeatureDiffe
         raise UserError(
             f"The maps cannot be scaled: {error}.", "Choose SR models or a degradation that change the photographs."
         ) from None
-    result = {"scale": scale, "percentile": recipe.map.percentile, "pairs": pairs}
+    result: dict[str, Any] = {"scale": scale, "percentile": recipe.map.percentile, "pairs": pairs}
     result |= {"features": features.name, "features_digest": features.digest}
     return json.loads(atomic.write_once(path, json.dumps(result, sort_keys=True).encode()))
 
