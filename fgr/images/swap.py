@@ -12,8 +12,7 @@ def composite(sr: np.ndarray, reference: np.ndarray, mask: np.ndarray) -> np.nda
     """
     _check(sr, reference, mask)
     weight = cv2.merge([mask, mask, mask])
-    # reference + (m·(sr − reference) + 127) // 255 is the same number; as m·sr + (255 − m)·reference + 127 < 2**16 it is
-    # summed in 16 bits, where n // 255 = (n + 1 + (n >> 8)) >> 8
+    # the sum stays below 2**16, where n // 255 = (n + 1 + (n >> 8)) >> 8
     total = np.multiply(weight, sr, dtype=np.uint16)
     total += np.multiply(cv2.bitwise_not(weight), reference, dtype=np.uint16)
     total += 127
