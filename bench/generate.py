@@ -26,7 +26,7 @@ from fgr.images import codec, degrade, difference, masks
 
 cv2.setNumThreads(1)
 KINDS = {"polygon": 3.0, "ellipse": 2.0, "stroke": 2.0, "semantic": 3.0, "full": 1.0, "sham": 1.0}
-KNOBS = samples.Knobs(KINDS, (0.02, 0.4), (2.0, 6.0), 1, 4.0, {"kind": "power", "q": 0.1, "p": 2.0}, (0.0, 1.0), 1)
+KNOBS = samples.Knobs(KINDS, (0.02, 0.4), (2.0, 6.0), 1, 4.0, ("power", 0.1, 2.0), (0.0, 1.0), 1)
 PEAK = "resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss"
 TEXTS = ("id", "source_id", "photo_id", "model", "model_digest", "degradation", "inference", "license", "attribution")
 ROW = dict.fromkeys(TEXTS, "text")

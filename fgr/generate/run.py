@@ -106,10 +106,10 @@ class MakerFactory:
     ) -> ShardMaker:  # fmt: skip
         """A ShardMaker with the recipe's knobs."""
         recipe = self.recipe
-        chosen = recipe.masks.model_dump()
+        chosen, pooling = recipe.masks.model_dump(), recipe.map.pooling
         knobs = samples.Knobs(
             **{key: chosen[key] for key in ("kinds", "area", "feather", "sham_shift")},
-            map_scale=map_scale, pooling=recipe.map.pooling.model_dump(), severity=recipe.severity, attempts=recipe.attempts,
+            map_scale=map_scale, pooling=(pooling.kind, pooling.q, pooling.p), severity=recipe.severity, attempts=recipe.attempts,
         )  # fmt: skip
         return ShardMaker(
             self.out, recipe.seed, recipe.scale, recipe.degradation, photographs, upscalers, features, recipe.map.alpha,

@@ -40,7 +40,7 @@ class Knobs:
     feather: tuple[float, float]
     sham_shift: int
     map_scale: float
-    pooling: Mapping[str, str | float]
+    pooling: tuple[str, float, float]  # kind, q, p
     severity: tuple[float, float]
     attempts: int
 
@@ -100,8 +100,9 @@ def make_sample(pair: Pair, seed: int, knobs: Knobs, segments: np.ndarray | None
     """
     rng = np.random.default_rng(seed)
     kind = mask_kind(seed, knobs.kinds)
+    height, width = pair.reference.shape[:2]
     for _ in range(1 if kind in ("full", "sham") else knobs.attempts):
-        mask = masks.draw_mask(kind, rng, *pair.reference.shape[:2], area=knobs.area, feather=knobs.feather, segments=segments)
+        mask = masks.draw_mask(kind, rng, height, width, area=knobs.area, feather=knobs.feather, segments=segments)
         sample = _label(pair, kind, mask, knobs)
         low, high = knobs.severity
         if kind == "sham" or low <= difference.severity(sample.degradation_map, mask) <= high:
@@ -124,5 +125,5 @@ def _label(pair: Pair, kind: str, mask: np.ndarray, knobs: Knobs) -> Sample:
     pixel, feature = (0.0, 0.0) if kind == "sham" else (float(pair.pixel[inside].mean()), float(pair.feature[inside].mean()))
     return Sample(
         composite=swap.composite(source, pair.reference, mask), mask=mask, degradation_map=degradation_map, mask_kind=kind,
-        score=1 - difference.pooled(degradation_map, **knobs.pooling), pixel_difference=pixel, feature_difference=feature,
+        score=1 - difference.pooled(degradation_map, *knobs.pooling), pixel_difference=pixel, feature_difference=feature,
     )  # fmt: skip

@@ -67,7 +67,7 @@ def pair(strength=40):
 def knobs(**changes):
     defaults = {
         "kinds": {"ellipse": 1.0}, "area": (0.05, 0.3), "feather": (1.0, 3.0), "sham_shift": 1, "map_scale": 4.0,
-        "pooling": {"kind": "power", "q": 0.1, "p": 2.0}, "severity": (0.0, 1.0), "attempts": 3,
+        "pooling": ("power", 0.1, 2.0), "severity": (0.0, 1.0), "attempts": 3,
     }  # fmt: skip
     return samples.Knobs(**(defaults | changes))
 
