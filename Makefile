@@ -18,6 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/fgr generate demo --out out/demo
+	$(BIN)/fgr verify out/demo --replay 2
+	$(BIN)/fgr report out/demo
 
 test: setup
 	$(BIN)/python -m pytest
