@@ -58,7 +58,16 @@ def path(directory: Path, name: str) -> Path:
 
 def load(directory: Path, name: str) -> Plan | None:
     """The plan of the project `name`, None if it was never pushed. UserError if the file is damaged."""
-    file = path(directory, name)
+    return _read(path(directory, name))
+
+
+def known(directory: Path) -> list[Plan]:
+    """All plans kept beside the dataset."""
+    found = (_read(file) for file in sorted((directory / FOLDER).glob("*.json")))
+    return [plan for plan in found if plan]
+
+
+def _read(file: Path) -> Plan | None:
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
         tree["entries"] = tuple(Entry(**(entry | {"rooms": tuple(entry["rooms"])})) for entry in tree["entries"])
@@ -73,9 +82,9 @@ def expect(directory: Path, name: str) -> Plan:
     """The plan of the project `name`; UserError naming those there are if it was never pushed."""
     found = load(directory, name)
     if found is None:
-        names = [json.loads(file.read_text(encoding="utf-8"))["name"] for file in sorted((directory / FOLDER).glob("*.json"))]
-        known = f" Pushed from here: {', '.join(names)}." if names else ""
-        raise UserError(f"No project '{name}' was pushed from {directory}.{known}", "Start with: fgr annotate push DATASET")
+        names = ", ".join(plan.name for plan in known(directory))
+        others = f" Pushed from here: {names}." if names else ""
+        raise UserError(f"No project '{name}' was pushed from {directory}.{others}", "Start with: fgr annotate push DATASET")
     return found
 
 

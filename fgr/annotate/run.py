@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from fgr import recipe as recipes
+from fgr.annotate import decide, select, tasks
 from fgr.annotate import plan as plans
 from fgr.annotate import pull as pulls
 from fgr.annotate import push as pushes
-from fgr.annotate import select, tasks
+from fgr.annotate import status as statuses
+from fgr.annotate.consensus import Bounds
 from fgr.annotate.plan import Entry, Plan
 from fgr.annotate.studio import TOKENS, Studio
 from fgr.dataset import tables
@@ -152,6 +154,21 @@ def pull(directory: Path, name: str, key: str, everything: bool = False) -> pull
         tally, plan = pulls.pull(studio, directory, plan, everything)
     plans.save(directory, plan)
     return tally
+
+
+def status(directory: Path, name: str, key: str) -> dict[str, Any]:
+    """How far the people are, as JSON values."""
+    plan = plans.expect(directory, name)
+    with Studio(plan.url, key) as studio:
+        return statuses.status(studio, directory, plan, int(plan.recipe["overlap"]))
+
+
+def consensus(recipe: Any, directory: Path) -> dict[str, Any]:
+    """Write `consensus` from all annotations and preferences; the report on the annotators."""
+    gold = {key: kind for plan in plans.known(directory) for key, kind in plan.gold.items()}
+    knobs = recipe.consensus
+    bounds = Bounds(knobs.min_gold, knobs.min_correlation, knobs.min_dice, knobs.min_seconds, knobs.min_work)
+    return decide.decide(directory, gold, bounds, knobs.scores, knobs.maps)
 
 
 def read_export(directory: Path, name: str, file: Path) -> pulls.Tally:

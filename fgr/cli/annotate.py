@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -104,6 +104,81 @@ def pull(
     if tally.unrated:
         typer.echo(f"{tally.unrated} regions had no severity and got 3.", err=True)
     typer.echo(f"{tally.read} pieces of work read; {tally.table} has {tally.rows} rows")
+
+
+@annotate.command()
+def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None:
+    """How far the people are: progress, gold accuracy, times, agreement, what is left."""
+    import json
+
+    from fgr.annotate import run
+
+    found = run.status(dataset, project, run.token())
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    _table(found["annotators"], ("annotator", "done", "median_seconds", "gold_right", "gold_total", "last"))
+    for name, value in found.items():
+        if name != "annotators":
+            typer.echo(f"{name.replace('_', ' '):20} {'–' if value is None else value}")
+
+
+@annotate.command()
+def consensus(
+    dataset: Dataset,
+    recipe: Recipe = None,
+    overrides: Overrides = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Recover scores and maps from many opinions into `consensus`; says who is left out and why."""
+    import json
+
+    from fgr import recipe as recipes
+    from fgr.annotate import run
+
+    if recipe and "=" in recipe:
+        overrides = [recipe, *(overrides or [])]
+        recipe = None
+    found = run.consensus(recipes.load(recipe, "annotate", overrides or ()), dataset)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    columns = ("annotator", "samples", "median_seconds", "correlation", "alpha", "dice", "gold_right", "gold_total", "left_out")
+    _table(found.get("annotators", []), columns)
+    for name, value in found.items():
+        if name not in {"annotators", "strengths"}:
+            typer.echo(f"{name:20} {'–' if value is None else value}")
+    if "strengths" in found:
+        typer.echo(f"{'compared samples':20} {len(found['strengths'])}")
+
+
+@annotate.command("ml-backend")
+def ml_backend(
+    dataset: Dataset,
+    *,
+    reward: Annotated[str, typer.Option(help="Reward model whose maps are painted when a task is opened.")],
+    port: Annotated[int, typer.Option(help="Loopback port.")] = 9090,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+) -> None:
+    """Serve a reward model's maps to Label Studio as live pre-annotations (Settings → Model → Connect)."""
+    from fgr.annotate import ml_backend as backend
+
+    with backend.listening(dataset, _reward(reward, device), port) as server:
+        typer.echo(f"http://127.0.0.1:{server.server_port}")
+        typer.echo("Connect it under Settings → Model; Ctrl-C stops it.", err=True)
+        server.serve_forever()
+
+
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*(name.replace("_", " ") for name in columns))
+    for row in rows:
+        cells = (row[name] for name in columns)
+        table.add_row(*("; ".join(cell) if isinstance(cell, list) else "–" if cell is None else str(cell) for cell in cells))
+    Console().print(table)
 
 
 def _reward(name: str, device: str) -> "Callable[[np.ndarray], tuple[np.ndarray, float]]":

@@ -46,7 +46,7 @@ class Consensus(Strict):
     maps: Literal["weighted", "staple"] = Field("weighted", description="agreement-weighted mean, or STAPLE (needs SimpleITK)")
     min_gold: Share = Field(0.6, description="annotators with a lower share of right answers to gold samples are left out")
     min_correlation: float = Field(0.2, ge=-1, le=1, description="so are those whose scores follow the others' less than this")
-    min_dice: Share = Field(0.1, description="and those whose maps overlap the others' less than this share of the usual")
+    min_dice: Share = Field(0.4, description="and those whose maps overlap the others' less than this share of the usual")
     min_seconds: float = Field(3.0, ge=0, description="and those whose median time a sample is shorter")
     min_work: int = Field(5, ge=2, description="annotators with fewer samples are not judged")
 

@@ -1,0 +1,68 @@
+"""The interface's XML and the names the code reads are one thing."""
+
+from xml.etree import ElementTree
+
+import pytest
+from label_studio_sdk.label_interface import LabelInterface
+
+from fgr.annotate import interface, tasks
+from fgr.errors import UserError
+from fgr.records import CHOICES
+
+
+def controls(kind, reference=True):
+    return {e.get("name"): e for e in ElementTree.fromstring(interface.text(kind, reference)).iter() if e.get("name")}
+
+
+def test_the_names_in_the_xml_are_those_in_the_code():
+    found = controls("defects")
+    assert found.keys() == {"composite", "reference", "defect", "severity", "clean", "score", "comment"}
+    assert tuple(label.get("value") for label in found["defect"]) == interface.KINDS
+    assert found["severity"].get("maxRating") == str(interface.SEVERITIES)
+    assert found["severity"].get("perRegion") == "true"
+    assert (found["score"].get("min"), found["score"].get("max"), found["score"].get("required")) == ("0", "100", "true")
+    assert [choice.get("value") for choice in found["clean"]] == [interface.CLEAN]
+    assert {e.get("toName") for e in found.values() if e.get("toName")} == {"composite"}
+    assert tuple(choice.get("value") for choice in controls("preference")["preference"]) == CHOICES
+
+
+@pytest.mark.parametrize("kind", ["defects", "preference"])
+@pytest.mark.parametrize("reference", [True, False])
+def test_task_data_fits_the_interface(kind, reference):
+    xml = LabelInterface(interface.text(kind, reference))
+    xml.validate()
+    address = "/r" if reference else None
+    made = tasks.preference_task("a", "b", ("/a", "/b"), address) if kind == "preference" else None
+    task = made or tasks.defect_task("a", "/a", address, [], "v")
+    images = {e.get("value").lstrip("$") for e in controls(kind, reference).values() if e.tag == "Image"}
+    assert images == task["data"].keys() - {tasks.KEY}
+
+
+def test_no_words_in_the_data_give_a_sample_away():
+    task = tasks.defect_task("0f3a", "/data/upload/1/ab-0f3a-composite.webp", "/data/r", [], "heuristic")
+    assert set(task["data"]) == {"composite", "reference", tasks.KEY}
+    assert "predictions" not in task
+
+
+def test_cosmetics_do_not_count_as_an_edit():
+    xml = interface.text("defects")
+    assert interface.differences(xml, xml.replace('size="5"', 'size="3"').replace("#1f77b4", "#000000")) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('<Label value="ringing"', '<Label value="halo"', "'defect' has values"),
+        ('max="100"', 'max="10"', "'score' has max '10', expected '100'"),
+        ('name="comment"', 'name="remark"', "the control 'comment' is missing; there is a control 'remark' more"),
+        ('perRegion="true"', "", "'severity' has perRegion 'absent', expected 'true'"),
+        ("</View>", "", "its XML cannot be parsed"),
+    ],
+)
+def test_an_edit_by_hand_is_named(old, new, says):
+    xml = interface.text("defects")
+    edited = xml.replace(old, new, 1)
+    assert edited != xml
+    assert says in "; ".join(interface.differences(xml, edited))
+    with pytest.raises(UserError, match="is not the one fgr reads"):
+        interface.expect_unchanged("defects", True, edited, "p")
