@@ -6,6 +6,7 @@ Gaussian limit at 8 bits (variance value/256); everything else draws from the sa
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import pi
 from typing import Any
 
@@ -25,6 +26,8 @@ SINC = 0.1  # probability of a sinc instead of the family above
 POISSON, GREY = 0.5, 0.4  # probabilities of Poisson rather than Gaussian noise, and of noise alike in all channels
 MODES = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 LEVELS = 256  # of an 8-bit image: the photon count that Poisson noise assumes for white
+NEGLIGIBLE = 1 / 5100  # weight at a kernel's rim that is cut off: moves no pixel by more than 0.05 of an 8-bit step
+DIRECT = 11  # the largest kernel side that OpenCV filters directly; above, a real FFT is two to three times as fast
 
 Range = tuple[float, float]
 
@@ -105,7 +108,7 @@ def apply(image: np.ndarray, record: dict[str, Any]) -> np.ndarray:
     height, width = image.shape[0] // scale, image.shape[1] // scale
     if "first" not in record:
         return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-    work = np.multiply(image, np.float32(1 / 255), dtype=np.float32)
+    work = _floats(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     first, second, final = record["first"], record["second"], record["final"]
     work = _jpeg(_stage(work, first, height * scale, width * scale), first["jpeg"])
     work = _stage(work, second, height, width)
@@ -114,7 +117,7 @@ def apply(image: np.ndarray, record: dict[str, Any]) -> np.ndarray:
     work = _filter(_resize(work, height, width, final["mode"]), final["kernel"])
     if final["jpeg_last"]:
         work = _jpeg(work, final["jpeg"])
-    return _bytes(work)
+    return cv2.cvtColor(_bytes(work), cv2.COLOR_BGR2RGB)
 
 
 def _draw_stage(stage: Stage, rng: np.random.Generator) -> dict[str, Any]:
@@ -160,21 +163,49 @@ def _choice(rng: np.random.Generator, names: list[str], shares: tuple[float, ...
 
 
 def _stage(work: np.ndarray, stage: dict[str, Any], height: int, width: int) -> np.ndarray:
-    """Blur, resize to the drawn share of (height, width), add noise; clipped to [0, 1]."""
+    """Blur, resize to the drawn share of (height, width), add noise; clipped to [0, 1]. float32 (H, W, 3) in BGR order."""
     work = _filter(work, stage["kernel"])
     factor = stage["resize"]["factor"]
     work = _resize(work, max(1, round(height * factor)), max(1, round(width * factor)), stage["resize"]["mode"])
-    return np.clip(_noisy(work, stage["noise"]), 0, 1)
+    noisy = _noisy(work, stage["noise"])
+    return np.clip(noisy, 0, 1, out=noisy)
 
 
 def _filter(work: np.ndarray, kernel: dict[str, Any] | None) -> np.ndarray:
     if kernel is None:
         return work
-    weights = _weights(kernel).astype(np.float32)
+    weights = _trimmed(_weights(kernel)).astype(np.float32)
     if kernel["shape"] == "gaussian" and kernel["isotropic"]:
         line = weights.sum(axis=0)  # an isotropic Gaussian is the product of its row and its column sums
         return cv2.sepFilter2D(work, cv2.CV_32F, line, line, borderType=cv2.BORDER_REFLECT_101)
-    return cv2.filter2D(work, cv2.CV_32F, weights, borderType=cv2.BORDER_REFLECT_101)
+    if len(weights) <= DIRECT:
+        return cv2.filter2D(work, cv2.CV_32F, weights, borderType=cv2.BORDER_REFLECT_101)
+    return _convolved(work, weights)
+
+
+def _trimmed(weights: np.ndarray) -> np.ndarray:
+    """The kernel without a rim of negligible weight, summing to 1 again."""
+    rim = 0
+    while (
+        len(weights) - 2 * rim > 3
+        and np.abs(weights).sum() - np.abs(weights[rim + 1 : -rim - 1, rim + 1 : -rim - 1]).sum() < NEGLIGIBLE
+    ):
+        rim += 1
+    inner = weights[rim : len(weights) - rim, rim : len(weights) - rim]
+    return inner / inner.sum()
+
+
+def _convolved(work: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """What cv2.filter2D gives, by way of the frequencies; mirrored at the borders."""
+    from scipy import fft
+
+    reach, (height, width) = len(weights) // 2, work.shape[:2]
+    border = cv2.copyMakeBorder(work, reach, reach, reach, reach, cv2.BORDER_REFLECT_101)
+    size = fft.next_fast_len(border.shape[0], real=True), fft.next_fast_len(border.shape[1], real=True)
+    spectrum = fft.rfft2(border, size, axes=(0, 1), workers=1)
+    spectrum *= fft.rfft2(weights[::-1, ::-1], size, workers=1)[..., None]
+    result = fft.irfft2(spectrum, size, axes=(0, 1), overwrite_x=True, workers=1)
+    return np.ascontiguousarray(result[2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width])
 
 
 def _weights(kernel: dict[str, Any]) -> np.ndarray:
@@ -195,19 +226,38 @@ def _resize(work: np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
 
 
 def _noisy(work: np.ndarray, noise: dict[str, Any]) -> np.ndarray:
-    channels = 1 if noise["grey"] else 3
-    drawn = np.random.default_rng(noise["seed"]).standard_normal((*work.shape[:2], channels), dtype=np.float32)
+    drawn = _normal(noise["seed"], (*work.shape[:2], 1 if noise["grey"] else 3))
     if noise["kind"] == "gaussian":
-        return work + drawn * np.float32(noise["level"] / 255)
-    light = cv2.cvtColor(work, cv2.COLOR_RGB2GRAY)[..., None] if noise["grey"] else work
-    return work + drawn * np.sqrt(np.maximum(light, 0) / LEVELS) * np.float32(noise["level"])
+        drawn *= np.float32(noise["level"] / 255)
+        return work + drawn
+    light = cv2.cvtColor(work, cv2.COLOR_BGR2GRAY)[..., None] if noise["grey"] else work
+    drawn *= np.sqrt(np.maximum(light, 0))
+    drawn *= np.float32(noise["level"] / np.sqrt(LEVELS))
+    return work + drawn
+
+
+def _normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normal noise in 65,536 levels, three times as fast as drawing it exactly: float32 of `shape`."""
+    return np.take(_quantiles(), np.random.default_rng(seed).integers(0, 1 << 16, shape, dtype=np.uint16))
+
+
+@cache
+def _quantiles() -> np.ndarray:
+    from scipy.special import ndtri
+
+    return ndtri((np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.float32)
 
 
 def _jpeg(work: np.ndarray, quality: int) -> np.ndarray:
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(_bytes(work), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded: np.ndarray = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)  # type: ignore[assignment]  # never None: it was just made
-    return np.multiply(decoded, np.float32(1 / 255), dtype=np.float32)
+    _, data = cv2.imencode(".jpg", _bytes(work), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded: np.ndarray = cv2.imdecode(data, cv2.IMREAD_COLOR)  # type: ignore[assignment]  # never None: it was just made
+    return _floats(decoded)
+
+
+def _floats(image: np.ndarray) -> np.ndarray:
+    return cv2.multiply(image, (1 / 255,) * 4, dtype=cv2.CV_32F)
 
 
 def _bytes(work: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(work, 0, 1) * 255).astype(np.uint8)
+    """Rounded and clipped: uint8 of the same shape."""
+    return cv2.multiply(work, (255.0,) * 4, dtype=cv2.CV_8U)
