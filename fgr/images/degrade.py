@@ -255,9 +255,9 @@ def _jpeg(work: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _floats(image: np.ndarray) -> np.ndarray:
-    return cv2.multiply(image, (1 / 255,) * 4, dtype=cv2.CV_32F)
+    return cv2.multiply(image, (1 / 255,) * 4, dtype=cv2.CV_32F)  # type: ignore[call-overload]  # the stubs lack scalars
 
 
 def _bytes(work: np.ndarray) -> np.ndarray:
     """Rounded and clipped: uint8 of the same shape."""
-    return cv2.multiply(work, (255.0,) * 4, dtype=cv2.CV_8U)
+    return cv2.multiply(work, (255.0,) * 4, dtype=cv2.CV_8U)  # type: ignore[call-overload]
