@@ -11,13 +11,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from environment import describe
 from PIL import Image
-from skimage import data, draw, filters, segmentation, transform
+from scipy import ndimage
+from skimage import color, data, draw, filters, segmentation, transform
 from threadpoolctl import threadpool_limits
 
 from fgr.dataset import tables
@@ -30,6 +33,11 @@ KNOBS = samples.Knobs(KINDS, (0.02, 0.4), (2.0, 6.0), 1, 4.0, ("power", 0.1, 2.0
 PEAK = "resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss"
 TEXTS = ("id", "source_id", "photo_id", "model", "model_digest", "degradation", "inference", "license", "attribution")
 ROW = dict.fromkeys(TEXTS, "text")
+PLAIN = {  # how the plain script stores its RGB images: Pillow's defaults, and the settings that fgr chose
+    "plain, lossless WebP by default settings": ("webp", {"lossless": True, "exact": True}),
+    "plain, PNG by default settings": ("png", {}),
+    "plain, lossless WebP with fgr's settings": ("webp", {"lossless": True, "method": 1, "quality": 20, "exact": True}),
+}
 
 
 def crops(number: int) -> list[np.ndarray]:
@@ -61,29 +69,53 @@ def ours(references: list[np.ndarray], restored: list[np.ndarray], folder: Path)
     tables.write_table(folder / "ours.parquet", "samples", rows)
 
 
-def plain(references: list[np.ndarray], restored: list[np.ndarray], folder: Path) -> None:
+def plain(references: list[np.ndarray], restored: list[np.ndarray], folder: Path, suffix: str, options: dict[str, Any]) -> None:
     """The same steps with the calls a reader of the two libraries' tutorials would use, one file an image."""
     for i, (reference, sr) in enumerate(zip(references, restored, strict=True)):
         rng = np.random.default_rng(i)
-        plain_degrade(reference, rng)
+        plain_degrade(reference, degrade.draw("real-esrgan", rng, 4))
         mask = plain_mask(reference, rng, samples.mask_kind(i, KINDS))
         values = plain_map(reference / 255, sr / 255) * mask
         composite = np.rint(mask[..., None] * sr + (1 - mask[..., None]) * reference).astype(np.uint8)
         for name, image in {"reference": reference, "sr": sr, "composite": composite}.items():
-            Image.fromarray(image).save(folder / f"{i}-{name}.webp", lossless=True, method=1, quality=20, exact=True)
+            Image.fromarray(image).save(folder / f"{i}-{name}.{suffix}", **options)
         Image.fromarray((mask * 255).astype(np.uint8)).save(folder / f"{i}-mask.png")
         Image.fromarray((values * 65535).astype(np.uint16)).save(folder / f"{i}-map.png")
         (folder / f"{i}.json").write_text(json.dumps({"score": 1 - float(np.sqrt((values**2).mean()))}))
 
 
-def plain_degrade(reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    image = reference / 255
-    for factor in (rng.uniform(0.3, 1.0), rng.uniform(0.5, 1.0)):
-        image = filters.gaussian(image, rng.uniform(0.2, 3), channel_axis=2)
-        image = transform.resize(image, [round(side * factor) for side in image.shape[:2]], anti_aliasing=True)
-        image = np.clip(image + rng.normal(0, rng.uniform(1, 30) / 255, image.shape), 0, 1)
-        image = plain_jpeg(image, int(rng.integers(30, 95)))
-    return transform.resize(image, (128, 128), anti_aliasing=True)
+def plain_degrade(reference: np.ndarray, record: dict[str, Any]) -> np.ndarray:
+    """The drawn degradation, step by step: every step that `degrade.apply` takes, in float64 as scikit-image works."""
+    image, final = reference / 255, record["final"]
+    for stage, side, quality in ((record["first"], 512, record["first"]["jpeg"]), (record["second"], 128, None)):
+        image = plain_blur(image, stage["kernel"])
+        image = plain_resize(image, max(1, round(side * stage["resize"]["factor"])), stage["resize"]["mode"])
+        image = plain_noise(image, stage["noise"])
+        image = image if quality is None else plain_jpeg(image, quality)
+    if not final["jpeg_last"]:
+        image = plain_jpeg(image, final["jpeg"])
+    image = plain_blur(plain_resize(image, 128, final["mode"]), final["kernel"])
+    return plain_jpeg(image, final["jpeg"]) if final["jpeg_last"] else image
+
+
+def plain_blur(image: np.ndarray, kernel: dict[str, Any] | None) -> np.ndarray:
+    if kernel is None:
+        return image
+    weights = degrade._weights(kernel)
+    return np.stack([ndimage.convolve(image[..., channel], weights, mode="mirror") for channel in range(3)], axis=2)
+
+
+def plain_resize(image: np.ndarray, side: int, mode: str) -> np.ndarray:
+    return transform.resize(image, (side, side), order=3 if mode == "cubic" else 1, anti_aliasing=side < len(image))
+
+
+def plain_noise(image: np.ndarray, noise: dict[str, Any]) -> np.ndarray:
+    rng = np.random.default_rng(noise["seed"])
+    light = color.rgb2gray(image)[..., None] if noise["grey"] else image
+    if noise["kind"] == "gaussian":
+        return np.clip(image + rng.normal(0, noise["level"] / 255, light.shape), 0, 1)
+    light = np.clip(light, 0, 1)
+    return np.clip(image + (rng.poisson(light * 255) / 255 - light) * noise["level"], 0, 1)
 
 
 def plain_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -123,15 +155,16 @@ def stages(number: int) -> None:
     small = [cv2.resize(image, (128, 128), interpolation=cv2.INTER_AREA) for image in references]
     restored = [cv2.resize(image, (512, 512), interpolation=cv2.INTER_CUBIC) for image in small]
     seconds = {}
-    for name, run in {"fgr": ours, "plain": plain}.items():
+    runs = {"fgr": ours} | {name: partial(plain, suffix=suffix, options=options) for name, (suffix, options) in PLAIN.items()}
+    for name, run in runs.items():
         with tempfile.TemporaryDirectory() as folder:
             run(references[:2], restored[:2], Path(folder))  # imports and first-call costs
             start = time.perf_counter()
             run(references, restored, Path(folder))
             seconds[name] = (time.perf_counter() - start) / number
-    ratio = seconds["plain"] / seconds["fgr"]
-    milliseconds = {name: f"{value * 1e3:.0f} ms" for name, value in seconds.items()}
-    print("without SR inference, 512×512, one thread:", milliseconds, f"{ratio:.1f}×")
+    print(f"without SR inference, 512×512, one thread: fgr {seconds['fgr'] * 1e3:.0f} ms")
+    for name in PLAIN:
+        print(f"  {name}: {seconds[name] * 1e3:.0f} ms, {seconds[name] / seconds['fgr']:.1f}×")
 
 
 def command(folder: Path, limit: int, workers: int) -> list[str]:

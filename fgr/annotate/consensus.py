@@ -73,8 +73,8 @@ def mean_scores(scores: np.ndarray) -> Recovered:
 def mle_scores(scores: np.ndarray) -> Recovered:
     """Maximum likelihood (ITU-T P.910 annex E, by sureal): each annotator has a bias and an inconsistency.
 
-    Falls back to the mean, and says so in `method`, where the likelihood has no maximum: with few scores a sample the fit can
-    follow one annotator exactly.
+    Falls back to the mean of scores without their annotators' biases (ITU-T P.913), and says so in `method`, where the
+    likelihood has no maximum: with few scores a sample the fit can follow one annotator exactly.
     """
     try:
         from sureal.dataset_reader import RawDatasetReader
@@ -85,7 +85,7 @@ def mle_scores(scores: np.ndarray) -> Recovered:
     kept = plain.raters > 0
     work = (~np.isnan(scores)).sum(0)
     if kept.sum() < 2 or (work > 0).sum() < 2:
-        return _renamed(plain, "mean (too few scores for maximum likelihood)")
+        return _unbiased(scores, plain, "too few scores for maximum likelihood")
     people = np.flatnonzero(work > 0)
     dataset = _dataset(scores[np.ix_(kept, people)])
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
@@ -94,7 +94,7 @@ def mle_scores(scores: np.ndarray) -> Recovered:
     value = np.array(found["quality_scores"])
     spread = np.array(found["observer_inconsistency"])
     if not np.isfinite(value).all() or (spread[work[people] > 1] < FLOOR).any() or (work[people] < 2).any():
-        return _renamed(plain, "mean (the maximum likelihood fit has no proper maximum: too few scores a sample)")
+        return _unbiased(scores, plain, "maximum likelihood has no maximum here: too few scores a sample")
     mean, bias, inconsistency = plain.mean.copy(), np.zeros(len(work)), np.zeros(len(work))
     mean[kept] = np.clip(value, 0, 100)
     bias[people], inconsistency[people] = found["observer_bias"], spread
@@ -103,8 +103,10 @@ def mle_scores(scores: np.ndarray) -> Recovered:
     return Recovered(mean, std, plain.raters, bias, inconsistency, "mle")
 
 
-def _renamed(plain: Recovered, method: str) -> Recovered:
-    return Recovered(plain.mean, plain.std, plain.raters, plain.bias, plain.inconsistency, method)
+def _unbiased(scores: np.ndarray, plain: Recovered, why: str) -> Recovered:
+    found = mean_scores(scores - plain.bias)
+    mean = np.clip(found.mean, 0, 100)
+    return Recovered(mean, found.std, plain.raters, plain.bias, plain.inconsistency, f"mean without biases ({why})")
 
 
 def _dataset(scores: np.ndarray) -> SimpleNamespace:

@@ -53,7 +53,10 @@ def generate(
     shards = all_shards(recipe, photographs)
     mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]
     with Progress("samples", sum(len(one.candidates) for one in mine), "samples") as progress:
-        engines.local(mine, factory, devices, progress.advance)
+        try:
+            engines.local(mine, factory, devices, progress.advance)
+        finally:
+            atomic.remove_stale(out)  # of workers that were ended while they wrote
     if not all(is_done(out, one) for one in shards):
         return False
     _finish(recipe, out, shards, photographs, calibration, described["models"])

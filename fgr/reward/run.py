@@ -15,7 +15,7 @@ import torch
 from fgr.errors import UserError
 from fgr.recipe import differences, resolved
 from fgr.recipe.reward import RewardRecipe
-from fgr.reward import batches, iqa, source
+from fgr.reward import batches, examples, iqa, source
 from fgr.reward.encoder import load_pretrained
 from fgr.reward.load import choose_device
 from fgr.reward.loop import Knobs, Phase
@@ -36,6 +36,9 @@ def train(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> P
     for name, steps, stage in trainer.phases:
         if not (out / name / "config.json").is_file():
             trainer.phase(name, steps, stage)
+    if trainer.accelerator.is_main_process and not (out / "examples.json").is_file():
+        last = FinPercepRM.from_pretrained(out / trainer.phases[-1][0]).to(trainer.accelerator.device)
+        examples.write(last, trainer.validation.samples, trainer.validation.chosen, out)
     trainer.accelerator.end_training()
     return out / trainer.phases[-1][0]
 

@@ -1,0 +1,144 @@
+"""What a training run of a reward model did: recipe, curves of each phase, scores, and maps to look at."""
+
+import base64
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from fgr import runs
+from fgr.report import charts
+from fgr.report.page import Section, render
+
+PICTURES = ("reference", "composite", "target", "predicted")
+FIGURES = ("ap", "cc", "triplets", "sham")
+SIDE = 300  # of the scatter plot
+
+
+def title(directory: Path) -> str:
+    """The page's title."""
+    return f"{runs.read(directory)['recipe']['name']} – reward model"
+
+
+def summary(directory: Path, rows: int) -> Section:
+    """Data, recipe, and each phase's last validation."""
+    run = runs.read(directory)
+    phases = [_phase(name, lines) for name, lines in _by_phase(directory).items()]
+    return Section("Run", render("recipe.html", data=run["facts"]["data"], recipe=_flat(run["recipe"]), phases=phases))
+
+
+def curves(directory: Path, rows: int) -> Section | None:
+    """Losses and validation figures over the steps of the whole run; vertical lines begin a phase."""
+    starts, series, at = [], {name: ([], []) for name in ("training", "validation", *FIGURES)}, 0  # type: ignore[var-annotated]
+    for lines in _by_phase(directory).values():
+        starts.append(at)
+        for line in lines:
+            values = {"training" if line["split"] == "train" else "validation": line.get("total")}
+            values |= {name: line.get(name) for name in FIGURES} if line["split"] == "validation" else {}
+            for name, value in values.items():
+                if value is not None:
+                    series[name][0].append(at + line["step"])
+                    series[name][1].append(value)
+        at += max(line["step"] for line in lines)
+    if not starts:
+        return None
+    losses = {name: _thinned(series[name]) for name in ("training", "validation")}
+    figures = {name: series[name] for name in FIGURES if series[name][0]}
+    panels = [("Loss", "vertical lines begin a phase", charts.lines(losses, starts) + charts.legend(list(losses)))]
+    if figures:
+        drawn = charts.lines(figures, starts) + charts.legend(list(figures))
+        panels.append(("Validation", "map AP and CC, triplets in order, mean map of sham rows", drawn))
+    return Section("Curves", render("panels.html", panels=panels, legend=""))
+
+
+def scores(directory: Path, rows: int) -> Section | None:
+    """Predicted scores of composites against the dataset's scores, and how often a triplet is in order."""
+    examples = _examples(directory)
+    if not examples:
+        return None
+    found = [row for row in examples["rows"] if row["mask_kind"] not in ("sham", "full")]
+    right = sum(row["score_sr"] < row["score"] < row["score_reference"] for row in found)
+    note = f"{right} of {len(found)} triplets in order: SR image < composite < reference"
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for row in examples["rows"]:
+        groups.setdefault(row["model"], []).append((row["label"], row["score"]))
+    panels = [
+        ("Score of composites", f"across: the dataset's; up: predicted. {note}", scatter(groups) + charts.legend(list(groups)))
+    ]
+    return Section("Scores", render("panels.html", panels=panels, legend=""))
+
+
+def gallery(directory: Path, rows: int) -> Section | None:
+    """Validation rows whose maps came out best and worst, and those that should be empty."""
+    examples = _examples(directory)
+    if not examples:
+        return None
+    by_id = {row["id"]: row for row in examples["rows"]}
+    shown = [
+        (name, [by_id[one] | {"pictures": _pictures(directory, one)} for one in ids[:rows]])
+        for name, ids in examples["groups"].items()
+        if ids
+    ]
+    return Section("Maps", render("training.html", groups=shown))
+
+
+def scatter(groups: Mapping[str, list[tuple[float, float]]]) -> str:
+    """Points of named groups as inline SVG, each axis over its own range."""
+    points = [point for group in groups.values() for point in group]
+    (x0, x1), (y0, y1) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
+    dots = []
+    for number, group in enumerate(groups.values()):
+        colour = charts.COLOURS[number % len(charts.COLOURS)]
+        for x, y in group:
+            across, up = (x - x0) / ((x1 - x0) or 1), (y - y0) / ((y1 - y0) or 1)
+            dots.append(
+                f'<circle cx="{30 + across * (SIDE - 40):.1f}" cy="{SIDE - 20 - up * (SIDE - 40):.1f}" r="3" fill="{colour}"/>'
+            )
+    ends = ((30, SIDE - 6, f"{x0:.2f}"), (SIDE - 30, SIDE - 6, f"{x1:.2f}"), (0, SIDE - 20, f"{y0:.2f}"), (0, 24, f"{y1:.2f}"))
+    texts = "".join(f'<text x="{x}" y="{y}">{text}</text>' for x, y, text in ends)
+    label = escape(f"{len(points)} scores", quote=True)
+    return f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="Scatter plot of {label}">{"".join(dots)}{texts}</svg>'
+
+
+def _by_phase(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in runs.metrics(directory):
+        found.setdefault(line["phase"], []).append(line)
+    return found
+
+
+def _phase(name: str, lines: list[dict[str, Any]]) -> list[str]:
+    empty: dict[str, Any] = {}
+    last = next((line for line in reversed(lines) if line["split"] == "validation"), empty)
+    cells = [f"{last[key]:.3f}" if isinstance(last.get(key), float) else "–" for key in ("total", *FIGURES)]
+    return [name, str(max(line["step"] for line in lines)), *cells]
+
+
+def _thinned(series: tuple[list[int], list[float]], most: int = 400) -> tuple[list[float], list[float]]:
+    """Means over equal runs of points, so that a long curve stays small."""
+    width = max(1, len(series[0]) // most)
+    parts = [range(start, min(start + width, len(series[0]))) for start in range(0, len(series[0]), width)]
+    steps, values = ([sum(axis[i] for i in part) / len(part) for part in parts] for axis in series)
+    return steps, values
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", str(value))]
+    return rows
+
+
+def _examples(directory: Path) -> dict[str, Any] | None:
+    path = directory / "examples.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _pictures(directory: Path, name: str) -> dict[str, str]:
+    files = {key: directory / "examples" / f"{name}-{key}.webp" for key in PICTURES}
+    return {
+        key: f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        for key, path in files.items()
+        if path.is_file()
+    }

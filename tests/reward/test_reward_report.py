@@ -1,0 +1,50 @@
+import json
+import re
+
+import pytest
+
+from fgr.report import page, training
+from fgr.reward import examples
+
+
+@pytest.fixture(scope="module")
+def written(trained, tmp_path_factory):
+    return page.write(trained, tmp_path_factory.mktemp("page") / "report.html").read_text()
+
+
+def test_a_run_shows_curves_scores_and_maps(written, trained):
+    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Run", "Curves", "Scores", "Maps"]
+    assert written.count("<circle") == 2  # two validation rows
+    shown = json.loads((trained / "examples.json").read_text())
+    pictures = 4 * sum(map(len, shown["groups"].values()))
+    assert written.count("data:image/webp;base64,") == pictures > 0
+    assert "stage-1" in written
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", written)
+
+
+def test_an_unfinished_run_has_a_page_too(trained, tmp_path):
+    (tmp_path / "run.json").write_text((trained / "run.json").read_text())
+    (tmp_path / "metrics.jsonl").write_text((trained / "metrics.jsonl").read_text()[:200])
+    assert re.findall(r"<h2>(.*?)</h2>", page.write(tmp_path).read_text())[0] == "Run"
+
+
+def test_names_cannot_break_out(tmp_path, trained):
+    run = json.loads((trained / "run.json").read_text())
+    run["recipe"]["name"] = "<script>alert(1)</script>"
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    assert "<script>alert" not in page.write(tmp_path).read_text()
+
+
+def test_the_pictures_shown_are_the_best_and_the_worst():
+    rows = [{"id": i, "cc": i / 10, "mask_kind": "ellipse", "map_mean": 0.0} for i in range(10)]
+    rows += [{"id": "sham", "cc": None, "mask_kind": "sham", "map_mean": 0.3}]
+    groups = examples.pick(rows)
+    assert [row["id"] for row in groups["Best localised"]] == [9, 8, 7, 6]
+    assert [row["id"] for row in groups["Worst localised"]] == [0, 1, 2, 3]
+    assert [row["id"] for row in groups["Should be empty"]] == ["sham"]
+
+
+def test_long_curves_are_averaged():
+    steps, values = training._thinned((list(range(1000)), [float(i % 2) for i in range(1000)]), most=500)
+    assert len(steps) == 500
+    assert set(values) == {0.5}
