@@ -12,7 +12,8 @@ INTERRUPTED = "Interrupted. What is finished is kept; run the same command again
 
 app = typer.Typer(
     name="fgr",
-    help="Fine-grained reward for image super-resolution: make a dataset of real SR artifacts, look at it, check it.",
+    help="Fine-grained reward for image super-resolution: make a dataset of real SR artifacts, have people annotate it, train a "
+    "reward model on it that says how good an image is and where it is not.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -57,6 +58,8 @@ def sentence(error: Exception) -> str:
         return f"No space is left on the disk{_where(error)}. Free some and run the same command again: what is finished is kept."
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return f"No permission to write or read{_where(error)}. Choose another folder or change its permissions."
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return f"A file is in the way{_where(error)}: a folder is needed there. Name another --out, or move the file."
     return f"Unexpected {type(error).__name__}: {error}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
 
 

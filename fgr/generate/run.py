@@ -4,11 +4,12 @@ While it runs, `OUT/.fgr` holds the recipe, the plan with its references, the ca
 done. When all are, they are folded into `fgr.json` and the card, and `OUT/.fgr` goes.
 """
 
+import contextlib
 import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +43,14 @@ def generate(
         return True
     devices = choose_devices(device, workers)
     torch.set_num_threads(1)
-    state = out / ".fgr"
-    _claim(out, recipe)
     factory = MakerFactory(recipe, out)
     upscalers, features = factory.models(devices[0])
     described = describe(upscalers, features)
-    _same(state / "models.json", described, "samples of other SR models or feature weights")
-    photographs = plan.build(state / "plan", workers=len(devices), splits=recipe.splits.model_dump(), **_source(recipe))
-    calibration = _calibrate(recipe, factory.maker(upscalers, features, photographs, map_scale=1.0), features)
+    _claim(out, recipe)
+    _same(out / ".fgr" / "models.json", described, "samples of other SR models or feature weights")
+    with _given_up_on_mistakes(out):
+        photographs = plan.build(out / ".fgr" / "plan", workers=len(devices), splits=recipe.splits.model_dump(), **_source(recipe))
+        calibration = _calibrate(recipe, factory.maker(upscalers, features, photographs, map_scale=1.0), features)
     shards = all_shards(recipe, photographs)
     mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]
     with Progress("samples", sum(len(one.candidates) for one in mine), "samples") as progress:
@@ -163,6 +164,19 @@ def _claim(out: Path, recipe: GenerateRecipe) -> None:
     state.mkdir(parents=True, exist_ok=True)
     atomic.remove_stale(out)
     _same(state / "recipe.json", resolved(recipe), "a run of another recipe")
+
+
+@contextlib.contextmanager
+def _given_up_on_mistakes(out: Path) -> Iterator[None]:
+    """What the user has to put right in the recipe must not leave a folder that then refuses the mended recipe."""
+    try:
+        yield
+    except UserError:
+        if not (out / ".fgr" / "shards").is_dir():
+            shutil.rmtree(out / ".fgr", ignore_errors=True)
+            with contextlib.suppress(OSError):
+                out.rmdir()
+        raise
 
 
 def _same(path: Path, content: dict[str, Any], what: str) -> None:

@@ -101,6 +101,14 @@ def test_a_run_of_another_recipe_that_is_not_finished_is_refused_too(tiny_recipe
         run._claim(tmp_path / "out", tiny_recipe.model_copy(update={"seed": 7}))
 
 
+def test_a_mistake_leaves_no_folder_that_refuses_the_mended_recipe(tiny_recipe, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for wrong in ({"models": ("realesrgn",)}, {"source": tiny_recipe.source.model_copy(update={"path": str(tmp_path / "photos")})}):
+        with pytest.raises(UserError):
+            run.generate(tiny_recipe.model_copy(update=wrong), tmp_path / "out", workers=1, device="cpu")
+        assert not (tmp_path / "out").exists()
+
+
 def test_rows_tell_what_made_them(tiny, tiny_recipe):
     made = manifest.read(tiny)
     rows = list(
