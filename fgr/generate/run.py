@@ -49,7 +49,9 @@ def generate(
     _claim(out, recipe)
     _same(out / ".fgr" / "models.json", described, "samples of other SR models or feature weights")
     with _given_up_on_mistakes(out):
-        photographs = plan.build(out / ".fgr" / "plan", workers=len(devices), splits=recipe.splits.model_dump(), **_source(recipe))
+        photographs = plan.build(
+            out / ".fgr" / "plan", workers=len(devices), splits=recipe.splits.model_dump(), **_source(recipe)
+        )
         calibration = _calibrate(recipe, factory.maker(upscalers, features, photographs, map_scale=1.0), features)
     shards = all_shards(recipe, photographs)
     mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]

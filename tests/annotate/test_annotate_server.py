@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fgr import recipe
-from fgr.annotate import run, tasks
 from fgr.annotate import plan as plans
+from fgr.annotate import run, tasks
 from fgr.annotate.studio import Studio
 from fgr.cli import app
 from fgr.dataset import tables, verify

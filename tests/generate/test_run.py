@@ -103,7 +103,8 @@ def test_a_run_of_another_recipe_that_is_not_finished_is_refused_too(tiny_recipe
 
 def test_a_mistake_leaves_no_folder_that_refuses_the_mended_recipe(tiny_recipe, tmp_path):
     (tmp_path / "photos").mkdir()
-    for wrong in ({"models": ("realesrgn",)}, {"source": tiny_recipe.source.model_copy(update={"path": str(tmp_path / "photos")})}):
+    empty = tiny_recipe.source.model_copy(update={"path": str(tmp_path / "photos")})
+    for wrong in ({"models": ("realesrgn",)}, {"source": empty}):
         with pytest.raises(UserError):
             run.generate(tiny_recipe.model_copy(update=wrong), tmp_path / "out", workers=1, device="cpu")
         assert not (tmp_path / "out").exists()
