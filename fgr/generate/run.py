@@ -47,11 +47,10 @@ def generate(
     upscalers, features = factory.models(devices[0])
     described = describe(upscalers, features)
     _claim(out, recipe)
+    source = recipe.source.model_dump()
     _same(out / ".fgr" / "models.json", described, "samples of other SR models or feature weights")
     with _given_up_on_mistakes(out):
-        photographs = plan.build(
-            out / ".fgr" / "plan", workers=len(devices), splits=recipe.splits.model_dump(), **_source(recipe)
-        )
+        photographs = plan.build(out / ".fgr" / "plan", workers=len(devices), splits=recipe.splits.model_dump(), **source)
         calibration = _calibrate(recipe, factory.maker(upscalers, features, photographs, map_scale=1.0), features)
     shards = all_shards(recipe, photographs)
     mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]
@@ -191,10 +190,6 @@ def _same(path: Path, content: dict[str, Any], what: str) -> None:
 def _refused(out: Path, what: str, other: Sequence[str]) -> UserError:
     listed = "\n".join(f"  {line}" for line in other[:10])
     return UserError(f"{out} already holds {what}:\n{listed}", "Name another --out, or give the same recipe again to go on.")
-
-
-def _source(recipe: GenerateRecipe) -> dict[str, Any]:
-    return recipe.source.model_dump()
 
 
 def _calibrate(recipe: GenerateRecipe, maker: ShardMaker, features: FeatureDifference) -> dict[str, Any]:
