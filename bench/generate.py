@@ -185,7 +185,8 @@ def workers(number: int) -> None:
                 times.append(time.perf_counter() - start)
             seconds[count] = times[1] - times[0]
     ratio = f"{seconds[1] / seconds[2]:.2f}×"
-    print(f"{number - number // 4} samples of 256×256, bicubic: 1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s:", ratio)
+    made = f"{number - number // 4} samples of 256×256, bicubic"
+    print(f"{made}: 1 worker {seconds[1]:.1f} s, 2 workers {seconds[2]:.1f} s: {ratio}")
 
 
 def memory(number: int) -> None:
