@@ -1,0 +1,46 @@
+"""The ML backend over loopback, as Label Studio calls it."""
+
+import threading
+
+import httpx
+import numpy as np
+import pytest
+
+from fgr.annotate import brush, ml_backend, tasks
+from fgr.dataset import tables
+
+
+def left_half(image):
+    values = np.zeros(image.shape[:2], np.float32)
+    values[:, : image.shape[1] // 2] = 0.9
+    return values, 0.5
+
+
+@pytest.fixture
+def backend(tiny):
+    with ml_backend.listening(tiny, left_half, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as client:
+            yield client
+        server.shutdown()
+        thread.join()
+
+
+def test_a_map_comes_back_as_painted_regions_in_the_order_asked(backend, tiny):
+    sample = next(iter(tables.read_rows(tiny, "samples", ["id"])))["id"]
+    asked = [{"data": {tasks.KEY: "unknown"}}, {"data": {tasks.KEY: sample}}, {}]
+    results = backend.post("/predict", json={"tasks": asked}).json()["results"]
+    assert [len(one["result"]) > 0 for one in results] == [False, True, False]
+    painted = np.zeros((128, 128), bool)
+    for item in results[1]["result"]:
+        painted |= brush.decode(item["value"]["rle"], 128, 128) >= tasks.PAINTED
+    expected = left_half(np.zeros((128, 128, 3)))[0] > 0
+    assert (painted & expected).sum() / (painted | expected).sum() > 0.9
+
+
+def test_it_answers_what_label_studio_asks_of_a_backend(backend):
+    assert backend.get("/health").json() == {"status": "UP"}
+    assert backend.post("/setup", json={"project": "1"}).json() == {"model_version": ml_backend.VERSION}
+    assert backend.post("/predict", content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
+    assert backend.post("/predict", json={}).json() == {"results": []}
