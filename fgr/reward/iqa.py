@@ -33,19 +33,19 @@ def gradient_similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (2 * a * b + GMS_STABILITY) / (a * a + b * b + GMS_STABILITY)
 
 
-def open_base(name: str, device: torch.device | str = "cpu") -> Score:
+def open_base(name: str, device: torch.device | str = "cpu", differentiable: bool = False) -> Score:
     """The no-reference image-quality model `name`: image (B, 3, H, W) in [0, 1] → score (B,) in about [0, 1], larger = better.
 
-    `clipiqa`, or `pyiqa:METRIC`. UserError for a metric that is unknown or that needs a reference, and for absent weights.
+    `differentiable` asks for gradients by the image, which clipiqa always gives. `clipiqa`, or `pyiqa:METRIC`. UserError for a metric that is unknown or that needs a reference, and for absent weights.
     """
     if name == "clipiqa":
         from fgr.reward.clipiqa import open_clipiqa
 
         return open_clipiqa(device)
-    return _pyiqa(name.removeprefix("pyiqa:"), device)
+    return _pyiqa(name.removeprefix("pyiqa:"), device, differentiable)
 
 
-def _pyiqa(metric: str, device: torch.device | str) -> Score:
+def _pyiqa(metric: str, device: torch.device | str, differentiable: bool) -> Score:
     try:
         import pyiqa
     except ImportError:
@@ -56,7 +56,8 @@ def _pyiqa(metric: str, device: torch.device | str) -> Score:
     if metric not in known:
         raise UserError(f"pyiqa has no metric '{metric}'{nearest(metric, known)}.", "pyiqa.list_models() lists them.")
     try:
-        model = pyiqa.create_metric(metric, device=torch.device(device))
+        options: dict[str, Any] = {"as_loss": True, "loss_reduction": "none"} if differentiable else {}
+        model = pyiqa.create_metric(metric, device=torch.device(device), **options)
     except OSError as error:
         raise UserError(
             f"The weights of pyiqa's {metric} cannot be had: {error}", "Check the connection, or use base.name=clipiqa."

@@ -11,17 +11,29 @@ HINT = "Name a folder that fgr train-rm wrote (RUN, or RUN/stage-K), or the id o
 
 def load_reward(reward: str | Path, device: str = "cpu") -> FinPercepRM:
     """The reward model in a folder (a run means its last finished stage) or on the Hub, ready to score on `device`."""
-    folder = Path(reward)
-    if folder.is_dir():
-        return _open(str(_stage(folder)), device)
-    if folder.exists() or str(reward).count("/") != 1 or str(reward).startswith((".", "/", "~")):
-        raise UserError(f"There is no reward model at {reward}.", HINT)
-    return _download(str(reward), device)
+    return _open(str(_stage(_folder(reward))), device)
+
+
+def load_stages(reward: str | Path, device: str = "cpu") -> list[FinPercepRM]:
+    """Every finished stage of a run, in a folder or on the Hub, RM_0 first; of a single stage's folder, that one."""
+    folder = _folder(reward)
+    stages = stages_of(folder) or [_stage(folder)]
+    return [_open(str(stage), device) for stage in stages]
 
 
 def stages_of(run: Path) -> list[Path]:
     """The finished stages of a run, RM_0 first."""
     return sorted((path.parent for path in run.glob("stage-*/config.json")), key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def _folder(reward: str | Path) -> Path:
+    """The folder on this machine that holds what `reward` names."""
+    folder = Path(reward)
+    if folder.is_dir():
+        return folder
+    if folder.exists() or str(reward).count("/") != 1 or str(reward).startswith((".", "/", "~")):
+        raise UserError(f"There is no reward model at {reward}.", HINT)
+    return Path(_snapshot(str(reward)))
 
 
 def _stage(folder: Path) -> Path:
@@ -57,12 +69,13 @@ def _open(folder: str, device: str) -> FinPercepRM:
         ) from None
 
 
-def _download(name: str, device: str) -> FinPercepRM:
+def _snapshot(name: str) -> str:
+    """The folder on this machine of a reward model on the Hub."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        folder = snapshot_download(name, allow_patterns=["config.json", "*.safetensors"])
+        return str(snapshot_download(name, allow_patterns=["*config.json", "*.safetensors"]))
     except GatedRepoError:
         raise UserError(f"{name} is gated.", f"Accept its terms at https://huggingface.co/{name} and set HF_TOKEN.") from None
     except RepositoryNotFoundError:
@@ -71,7 +84,6 @@ def _download(name: str, device: str) -> FinPercepRM:
         raise UserError(
             f"{name} is no folder and cannot be fetched from the Hub: {' '.join(str(error).split())[:200]}", HINT
         ) from None
-    return _open(str(_stage(Path(folder))), device)
 
 
 def choose_device(device: str) -> str:

@@ -30,7 +30,7 @@ class Network:
         found = loaded.found
         self.name, self.scale, self.overlap, self.precision = name, scale, overlap, precision
         self.digest, self.license, self.weights = found.digest, found.license, found.line
-        self._descriptor = _build(name, loaded, scale)
+        self._descriptor = build_descriptor(name, loaded, scale)
         self._multiple = self._descriptor.size_requirements.multiple_of
         self._smallest = max(SMALLEST_TILE, 2 * overlap, self._descriptor.size_requirements.minimum, self._multiple)
         self._device = _device(device)
@@ -156,7 +156,8 @@ def _expect_finite(module: Any, inputs: Any, output: Any) -> None:
         raise NonFiniteOutput(f"{type(module).__name__} gave values that are not finite")
 
 
-def _build(name: str, loaded: Loaded, scale: int) -> ImageModelDescriptor:
+def build_descriptor(name: str, loaded: Loaded, scale: int | None) -> ImageModelDescriptor:
+    """The network that spandrel builds of weights, of factor `scale` if that is given. UserError for anything else."""
     try:
         descriptor = ModelLoader().load_from_state_dict(loaded.state)
     except Exception as error:  # architectures reject foreign tensors with errors of many kinds
@@ -170,7 +171,7 @@ def _build(name: str, loaded: Loaded, scale: int) -> ImageModelDescriptor:
             "Give the weights of an SR network for RGB.",
         )
     _expect_release(descriptor, loaded.found)
-    if descriptor.scale != scale:
+    if scale and descriptor.scale != scale:
         raise wrong_scale(name, descriptor.scale, scale)
     return descriptor
 
