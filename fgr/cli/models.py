@@ -28,6 +28,13 @@ def models(
 
 def _lines(row: dict[str, Any]) -> list[str]:
     scale = f"×{row['scale']}" if row["scale"] else "any scale"
-    lines = [f"{row['name']}  –  {row['family']}, {scale}, licence: {row['license']}"]
+    lines = [f"{row['name']}  –  {row['family']}, {scale}, licence: {row['license']}{_limits(row)}"]
     lines += [f"    {key:8} {row[key]}" for key in ("state", "weights", "where", "digest") if row[key]]
     return lines
+
+
+def _limits(row: dict[str, Any]) -> str:
+    """What the licence says of a dataset of the model's outputs, where that is not a plain yes."""
+    if False in (row["train_on_outputs"], row["redistribute"]):
+        return " (limits the samples: the recipe must name it in accept_license)"
+    return "" if row["train_on_outputs"] and row["redistribute"] else " (says nothing known of outputs)"

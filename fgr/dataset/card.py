@@ -10,6 +10,7 @@ from fgr import atomic, records
 from fgr.dataset import manifest, tables
 from fgr.shipped import shipped
 
+ALLOWED = {True: "yes", False: "no", None: "not stated"}
 HERE = "path/to/this/folder"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 HUB_LICENSES = {
@@ -30,7 +31,11 @@ def write(directory: Path, location: str = HERE) -> None:
     made = manifest.read(directory)
     licenses = _licenses(directory)
     front, body = template()
-    front |= {"license": _license(licenses), "size_categories": [_size(tables.count_rows(directory, "samples"))]}
+    limited = any(False in (model.get("train_on_outputs"), model.get("redistribute")) for model in made["models"])
+    front |= {
+        "license": "other" if limited else _license(licenses),
+        "size_categories": [_size(tables.count_rows(directory, "samples"))],
+    }
     if front["license"] == "other":
         front["license_name"] = "per-sample"
     front |= _configs(directory)
@@ -56,7 +61,7 @@ def _body(text: str, directory: Path, made: dict[str, Any], licenses: Counter[st
     return environment.from_string(text).render(
         name=made["recipe"]["name"], version=made["fgr"], location=location, splits=splits,
         first_split=splits[0]["name"] if splits else "train", drops=made["drops"], columns=records.TABLES["samples"],
-        recipe=made["recipe"], calibration=made["calibration"], models=made["models"],
+        recipe=made["recipe"], calibration=made["calibration"], models=made["models"], allowed=ALLOWED,
         licenses=dict(sorted(licenses.items())),
         joined=[table for table in records.TABLES if table != "samples" and tables.shards(directory, table)],
     )  # fmt: skip

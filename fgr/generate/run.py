@@ -21,7 +21,8 @@ from fgr.errors import UserError
 from fgr.generate import engines, plan, samples
 from fgr.generate.features import FeatureDifference, open_features
 from fgr.generate.shards import Shard, ShardMaker, is_done, plan_shards, state_path
-from fgr.generate.upscalers import Upscaler, open_upscaler
+from fgr.generate.upscalers import Upscaler, license_of, open_upscaler
+from fgr.generate.upscalers.licenses import expect_accepted, terms
 from fgr.progress import Progress
 from fgr.recipe import differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
@@ -35,7 +36,8 @@ def generate(
     """Make the dataset that `recipe` determines in `out`; True when it is whole, False when other `shard`s are still to come.
 
     `workers` 0 means one for each CUDA device, or for each CPU core. `shard` = (I, N) makes every N-th shard from I on.
-    Raises UserError for another recipe's folder, photographs that are all unusable, and weights that cannot be had.
+    Raises UserError for another recipe's folder, photographs that are all unusable, weights that cannot be had, and weights
+    whose licence forbids a free dataset unless the recipe accepts that.
     """
     import torch
 
@@ -44,6 +46,7 @@ def generate(
     devices = choose_devices(device, workers)
     torch.set_num_threads(1)
     factory = MakerFactory(recipe, out)
+    expect_accepted({name: license_of(name) for name in recipe.models}, recipe.accept_license)
     upscalers, features = factory.models(devices[0])
     described = describe(upscalers, features)
     _claim(out, recipe)
@@ -147,9 +150,17 @@ def choose_devices(device: str, workers: int) -> list[str]:
 
 
 def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference) -> dict[str, Any]:
-    """Names, weights and digests of what makes the rows, as stored in `fgr.json`."""
+    """Names, weights, digests and terms of what makes the rows, as stored in `fgr.json`."""
     models = [
-        {"name": one.name, "scale": one.scale, "weights": one.weights, "digest": one.digest, "license": one.license}
+        {
+            "name": one.name,
+            "scale": one.scale,
+            "weights": one.weights,
+            "digest": one.digest,
+            "license": one.license,
+            "train_on_outputs": terms(one.license).train_on_outputs,
+            "redistribute": terms(one.license).redistribute,
+        }
         for one in upscalers.values()
     ]
     return {"models": models, "features": {"name": features.name, "digest": features.digest}}

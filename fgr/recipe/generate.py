@@ -120,6 +120,9 @@ class GenerateRecipe(Strict):
     scale: int = Field(4, ge=1, le=8)
     samples: int = Field(30_000, ge=1, description="composites to make, before drops")
     models: tuple[str, ...] = Field(min_length=1)
+    accept_license: tuple[str, ...] = Field(
+        (), description="models that may be used although their licence limits the samples, for example to non-commercial use"
+    )
     source: Source = Source()
     splits: Splits = Splits()
     degradation: Literal["real-esrgan", "light", "bicubic", "stablesr"] = "real-esrgan"

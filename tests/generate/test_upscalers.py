@@ -48,7 +48,7 @@ def test_a_photograph_is_restored_as_well_as_it_should_be(astronaut, name, expec
 
 
 def test_known_names_open_or_say_what_they_lack():
-    assert known()[:4] == ["realesrgan", "realesr-animevideov3", "realesrgan-anime", "bicubic"]
+    assert {"realesrgan", "realesr-animevideov3", "swinir", "hat", "dat", "bsrgan", "esrgan", "bicubic"} <= set(known())
 
 
 @pytest.mark.parametrize(
@@ -184,9 +184,12 @@ def test_models_lists_what_there_is(outputs):
     result = CliRunner().invoke(app, ["models", "--json"])
     rows = {row["name"]: row for row in json.loads(result.stdout)}
     assert list(rows) == known()
-    assert rows["realesrgan"]["state"] == "ready"
+    assert rows["realesrgan"]["state"] == "here"
     assert rows["realesrgan"]["digest"].startswith("713ee713b0353afa")
     assert (rows["realesr-animevideov3"]["scale"], rows["realesr-animevideov3"]["license"]) == (4, "BSD-3-Clause")
+    assert rows["realesrgan"]["redistribute"] is True
+    assert rows["spandrel:PATH"]["redistribute"] is None
+    assert rows["hat"]["state"] == "fetchable"
     text = CliRunner().invoke(app, ["models", "bicubic", f"folder:{folder}", "spandrel:none.pth"]).stdout
     assert "bicubic" in text
     assert "2 outputs made elsewhere" in text

