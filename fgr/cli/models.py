@@ -11,14 +11,29 @@ from fgr.cli import app
 @app.command()
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME…", help="Only these; folder:DIR and spandrel:PATH too.")
+        list[str] | None, typer.Argument(metavar="NAME…", help="Only these; folder:DIR and spandrel:PATH_OR_HUB_FILE too.")
     ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download the weights of the named models, going on if it broke off.")
+    ] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the sources of what is fetchable: it may be gated or gone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
-    """The SR models: name, family, scale, licence, which weights are used, where they are, their digest."""
-    from fgr.generate.upscalers.catalogue import catalogue
+    """The SR models: name, family, scale, licence, state of the weights (here, fetchable, gated, gone), where they are, digest.
 
-    rows = catalogue(names or [])
+    Weights lie in FGR_WEIGHTS (default: fgr/weights in the user's cache), where you may put them yourself; HF_HUB_OFFLINE=1
+    forbids the network.
+    """
+    from fgr.generate.upscalers import check_name
+    from fgr.generate.upscalers.catalogue import catalogue
+    from fgr.generate.upscalers.fetch import fetch as bring
+
+    if fetch and not names:
+        raise typer.BadParameter("name the models to fetch, for example: fgr models swinir hat --fetch", param_hint="--fetch")
+    for name in (names or []) if fetch else []:
+        check_name(name)
+        bring(name)
+    rows = catalogue(names or [], ask)
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return

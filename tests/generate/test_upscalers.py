@@ -188,7 +188,7 @@ def test_models_lists_what_there_is(outputs):
     assert rows["realesrgan"]["digest"].startswith("713ee713b0353afa")
     assert (rows["realesr-animevideov3"]["scale"], rows["realesr-animevideov3"]["license"]) == (4, "BSD-3-Clause")
     assert rows["realesrgan"]["redistribute"] is True
-    assert rows["spandrel:PATH"]["redistribute"] is None
+    assert rows["spandrel:PATH_OR_HUB_FILE"]["redistribute"] is None
     assert rows["hat"]["state"] == "fetchable"
     text = CliRunner().invoke(app, ["models", "bicubic", f"folder:{folder}", "spandrel:none.pth"]).stdout
     assert "bicubic" in text

@@ -3,7 +3,7 @@
 realesrgan · swinir · hat · …     the networks of `releases.RELEASES`
 bicubic                          the baseline
 folder:DIR                       outputs made elsewhere
-spandrel:PATH                    any weight file whose network spandrel knows
+spandrel:PATH_OR_HUB_FILE        any weight file whose network spandrel knows, on the disk or as ORG/REPOSITORY/FILE on the Hub
 """
 
 from fgr.errors import UserError, nearest
@@ -12,7 +12,7 @@ from fgr.generate.upscalers.releases import RELEASES
 
 __all__ = ["Job", "NonFiniteOutput", "Upscaler", "known", "license_of", "open_upscaler"]
 
-SPOKEN = ("folder:DIR", "spandrel:PATH")
+SPOKEN = ("folder:DIR", "spandrel:PATH_OR_HUB_FILE")
 
 
 def known() -> list[str]:

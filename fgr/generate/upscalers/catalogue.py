@@ -1,22 +1,29 @@
 """What there is: every SR model with its licence and the state of its weights on this machine."""
 
+from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError
-from fgr.generate.upscalers import check_name, known, weights
+from fgr.generate.upscalers import check_name, fetch, known, weights
 from fgr.generate.upscalers.bicubic import Bicubic
 from fgr.generate.upscalers.licenses import terms
 from fgr.generate.upscalers.releases import RELEASES
+from fgr.generate.upscalers.sources import hub_file
 
 
-def catalogue(names: list[str]) -> list[dict[str, Any]]:
-    """A row for each of `names`, or for all that are known. Weights are located and hashed, not loaded; the network is not asked.
+def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
+    """A row for each of `names`, or for all that are known. Weights are located and hashed, not loaded.
 
-    UserError for names that are not known; absent weights are a state, not an error.
+    `state` is here, fetchable (a source is known), or what is missing; with `ask` the sources of what is fetchable are asked, and
+    it may turn out gated, gone or unreachable. UserError for names that are not known.
     """
     for name in names:
         check_name(name)
-    return [_row(name) for name in names or known()]
+    rows = [_row(name) for name in names or known()]
+    if ask:
+        states = fetch.ask_all([row["name"] for row in rows if row["state"] == fetch.FETCHABLE])
+        rows = [row | {"state": states.get(row["name"], row["state"])} for row in rows]
+    return rows
 
 
 def _row(name: str) -> dict[str, Any]:
@@ -25,7 +32,7 @@ def _row(name: str) -> dict[str, Any]:
         return _filled(name, "interpolation", None, Bicubic.license, "here", Bicubic.weights, None, Bicubic.digest)
     if kind == "folder":
         return _outputs(name, rest)
-    if name == "spandrel:PATH":
+    if name == "spandrel:PATH_OR_HUB_FILE":
         return _filled(name, "any network that spandrel knows", None, "unknown", "name a weight file", None, None, None)
     family = RELEASES[name].family if name in RELEASES else "spandrel"
     scale, license = (RELEASES[name].scale, RELEASES[name].license) if name in RELEASES else (None, "unknown")
@@ -33,14 +40,16 @@ def _row(name: str) -> dict[str, Any]:
         found = weights.locate(name)
         weights.check(found)
     except UserError as error:
-        state = "fetchable" if _fetchable(name) else f"absent: {error}".replace("\n", " ")
+        state = fetch.FETCHABLE if _fetchable(name) else f"absent: {error}".replace("\n", " ")
         return _filled(name, family, scale, license, state, None, None, None)
     return _filled(name, family, scale, license, "here", found.line, str(found.file), found.digest)
 
 
 def _fetchable(name: str) -> bool:
-    """Whether the table names a source for a model that has no weights here, not even damaged ones."""
-    return name in RELEASES and RELEASES[name].wheel is None and weights.downloaded(RELEASES[name].files[0]) is None
+    """Whether a source is known for a model that has no weights here, not even damaged ones."""
+    if name in RELEASES:
+        return RELEASES[name].wheel is None and weights.downloaded(RELEASES[name].files[0]) is None
+    return not Path(name.partition(":")[2]).expanduser().exists() and hub_file(f"hf:{name.partition(':')[2]}") is not None
 
 
 def _outputs(name: str, directory: str) -> dict[str, Any]:

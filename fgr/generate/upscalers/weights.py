@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError
+from fgr.generate import hub
 from fgr.generate.upscalers import conversion
 from fgr.generate.upscalers.releases import RELEASES, WHEEL, Release, WeightFile
+from fgr.generate.upscalers.sources import hub_file
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 
@@ -47,9 +49,9 @@ def folder() -> Path:
 
 
 def locate(name: str) -> Found:
-    """The weights of a released network, official ones first, or of `spandrel:PATH`. UserError if there are none."""
+    """The weights of a released network, official ones first, or of `spandrel:PATH_OR_HUB_FILE`. UserError if there are none."""
     if name.startswith("spandrel:"):
-        named = Path(name.partition(":")[2]).expanduser()
+        named = _named(name.partition(":")[2])
         digest = _file_digest(named)
         return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, "unknown", None, True)
     release = RELEASES[name]
@@ -65,6 +67,19 @@ def locate(name: str) -> Found:
         )
     line = f"{release.wheel.stem}.bin of {WHEEL} 2.0.0, stored as float16"
     return Found(line, _converted_or_wheel(name, release), release.wheel.bin_digest, release.license, release, False)
+
+
+def _named(path: str) -> Path:
+    """The file of `spandrel:PATH`: on the disk, or ORG/REPOSITORY/FILE in the Hub's cache."""
+    place = hub_file(f"hf:{path}")
+    if place is None or Path(path).exists():
+        return Path(path).expanduser()
+    if (there := hub.cached(*place)) is not None:
+        return there
+    raise UserError(
+        f"There is no weight file {path}, on the disk or in the Hub's cache.",
+        f"Check the path, or fetch it from the Hub with `fgr models spandrel:{path} --fetch`.",
+    )
 
 
 def downloaded(wanted: WeightFile) -> Path | None:
