@@ -71,4 +71,4 @@ def _say(text: str) -> None:
     print(f"fgr: {text}", file=sys.stderr)
 
 
-from fgr.cli import annotate, generate, models, report, reward  # noqa: E402, F401  (commands register themselves with `app`)
+from fgr.cli import annotate, generate, models, publish, report, reward  # noqa: E402, F401  (commands register themselves)

@@ -1,13 +1,14 @@
 """The dataset card: README.md, written from `dataset_card.md` and the files that are there."""
 
 from collections import Counter
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fgr import atomic, records
-from fgr.dataset import manifest, tables
+from fgr.dataset import manifest, tables, terms
 from fgr.shipped import shipped
 
 ALLOWED = {True: "yes", False: "no", None: "not stated"}
@@ -29,18 +30,17 @@ HUB_LICENSES = {
 def write(directory: Path, location: str = HERE) -> None:
     """Write README.md for the dataset directory; `location` is what to pass to load_dataset."""
     made = manifest.read(directory)
-    licenses = _licenses(directory)
+    found = licenses(directory)
+    non_commercial = [model["name"] for model in made["models"] if terms.is_non_commercial(str(model["license"]))]
     front, body = template()
     limited = any(False in (model.get("train_on_outputs"), model.get("redistribute")) for model in made["models"])
-    front |= {
-        "license": "other" if limited else _license(licenses),
-        "size_categories": [_size(tables.count_rows(directory, "samples"))],
-    }
+    front |= {"license": "other" if limited or non_commercial else _license(found)}
     if front["license"] == "other":
-        front["license_name"] = "per-sample"
-    front |= _configs(directory)
+        front["license_name"] = "per-sample-non-commercial" if non_commercial else "per-sample"
+    front |= {"size_categories": [_size(tables.count_rows(directory, "samples"))]} | _configs(directory)
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
-    atomic.write_text(directory / "README.md", f"---\n{text}---\n{_body(body, directory, made, licenses, location)}")
+    facts = {"licenses": dict(sorted(found.items())), "non_commercial": non_commercial, "location": location}
+    atomic.write_text(directory / "README.md", f"---\n{text}---\n{_body(body, directory, made, facts)}")
 
 
 def template() -> tuple[dict[str, Any], str]:
@@ -49,7 +49,7 @@ def template() -> tuple[dict[str, Any], str]:
     return yaml.safe_load(front), body
 
 
-def _body(text: str, directory: Path, made: dict[str, Any], licenses: Counter[str], location: str) -> str:
+def _body(text: str, directory: Path, made: dict[str, Any], facts: dict[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     splits = [
@@ -59,15 +59,41 @@ def _body(text: str, directory: Path, made: dict[str, Any], licenses: Counter[st
     ]
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)  # Markdown, not HTML
     return environment.from_string(text).render(
-        name=made["recipe"]["name"], version=made["fgr"], location=location, splits=splits,
-        first_split=splits[0]["name"] if splits else "train", drops=made["drops"], columns=records.TABLES["samples"],
-        recipe=made["recipe"], calibration=made["calibration"], models=made["models"], allowed=ALLOWED,
-        licenses=dict(sorted(licenses.items())),
-        joined=[table for table in records.TABLES if table != "samples" and tables.shards(directory, table)],
+        name=made["recipe"]["name"], version=made["fgr"], splits=splits,
+        first_split=splits[0]["name"] if splits else "train", drops=made["drops"], columns=records.TABLES,
+        recipe=made["recipe"], calibration=made["calibration"], models=made["models"], allowed=ALLOWED, people=people(directory),
+        recipe_text=yaml.safe_dump(made["recipe"], sort_keys=False, allow_unicode=True, width=120),
+        root=f"hf://datasets/{facts['location']}" if _on_hub(facts["location"]) else facts["location"],
+        joined=[table for table in records.TABLES if table != "samples" and tables.shards(directory, table)], **facts,
     )  # fmt: skip
 
 
-def _licenses(directory: Path) -> Counter[str]:
+def _on_hub(location: str) -> bool:
+    return location != HERE and location.count("/") == 1 and not location.startswith((".", "/", "~"))
+
+
+def people(directory: Path) -> dict[str, Any]:
+    """What the tables of people's work hold, in figures; empty without them."""
+    found: dict[str, Any] = {}
+    annotations = list(tables.read_shards(directory, "annotations", ("id", "annotator", "lead_time_s")))
+    if annotations:
+        times = sorted(row["lead_time_s"] for row in annotations if row["lead_time_s"] is not None)
+        found |= {"annotations": len(annotations), "annotators": len({row["annotator"] for row in annotations})}
+        found |= {"annotated": len({row["id"] for row in annotations}), "seconds": times[len(times) // 2] if times else None}
+    consensus = list(tables.read_shards(directory, "consensus", ("id", "raters", "agreement", "rejected_raters")))
+    if consensus:
+        agreements = [row["agreement"] for row in consensus if row["agreement"] is not None and isfinite(row["agreement"])]
+        found |= {"consensus": len(consensus), "raters": sum(row["raters"] for row in consensus) / len(consensus)}
+        found |= {"agreement": sum(agreements) / len(agreements) if agreements else None}
+        found |= {"rejected": len({name for row in consensus for name in row["rejected_raters"] or ()})}
+    preferences = list(tables.read_shards(directory, "preferences", ("annotator",)))
+    if preferences:
+        found |= {"preferences": len(preferences), "judges": len({row["annotator"] for row in preferences})}
+    return found
+
+
+def licenses(directory: Path) -> Counter[str]:
+    """Rows of `samples` by the licence of their photograph."""
     import pyarrow.parquet as pq
 
     counts: Counter[str] = Counter()

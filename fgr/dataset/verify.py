@@ -37,6 +37,10 @@ class _Seen:
 def verify(directory: Path) -> Iterator[Problem]:
     """Yield every broken promise of the dataset in `directory`. UserError if it is no finished dataset."""
     made = manifest.read(directory)
+    unreadable = list(_unreadable(directory))
+    if unreadable:  # nothing else can be told then
+        yield from unreadable
+        return
     yield from _files(directory, made)
     yield from _card(directory)
     seen = _Seen()
@@ -46,6 +50,18 @@ def verify(directory: Path) -> Iterator[Problem]:
                 Problem(f"samples/{file.name}", str(row["id"]), text) for text in _row(row, tables.split_of(file), made, seen)
             )
     yield from _joined(directory, seen)
+
+
+def _unreadable(directory: Path) -> Iterator[Problem]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for table in records.TABLES:
+        for file in tables.shards(directory, table):
+            try:
+                pq.read_metadata(file)
+            except (pa.ArrowInvalid, OSError):
+                yield Problem(f"{table}/{file.name}", "", "it is not a readable Parquet file: damaged or cut off")
 
 
 def _files(directory: Path, made: dict[str, Any]) -> Iterator[Problem]:

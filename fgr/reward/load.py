@@ -11,13 +11,13 @@ HINT = "Name a folder that fgr train-rm wrote (RUN, or RUN/stage-K), or the id o
 
 def load_reward(reward: str | Path, device: str = "cpu") -> FinPercepRM:
     """The reward model in a folder (a run means its last finished stage) or on the Hub, ready to score on `device`."""
-    return _open(str(_stage(_folder(reward))), device)
+    return _open(str(resolve(_folder(reward))), device)
 
 
 def load_stages(reward: str | Path, device: str = "cpu") -> list[FinPercepRM]:
     """Every finished stage of a run, in a folder or on the Hub, RM_0 first; of a single stage's folder, that one."""
     folder = _folder(reward)
-    stages = stages_of(folder) or [_stage(folder)]
+    stages = stages_of(folder) or [resolve(folder)]
     return [_open(str(stage), device) for stage in stages]
 
 
@@ -36,7 +36,8 @@ def _folder(reward: str | Path) -> Path:
     return Path(_snapshot(str(reward)))
 
 
-def _stage(folder: Path) -> Path:
+def resolve(folder: Path) -> Path:
+    """The folder of a reward model: `folder` itself, or the last finished stage of the run it is. UserError if it is neither."""
     if (folder / "config.json").is_file():
         return folder
     stages = stages_of(folder)

@@ -1,0 +1,79 @@
+"""`fgr.load_samples`: a dataset's rows as arrays, for those who have `fgr`; everybody else has `load_dataset`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from fgr import records
+from fgr.errors import UserError, nearest
+from fgr.images import codec
+
+Format = Literal["numpy", "torch"]
+
+
+def load_samples(
+    data: str | Path,
+    split: str = "train",
+    columns: Sequence[str] | None = None,
+    *,
+    format: Format = "numpy",
+    streaming: bool = False,
+) -> Any:
+    """The rows of a split of a dataset directory or Hub id, decoded when they are asked for.
+
+    `numpy`: RGB images are uint8 (H, W, 3), mask and degradation_map float32 (H, W) in [0, 1]. `torch`: images are float32
+    (3, H, W) and maps (1, H, W), all in [0, 1], ready for a DataLoader. Only `columns` are read. A `datasets.Dataset`, or with
+    `streaming` an `IterableDataset`. UserError: unknown column, no such dataset or split.
+    """
+    import datasets
+
+    known = records.columns("samples")
+    wanted = list(columns or known)
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"The table samples has no column '{name}'{nearest(name, known)}.", f"It has: {', '.join(known)}.")
+    try:
+        rows = datasets.load_dataset(str(data), "samples", split=split, streaming=streaming).select_columns(wanted)
+    except (ValueError, OSError, datasets.exceptions.DatasetNotFoundError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"The split '{split}' of {data} cannot be opened: {reason}",
+            "Name a dataset directory or a Hub id, and a split it has.",
+        ) from None
+    for name in set(wanted) & set(records.media_columns("samples")):
+        rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows.map(_decoder(format)) if streaming else rows.with_transform(_batched(_decoder(format)))
+
+
+def _decoder(format: Format) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    media = set(records.media_columns("samples"))
+    cells = {"numpy": lambda pixels: pixels, "torch": _tensor}[format]
+
+    def decode(row: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: cells(_pixels(name, value["bytes"])) if name in media else value for name, value in row.items()}
+
+    return decode
+
+
+def _pixels(name: str, data: bytes) -> np.ndarray:
+    if name == "mask":
+        return codec.decode_mask(data).astype(np.float32) / 255
+    return codec.decode_map(data) if name == "degradation_map" else codec.decode_rgb(data)
+
+
+def _tensor(pixels: np.ndarray) -> Any:
+    import torch
+
+    if pixels.ndim == 3:
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1))).float() / 255
+    return torch.from_numpy(pixels)[None]
+
+
+def _batched(decode: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def whole(batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        rows = [decode(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
+        return {name: [row[name] for row in rows] for name in batch}
+
+    return whole

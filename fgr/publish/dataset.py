@@ -1,0 +1,79 @@
+"""A dataset directory as a package for the Hub: licences, promises, card, files."""
+
+import hashlib
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fgr import atomic, records
+from fgr.dataset import card, manifest, tables, terms
+from fgr.dataset.verify import verify
+from fgr.errors import UserError
+from fgr.publish.package import Consent, Package
+
+VERIFIED = ".verified"  # digest of the files of which every promise held: an interrupted upload goes on without checking again
+SHOWN = 10
+
+
+def prepare(directory: Path, name: str, consent: Consent, *, write: bool) -> Package:
+    """Check the dataset and complete its card (unless not `write`, then nothing is changed) for the repository `name`.
+
+    UserError: no finished dataset, a broken promise, terms that forbid it.
+    """
+    made = manifest.read(directory)
+    warnings = terms.check(made["models"], "images made with it", **asdict(consent))
+    files = [f"{table}/{file.name}" for table in records.TABLES for file in tables.shards(directory, table)]
+    _verify(directory, files)
+    warnings += _photographs(card.licenses(directory), consent)
+    warnings += _paths(made)
+    if write:
+        card.write(directory, name)
+    return Package(
+        "dataset", f"a dataset of {tables.count_rows(directory, 'samples')} samples", directory,
+        ["README.md", manifest.NAME, *files], [f"{table}/*.parquet" for table in records.TABLES], warnings,
+    )  # fmt: skip
+
+
+def _photographs(licenses: Counter[str], consent: Consent) -> list[str]:
+    unknown = sum(count for name, count in licenses.items() if name.strip().lower() in ("", "unknown"))
+    if not unknown:
+        return []
+    if consent.public and not consent.vouched:
+        raise UserError(
+            f"The photographs of {unknown} rows have no known licence, and they would be public.",
+            "State it with source.license or metadata.csv, or, if you have the right to publish them, say so with --vouch.",
+        )
+    return [f"The photographs of {unknown} rows have no known licence: see that you may pass them on."]
+
+
+def _paths(made: dict[str, Any]) -> list[str]:
+    named = [str(made["recipe"]["source"]["path"]), *made["recipe"]["models"]]
+    local = [text for text in named if text.partition(":")[2].startswith(("/", "~")) or text.startswith(("/", "~"))]
+    return [f"Card and fgr.json name paths of this machine: {', '.join(local)}."] if local else []
+
+
+def _verify(directory: Path, files: list[str]) -> None:
+    digest = _digest(directory, files)
+    path = directory / VERIFIED
+    if path.is_file() and path.read_text(encoding="utf-8").strip() == digest:
+        return
+    print(f"fgr: checking every row of {len(files)} files …", file=sys.stderr)
+    problems = [str(problem) for problem in verify(directory)]
+    if problems:
+        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        listed = "\n".join(f"  {text}" for text in problems[:SHOWN])
+        raise UserError(
+            f"{directory} breaks {len(problems)} promise{'s' if len(problems) > 1 else ''}:\n{listed}{more}",
+            "Make the dataset again; `fgr verify` lists everything.",
+        )
+    atomic.write_text(path, digest + "\n")
+
+
+def _digest(directory: Path, files: list[str]) -> str:
+    """Of what can be checked, by names, sizes and times: hashing everything again would take as long as checking it."""
+    stats = {name: (directory / name).stat() for name in [manifest.NAME, *files]}
+    listed = {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,36 @@
+"""What would go to the Hub: decided and checked before anything is sent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgr.dataset.hub import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """What the person who publishes says: for everyone; I have the right to, where licences are silent; not for commerce."""
+
+    public: bool = False
+    vouched: bool = False
+    non_commercial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """Files of one folder that become a repository.
+
+    `files` are paths within `folder`; `stale` are patterns of remote files that go if they are not among them; `warnings` are
+    sentences for the person who publishes.
+    """
+
+    kind: Kind
+    what: str
+    folder: Path
+    files: Sequence[str]
+    stale: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by file."""
+        return {name: (self.folder / name).stat().st_size for name in self.files}

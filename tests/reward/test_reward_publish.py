@@ -1,0 +1,69 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from hub_double import serving
+
+from fgr.errors import UserError
+from fgr.publish import run
+from fgr.publish.package import Consent
+
+
+def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "rm")
+    image = tmp_path / "photo.png"
+    import skimage.data
+    from PIL import Image
+
+    Image.fromarray(skimage.data.astronaut()[:96, :96]).save(image)
+    with serving() as hub:
+        keys = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_OFFLINE": "0",
+            "HF_TOKEN": "hf_x",
+            "HF_HOME": str(tmp_path),
+        }
+
+        def fgr(*arguments):
+            command = [sys.executable, "-m", "fgr", *map(str, arguments)]
+            return subprocess.run(command, capture_output=True, text=True, env=os.environ | keys, check=False)
+
+        judged = fgr("evaluate", "--reward", folder, "--data", data, "--out", folder / "evaluation.json")
+        assert judged.returncode == 0, judged.stderr
+        done = fgr("publish", folder, "acme/rm")
+        assert done.returncode == 0, done.stderr
+        tree = hub.repositories["acme/rm"].at("main")[1]
+        assert set(tree) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
+        assert hub.repositories["acme/rm"].kind == "model"
+        scores = [fgr("score", image, "--json", "--reward", where) for where in ("acme/rm", folder)]
+        assert json.loads(scores[0].stdout) == json.loads(scores[1].stdout), scores[0].stderr
+    card = (folder / "stage-1" / "README.md").read_text()
+    for part in (
+        'from_pretrained("acme/rm")',
+        "| encoder | tiny |",
+        "Stage 1 of 1",
+        "| triplets in order | 0",
+        "stages:",
+        "12 rows",
+    ):
+        assert part in card
+    assert "6 rows of 6 photographs" in card
+    assert "{{" not in card
+
+
+def test_a_stage_alone_is_enough(trained, tmp_path):
+    stage = shutil.copytree(trained / "stage-1", tmp_path / "stage")
+    package = run.prepare(stage, "acme/rm", Consent(), write=True)
+    assert package.kind == "model"
+    assert "## Training" not in (stage / "README.md").read_text()
+
+
+def test_an_unfinished_run_is_told_so(trained, tmp_path):
+    (tmp_path / "rm").mkdir()
+    shutil.copy(trained / "run.json", tmp_path / "rm")
+    with pytest.raises(UserError, match="nor a finished stage"):
+        run.prepare(tmp_path / "rm", "acme/rm", Consent(), write=True)
