@@ -40,6 +40,7 @@ def _largest_layer(model: torch.nn.Module) -> float | None:
         tensors = [one for one in [*inputs, output] if isinstance(one, torch.Tensor)]
         largest = max(largest, sum(one.numel() * one.element_size() for one in tensors))
 
+    kept = [(module, dict(vars(module))) for module in model.modules()]  # some forward passes move plain tensors to the input
     hooks = [module.register_forward_hook(count) for module in model.modules() if not list(module.children())]
     state = {name: tensor.to("meta") for name, tensor in model.state_dict().items()}
     try:
@@ -50,4 +51,6 @@ def _largest_layer(model: torch.nn.Module) -> float | None:
     finally:
         for hook in hooks:
             hook.remove()
+        for module, attributes in kept:
+            vars(module).update(attributes)
     return largest / PROBE**2 or None
