@@ -23,6 +23,7 @@ from fgr.generate.features import FeatureDifference, open_features
 from fgr.generate.shards import Shard, ShardMaker, is_done, plan_shards, state_path
 from fgr.generate.upscalers import Upscaler, license_of, open_upscaler
 from fgr.generate.upscalers.licenses import expect_accepted, terms
+from fgr.generate.watch import Watch
 from fgr.progress import Progress
 from fgr.recipe import differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
@@ -59,7 +60,7 @@ def generate(
     mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]
     with Progress("samples", sum(len(one.candidates) for one in mine), "samples") as progress:
         try:
-            engines.local(mine, factory, devices, progress.advance)
+            engines.local(mine, factory, devices, Watch(progress.advance, progress.total, recipe.not_finite))
         finally:
             atomic.remove_stale(out)  # of workers that were ended while they wrote
     if not all(is_done(out, one) for one in shards):
@@ -214,12 +215,13 @@ def _calibrate(recipe: GenerateRecipe, maker: ShardMaker, features: FeatureDiffe
     )
     histogram, pairs = Calibration(), 0
     with Progress("calibration", len(todo), "images") as progress:
+        watch = Watch(progress.advance, len(todo), recipe.not_finite)
         for candidate in todo:
             for _, pair, _ in maker.pairs([candidate]):
                 if isinstance(pair, samples.Pair):
                     histogram.add(pair.combined)
                     pairs += 1
-            progress.advance()
+                watch(1, {pair: 1} if isinstance(pair, str) else {})
     try:
         scale = histogram.scale(recipe.map.percentile)
     except ValueError as error:

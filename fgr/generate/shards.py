@@ -15,6 +15,7 @@ from fgr.dataset import manifest, tables
 from fgr.generate import plan, samples
 from fgr.generate.features import FeatureDifference
 from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler
+from fgr.generate.watch import not_finite
 from fgr.images import codec, degrade, difference, masks
 
 Tick = Callable[[int, dict[str, int]], None]  # samples finished (made or dropped), drops by reason
@@ -97,7 +98,7 @@ class ShardMaker:
             try:
                 sr = upscaler.upscale([job])[0]
             except NonFiniteOutput:
-                yield from ((one, "not_finite", {}) for one in group)
+                yield from ((one, not_finite(model), {}) for one in group)
                 continue
             shared = {
                 "source_id": entry.source_id, "photo_id": entry.photo_id, "reference": encoded, "sr": codec.encode_rgb(sr),

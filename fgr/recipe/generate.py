@@ -131,6 +131,7 @@ class GenerateRecipe(Strict):
     map: Map = Map()
     severity: tuple[Share, Share] = Field((0.02, 1.0), description="range of the mean map inside the mask; others are dropped")
     attempts: int = Field(4, ge=1, description="masks tried before a sample is dropped for its severity")
+    not_finite: Share = Field(0.02, description="share of samples that may be dropped as NaN or infinite; more stop the run")
     shard_rows: int = Field(100, ge=1, le=100)
 
     @model_validator(mode="after")
