@@ -1,0 +1,142 @@
+"""The labelling pages in a real browser: what a person paints, scores and chooses is what arrives in the dataset."""
+
+import io
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fgr import recipe
+from fgr.annotate import run, tasks
+from fgr.dataset import tables
+from fgr.images import codec
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+DRAWN = "() => { const e = document.querySelector('.konvajs-content'); return e && e.clientWidth > 50 && e.clientHeight > 50 }"
+COMMENT = "<script>alert(1)</script> halo & more"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def context(server):
+    """A browser context in which the owner of the server is logged in."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        made = browser.new_context(viewport={"width": 1600, "height": 1000})
+        made.set_default_timeout(90_000)  # a busy machine
+        page = made.new_page()
+        page.goto(f"{server.url}/user/login/")
+        page.fill("input[name=email]", server.login.email)
+        page.fill("input[name=password]", server.login.password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "/user/login" not in url)
+        yield made
+        browser.close()
+
+
+@contextmanager
+def opened(context, server, project, task):
+    """The labelling page of a task, once its images are drawn; and the addresses that it asked for."""
+    page = context.new_page()
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/projects/{project}/data?task={task}", wait_until="domcontentloaded")
+    page.wait_for_function(DRAWN)
+    page.get_by_test_id("bottombar-submit-button").wait_for(state="visible")
+    yield page
+    page.close()
+    assert [url for url in asked if not url.startswith((server.url, "data:", "blob:"))] == []
+
+
+def shown(stage):
+    """What a stage shows on the screen as float32 (H, W, 3)."""
+    return np.asarray(Image.open(io.BytesIO(stage.screenshot())).convert("RGB"), np.float32)
+
+
+def resized(values, height, width):
+    return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BOX))
+
+
+def submit(page):
+    with page.expect_response(lambda one: "/annotations" in one.url and one.request.method == "POST") as answer:
+        page.get_by_test_id("bottombar-submit-button").click()
+    assert answer.value.status == 201
+
+
+def first_task(studio, project):
+    return next(studio.tasks(studio.project(project)["id"], "id,data"))[0]
+
+
+def test_what_is_painted_in_the_page_arrives_where_it_was_painted(server, studio, context, dataset):
+    chosen = recipe.load("demo", "annotate", ["select.samples=1", "gold.share=0", "prediction.source=none"], {"name": "browser"})
+    run.push(chosen, dataset, server.url, server.login.token)
+    task = first_task(studio, "browser")
+    sample = next(row for row in tables.read_rows(dataset, "samples") if row["id"] == task["data"][tasks.KEY])
+    with opened(context, server, studio.project("browser")["id"], task["id"]) as page:
+        stages = page.locator(".konvajs-content")
+        assert stages.count() == 2
+        for stage, column in zip(stages.all(), ("composite", "reference"), strict=True):
+            seen, truth = shown(stage), codec.decode_rgb(sample[column])
+            small = resized(seen.astype(np.uint8), *truth.shape[:2]).astype(float)
+            assert np.median(np.abs(small - truth)) < 4, f"the page shows the {column}"
+        page.locator(".lsf-label__text", has_text="ringing").first.click()  # choosing a kind takes the brush
+        box = stages.first.bounding_box()
+        at = [(0.2, 0.35), (0.45, 0.5), (0.6, 0.4), (0.55, 0.75)]
+        points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in at]
+        aside = (box["x"] + box["width"] / 2, box["y"] + box["height"] + 300)
+        page.mouse.move(*aside)
+        before = shown(stages.first)
+        page.mouse.move(*points[0])
+        page.mouse.down()
+        for x, y in points[1:]:
+            page.mouse.move(x, y, steps=8)
+        page.mouse.up()
+        stars = page.locator("ul.ant-rate")
+        if not stars.first.is_visible():
+            page.locator(".lsf-outliner-item__title").first.click()
+        page.locator("ul.ant-rate li").nth(3).locator(".ant-rate-star-second").click()
+        page.keyboard.press("Escape")  # unselect the region
+        page.mouse.move(*aside)
+        page.locator(".lsf-outliner-item__title").first.wait_for(state="visible")
+        after = shown(stages.first)
+        page.locator("input[name=score]").fill("63")
+        page.locator("textarea").first.fill(COMMENT)
+        submit(page)
+    tally = run.pull(dataset, "browser", server.login.token)
+    assert (tally.rows, tally.left_out, tally.unrated) == (1, {}, 0)
+    (row,) = tables.read_rows(dataset, "annotations")
+    arrived = codec.decode_mask(row["degradation_map"])
+    painted = (np.abs(after - before).max(2) > 24).astype(np.uint8) * 255
+    drawn = resized(painted, *arrived.shape) >= 128
+    union, both = (arrived > 0) | drawn, (arrived > 0) & drawn
+    assert both.sum() / union.sum() > 0.9
+    height, width = arrived.shape
+    assert all(arrived[int(y * height), int(x * width)] == round(255 * 4 / 5) for x, y in at), "four of five stars"
+    assert row["score"] == 63
+    assert [(one["kind"], one["severity"]) for one in row["defects"]] == [("ringing", 4)]
+    assert row["defects"][0]["area"] == pytest.approx((arrived > 0).mean())
+    assert row["comment"] == COMMENT
+    assert row["lead_time_s"] > 0
+
+
+def test_a_preference_chosen_in_the_page_arrives(server, studio, context, dataset):
+    chosen = recipe.load("preference", "annotate", ["select.samples=1"], {"name": "browser pairs"})
+    run.push(chosen, dataset, server.url, server.login.token)
+    task = first_task(studio, "browser pairs")
+    with opened(context, server, studio.project("browser pairs")["id"], task["id"]) as page:
+        assert page.locator(".konvajs-content").count() == 3
+        page.locator(".lsf-choices label", has_text="right").first.click()
+        submit(page)
+    run.pull(dataset, "browser pairs", server.login.token)
+    (row,) = tables.read_rows(dataset, "preferences")
+    left, right = task["data"][tasks.KEY].split(tasks.PAIR)
+    assert (row["left_id"], row["right_id"], row["choice"]) == (left, right, "right")
