@@ -3,7 +3,7 @@
 import json
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -103,7 +103,7 @@ class Reader:
             who = who.get("id")
         if who is None:
             raise tasks.WorkError("work without an author")
-        return self.names.get(str(who)) or plans.pseudonym(self.salt, f"user {who} of {self.project}")
+        return self.names.get(str(who)) or plans.pseudonym(self.salt, _nameless(who, self.project))
 
 
 def table_of(plan: Plan) -> str:
@@ -123,12 +123,15 @@ def pull(studio: Studio, directory: Path, plan: Plan, everything: bool) -> tuple
     tally = Tally(table)
     latest: dict[str, str] = {}
     with Spool(table) as spool:
-        _keep(spool, directory, table, plan.name if everything else None)
+        kept = _keep(spool, directory, table, _aliases(plan, read), _own(directory, plan, table), not everything)
         for room, title in plan.rooms.items():
-            since = "" if everything else plan.pulled.get(room, "")
+            since = plan.pulled.get(room, "") if kept else ""  # a table that was removed is read anew
+            seen: set[str] = set()
             for task in room_work(studio, plan, title, since):
                 origin = _origin(plan.name, task["data"].get(tasks.KEY), room)
-                spool.forget(origin)  # what was deleted there goes
+                if origin not in seen:  # a second task for the same sample adds to the first one's work
+                    spool.forget(origin)  # what was deleted there goes
+                    seen.add(origin)
                 for row, stamp in read.rows(task, tally):
                     spool.put(row, origin, stamp)
                 latest[room] = max(latest.get(room, ""), str(task.get("updated_at") or ""))
@@ -169,7 +172,7 @@ def from_file(directory: Path, plan: Plan, file: Path) -> Tally:
     read = reader(directory, plan, plan.people, table)
     tally = Tally(table)
     with Spool(table) as spool:
-        _keep(spool, directory, table, None)
+        _keep(spool, directory, table, {}, lambda _: False, True)
         for task in found:
             for row, stamp in read.rows(task, tally):
                 spool.put(row, "", stamp)
@@ -183,13 +186,45 @@ def sizes(directory: Path) -> dict[str, tuple[int, int]]:
     return {row["id"]: struct.unpack(">II", row["mask"][16:24])[::-1] for row in rows}
 
 
-def _keep(spool: Spool, directory: Path, table: str, without: str | None) -> None:
-    """Put the rows that are there already, but not those of the project `without`."""
-    if not tables.shards(directory, table):
-        return
-    for row in tables.read_rows(directory, table):
-        if without is None or row.get("project") != without:
-            spool.put(row, _origin(str(row.get("project")), row.get("id"), ""), str(row.get("created_at", "")))
+def _keep(
+    spool: Spool,
+    directory: Path,
+    table: str,
+    aliases: Mapping[str, str],
+    own: Callable[[Mapping[str, Any]], bool],
+    with_own: bool,
+) -> int:
+    """Put the rows that are there already, those that are `own` if `with_own`; the number of own rows put.
+
+    Annotators are renamed by `aliases`.
+    """
+    count = 0
+    for row in tables.read_rows(directory, table) if tables.shards(directory, table) else ():
+        mine = own(row)
+        if with_own or not mine:
+            count += mine
+            who = aliases.get(row["annotator"], row["annotator"])
+            origin = _origin(str(row.get("project")), row.get("id"), "")
+            spool.put(row | {"annotator": who}, origin, str(row.get("created_at", "")))
+    return count
+
+
+def _own(directory: Path, plan: Plan, table: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a row came from this project. Preferences do not say so: theirs are the pairs that no other project has."""
+    if table == "annotations":
+        return lambda row: row["project"] == plan.name
+    others = {entry.key for other in plans.known(directory) if other.name != plan.name for entry in other.entries}
+    mine = {entry.key for entry in plan.entries} - others
+    return lambda row: f"{row['left_id']}{tasks.PAIR}{row['right_id']}" in mine
+
+
+def _aliases(plan: Plan, read: Reader) -> dict[str, str]:
+    """Pseudonyms by those that an export made by hand got, where only the server's user id was known."""
+    return {plans.pseudonym(read.salt, _nameless(user, plan.name)): name for user, name in read.names.items()}
+
+
+def _nameless(user: Any, project: str) -> str:
+    return f"user {user} of {project}"
 
 
 def _origin(project: str, key: Any, room: str) -> str:

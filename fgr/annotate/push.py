@@ -58,7 +58,10 @@ def rooms(studio: Studio, plan: Plan, look: Look, overlap: int) -> dict[str, int
 
 
 def push(studio: Studio, directory: Path, plan: Plan, look: Look, overlap: int, predict: Predict | None) -> int:
-    """Bring the server to the plan; the number of tasks added. Safe to repeat after any interruption."""
+    """Bring the server to the plan; the number of tasks added. Safe to repeat after any interruption.
+
+    UserError, after pushing the rest, if planned samples are gone.
+    """
     projects = rooms(studio, plan, look, overlap)
     missing: dict[str, set[str]] = {}
     for room, project in projects.items():
@@ -68,10 +71,11 @@ def push(studio: Studio, directory: Path, plan: Plan, look: Look, overlap: int, 
                 missing.setdefault(entry.key, set()).add(room)
     images = _Images(studio, plan.name, look.folder, list(projects.values()))
     wanted = [entry for entry in plan.entries if entry.key in missing]
-    added = 0
+    added, done = 0, set()
     with Progress("push", sum(map(len, missing.values())), "tasks") as progress:
         for batch in _batches(directory, wanted, look, predict):
             addresses = images.place({name: data for _, files, _ in batch for name, data in files.items()})
+            done |= {entry.key for entry, _, _ in batch}
             for room, project in projects.items():
                 new = [_task(entry, addresses, regions, look) for entry, _, regions in batch if room in missing[entry.key]]
                 if new:
@@ -80,7 +84,17 @@ def push(studio: Studio, directory: Path, plan: Plan, look: Look, overlap: int, 
                     progress.advance(len(new))
     for project in projects.values():
         studio.remove_twins(project)
+    _expect_all(wanted, done, directory)
     return added
+
+
+def _expect_all(wanted: list[Entry], done: set[str], directory: Path) -> None:
+    lost = [entry.key for entry in wanted if entry.key not in done]
+    if lost:
+        raise UserError(
+            f"{len(lost)} planned samples are not in {directory} any more, the first is {lost[0]}; the others were pushed.",
+            "Restore the samples, or push under another --project.",
+        )
 
 
 Made = tuple[Entry, dict[str, bytes], list[dict[str, Any]]]  # an entry, its images by file name, its regions
@@ -101,7 +115,7 @@ def _batches(directory: Path, entries: list[Entry], look: Look, predict: Predict
 
 
 def _ready(directory: Path, entries: list[Entry]) -> Iterator[tuple[Entry, list[dict[str, Any]]]]:
-    """Each entry with the rows of its samples, held only while an entry waits for them. UserError if samples are gone."""
+    """Each entry whose samples are there with their rows, held only while an entry waits for them."""
     by_sample: dict[str, list[Entry]] = {}
     for entry in entries:
         for sample in entry.key.split(tasks.PAIR):
@@ -117,12 +131,6 @@ def _ready(directory: Path, entries: list[Entry]) -> Iterator[tuple[Entry, list[
                 done.add(entry.key)
         for sample in [sample for sample in held if all(entry.key in done for entry in by_sample[sample])]:
             del held[sample]
-    lost = [entry.key for entry in entries if entry.key not in done]
-    if lost:
-        raise UserError(
-            f"{len(lost)} planned samples are not in {directory} any more, the first is {lost[0]}; the others were pushed.",
-            "Restore the samples, or push under another --project.",
-        )
 
 
 def rows(directory: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
@@ -176,7 +184,7 @@ class _Images:
             for project in projects:
                 studio.serve_folder(project, str((folder / "fgr").resolve()))
             return
-        title = f"{name} · images (no tasks here)"
+        title = f"{name} · images"  # 50 characters at most
         self.project = int(studio.create_project(title, IMAGES, "", 1)["id"])
         self.known = studio.uploads(self.project)
 

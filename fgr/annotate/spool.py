@@ -1,5 +1,6 @@
 """Rows of a small table on their way to the disk: the latest of each key, in a fixed order, without holding them in memory."""
 
+import errno
 import json
 import sqlite3
 import tempfile
@@ -35,7 +36,7 @@ class Spool:
         """Keep `row` unless one of the same key with a later stamp (ISO time) is there; `task` names where it came from."""
         body = json.dumps({name: value for name, value in row.items() if name != MAP})
         key = "\t".join(str(row[name]) for name in self.keys)
-        self._rows.execute(
+        self._do(
             "insert into rows values (?, ?, ?, ?, ?) on conflict (key) do update set task = excluded.task, "
             "stamp = excluded.stamp, body = excluded.body, map = excluded.map where excluded.stamp >= stamp",
             (key, task, stamp, body, row.get(MAP)),
@@ -43,7 +44,15 @@ class Spool:
 
     def forget(self, task: str) -> None:
         """Drop the rows that came from `task`."""
-        self._rows.execute("delete from rows where task = ?", (task,))
+        self._do("delete from rows where task = ?", (task,))
+
+    def _do(self, statement: str, values: tuple[Any, ...]) -> None:
+        try:
+            self._rows.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                raise
+            raise OSError(errno.ENOSPC, "No space left on device", self._folder.name) from None
 
     def __len__(self) -> int:
         return int(self._rows.execute("select count(*) from rows").fetchone()[0])

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -63,7 +63,7 @@ def _figures(plan: Plan, seen: _Seen, tally: Tally, overlap: int) -> dict[str, A
             "median_seconds": round(median(seconds for _, seconds, _ in work), 1),
             "gold_right": sum(seen.gold[who]) if who in seen.gold else 0,
             "gold_total": len(seen.gold[who]) if who in seen.gold else 0,
-            "last": max(when for _, _, when in work),
+            "last": max(when for _, _, when in work)[:16],
         }
         for who, work in sorted(by_person.items())
     ]
@@ -94,7 +94,7 @@ def _done_by(times: list[str], left: int) -> str | None:
     first, last = (datetime.fromisoformat(time) for time in (times[0], times[-1]))
     if last <= first:
         return None
-    return (last + (last - first) / (len(times) - 1) * left + timedelta(0)).isoformat(timespec="minutes")
+    return (last + (last - first) / (len(times) - 1) * left).isoformat(timespec="minutes")
 
 
 def _alpha(seen: _Seen) -> float | None:

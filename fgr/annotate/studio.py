@@ -16,7 +16,8 @@ from fgr.annotate.tasks import KEY
 from fgr.errors import UserError
 
 PASSING = {408, 429, 500, 502, 503, 504}  # answers that another try may change
-ATTEMPTS = 7  # waits of 0.5, 1, 2 … 30 s: a restart of the server fits in
+ATTEMPTS = 7  # waits of 0.5, 1, 2 … s: a restart of the server fits in
+LONGEST = 30.0  # seconds of a wait
 PAGE = 500
 FIELDS = "id,data,annotations,result,completed_by,was_cancelled,lead_time,created_at,updated_at"
 TOKENS = (
@@ -26,7 +27,11 @@ TOKENS = (
 
 
 class Passing(Exception):
-    """A failure that may pass; the message is fit to print."""
+    """A failure that may pass; the message is fit to print. `after`: seconds that the server asks to wait."""
+
+    def __init__(self, message: str, after: float = 0.0) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class Token(httpx.Auth):
@@ -84,7 +89,7 @@ class Studio:
                         f"Label Studio at {self.url} does not work: {failure} ({left} tries).",
                         "Start the server again or wait, then run the same command again: what is done is kept.",
                     ) from None
-                pause(attempt)
+                pause(attempt, failure.after)
         raise AssertionError("unreachable")
 
     def _once(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -95,7 +100,7 @@ class Studio:
         except httpx.TransportError as error:
             raise Passing(f"no connection ({type(error).__name__})") from None
         if answer.status_code in PASSING:
-            raise Passing(f"the server answered {answer.status_code}")
+            raise Passing(f"the server answered {answer.status_code}", _after(answer))
         if answer.is_success:
             return answer
         raise _refusal(answer, self.url)
@@ -144,8 +149,8 @@ class Studio:
                     "sampling": "Sequential sampling",
                 }
                 return dict(self._once("POST", "/api/projects/", json=body | more).json())
-            except Passing:
-                pause(attempt)
+            except Passing as failure:
+                pause(attempt, failure.after)
         raise UserError(f"Label Studio at {self.url} does not create the project '{title}'.", "Look at the server's log.")
 
     def tasks(
@@ -190,17 +195,22 @@ class Studio:
                 return len(tasks)
             except Passing as failure:
                 reason = failure
-                pause(attempt)
+                pause(attempt, failure.after)
                 known = set(self.keys(project))
+        if all(task["data"][KEY] in known for task in tasks):
+            return len(tasks)
         raise UserError(f"Label Studio at {self.url} does not take tasks: {reason}.", "Run the same command again later.")
 
     def remove_twins(self, project: int) -> int:
-        """Delete tasks whose key an earlier task has and that nobody has worked on; their number."""
-        twins = [task for tasks in self.keys(project).values() for task in tasks[1:]]
-        idle = [task for task in twins if not self.json("GET", f"/api/tasks/{task}/annotations/")]
-        for task in idle:
+        """Of tasks that have the same key delete those that nobody has worked on, but leave one; the number deleted."""
+        gone: list[int] = []
+        for tasks in self.keys(project).values():
+            if len(tasks) > 1:
+                idle = [task for task in tasks if not self.json("GET", f"/api/tasks/{task}/annotations/")]
+                gone += idle if len(idle) < len(tasks) else idle[1:]
+        for task in gone:
             self.call("DELETE", f"/api/tasks/{task}/")
-        return len(idle)
+        return len(gone)
 
     def upload(self, project: int, files: Mapping[str, bytes]) -> dict[str, str]:
         """Upload up to 100 images (the server's limit); addresses by name. A repeat leaves a copy, never a mistake."""
@@ -221,9 +231,15 @@ class Studio:
             self.json("POST", "/api/storages/localfiles", json=body)
 
 
-def pause(attempt: int) -> None:
-    """Wait before another try: longer each time, with some chance in it."""
-    time.sleep(min(30.0, 0.5 * 2**attempt) * random.uniform(0.75, 1.25))
+def pause(attempt: int, after: float = 0.0) -> None:
+    """Wait before another try: longer each time, with some chance in it, and at least `after` seconds."""
+    time.sleep(max(min(LONGEST, 0.5 * 2**attempt) * random.uniform(0.75, 1.25), min(LONGEST, after)))
+
+
+def _after(answer: httpx.Response) -> float:
+    """Seconds of a Retry-After header; 0 where there is none (or a date, which servers of this kind do not send)."""
+    asked = answer.headers.get("Retry-After", "")
+    return float(asked) if asked.isascii() and asked.isdigit() else 0.0
 
 
 def _addresses(listed: list[dict[str, Any]]) -> dict[str, str]:

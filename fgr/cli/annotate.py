@@ -117,7 +117,7 @@ def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    _table(found["annotators"], ("annotator", "done", "median_seconds", "gold_right", "gold_total", "last"))
+    _table(found["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
     for name, value in found.items():
         if name != "annotators":
             typer.echo(f"{name.replace('_', ' '):20} {'–' if value is None else value}")
@@ -144,8 +144,11 @@ def consensus(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    columns = ("annotator", "samples", "median_seconds", "correlation", "alpha", "dice", "gold_right", "gold_total", "left_out")
+    columns = ("annotator", "samples", "median_seconds", "correlation", "alpha", "dice", "gold")
     _table(found.get("annotators", []), columns)
+    for one in found.get("annotators", []):
+        if one["left_out"]:
+            typer.echo(f"left out: {one['annotator']}, {'; '.join(one['left_out'])}")
     for name, value in found.items():
         if name not in {"annotators", "strengths"}:
             typer.echo(f"{name:20} {'–' if value is None else value}")
@@ -171,14 +174,21 @@ def ml_backend(
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    """What is known of annotators; `gold` is right answers of all to gold samples."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*(name.replace("_", " ") for name in columns))
     for row in rows:
-        cells = (row[name] for name in columns)
-        table.add_row(*("; ".join(cell) if isinstance(cell, list) else "–" if cell is None else str(cell) for cell in cells))
+        full = row | {"gold": f"{row['gold_right']}/{row['gold_total']}"}
+        table.add_row(*(_cell(full[name]) for name in columns))
     Console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return "–" if value is None else str(value)
 
 
 def _reward(name: str, device: str) -> "Callable[[np.ndarray], tuple[np.ndarray, float]]":

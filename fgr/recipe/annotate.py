@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+TITLE = 50  # characters that Label Studio allows in a project's title
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -54,7 +55,7 @@ class Consensus(Strict):
 class AnnotateRecipe(Strict):
     """Human labels: dataset → Label Studio → annotations or preferences → consensus."""
 
-    name: str = Field(min_length=1, max_length=40, description="title of the Label Studio project; --project overrides it")
+    name: str = Field(min_length=3, max_length=40, description="title of the Label Studio project; --project overrides it")
     seed: int = Field(0, ge=0)
     interface: Literal["defects", "preference"] = "defects"
     reference: bool = Field(True, description="show the reference beside the image")
@@ -70,6 +71,9 @@ class AnnotateRecipe(Strict):
     def _fits(self) -> "AnnotateRecipe":
         if len(set(self.annotators)) != len(self.annotators):
             raise ValueError("annotators lists a name twice")
+        long = [who for who in self.annotators if not 0 < len(who) <= TITLE - len(f"{self.name} · ")]
+        if long:
+            raise ValueError(f"'{self.name} · {long[0]}' is no title for Label Studio: at most {TITLE} characters")
         if self.annotators and self.overlap > len(self.annotators):
             raise ValueError(f"overlap ({self.overlap}) is more than the {len(self.annotators)} annotators named")
         return self

@@ -20,7 +20,7 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float, bi
     shapes = [_steps(count, top, COLOURS[i % len(COLOURS)], name) for i, (name, count) in enumerate(counts.items())]
     middle = float(np.sqrt(low * high)) if log else (low + high) / 2
     ticks = "".join(
-        f'<text x="{x}" y="{HEIGHT - 4}" text-anchor="{anchor}">{value:.2g}</text>'
+        f'<text x="{x}" y="{HEIGHT - 4}" text-anchor="{anchor}">{value:.3g}</text>'
         for x, value, anchor in ((LEFT, low, "start"), (WIDTH / 2, middle, "middle"), (WIDTH - LEFT, high, "end"))
     )
     axis = f'<line x1="{LEFT}" x2="{WIDTH - LEFT}" y1="{HEIGHT - FOOT}" y2="{HEIGHT - FOOT}" class="axis"/>'

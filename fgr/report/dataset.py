@@ -62,7 +62,7 @@ def gallery(directory: Path, rows: int) -> Section:
     groups = _chosen(_scalars(directory), rows)
     pictures = _pictures(directory, {row["id"] for group in groups.values() for row in group})
     shown = [(name, [row | pictures[row["id"]] for row in group]) for name, group in groups.items() if group]
-    return Section("Samples", render("gallery.html", groups=shown, scale=_colour_scale()))
+    return Section("Samples", render("gallery.html", groups=shown, scale=colour_scale()))
 
 
 def _scalars(directory: Path) -> list[dict[str, Any]]:
@@ -102,14 +102,12 @@ def _pictures(directory: Path, ids: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def _uris(row: Mapping[str, Any]) -> dict[str, str]:
-    uris = {name: _uri(row[name]) for name in ("reference", "sr", "composite")}
-    overlay = _overlay(
-        codec.decode_rgb(row["composite"]), codec.decode_mask(row["mask"]), codec.decode_map(row["degradation_map"])
-    )
-    return uris | {"overlay": _uri(codec.encode_rgb(overlay))}
+    uris = {name: uri(row[name]) for name in ("reference", "sr", "composite")}
+    shown = overlay(codec.decode_rgb(row["composite"]), codec.decode_mask(row["mask"]), codec.decode_map(row["degradation_map"]))
+    return uris | {"overlay": uri(codec.encode_rgb(shown))}
 
 
-def _overlay(composite: np.ndarray, mask: np.ndarray, values: np.ndarray) -> np.ndarray:
+def overlay(composite: np.ndarray, mask: np.ndarray, values: np.ndarray) -> np.ndarray:
     """The degradation map in colours over the darkened composite, with the mask's outline in white: uint8 (H, W, 3)."""
     inside = (mask > 0)[..., None]
     shown = np.where(inside, 0.35 * composite + 0.65 * _colours(values), 0.45 * composite).astype(np.uint8)
@@ -122,10 +120,12 @@ def _colours(values: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(coloured, cv2.COLOR_BGR2RGB)
 
 
-def _colour_scale() -> str:
-    return _uri(codec.encode_rgb(np.ascontiguousarray(_colours(np.tile(np.linspace(0, 1, 256, dtype=np.float32), (12, 1))))))
+def colour_scale() -> str:
+    """The colours from clean to worst as a data URI."""
+    return uri(codec.encode_rgb(np.ascontiguousarray(_colours(np.tile(np.linspace(0, 1, 256, dtype=np.float32), (12, 1))))))
 
 
-def _uri(data: bytes) -> str:
+def uri(data: bytes) -> str:
+    """An encoded PNG, JPEG or WebP as a data URI."""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg" if data.startswith(b"\xff\xd8") else "webp"
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

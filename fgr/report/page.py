@@ -30,12 +30,15 @@ def write(directory: Path, out: Path | None = None, rows: int = 6) -> Path:
 
 
 def _sections(directory: Path, rows: int) -> tuple[str, list[Section]]:
-    from fgr.report import dataset
+    from fgr.report import annotation, dataset
 
     if not directory.is_dir():
         raise UserError(f"There is no folder {directory}.", "Give a dataset directory, such as one made by fgr generate.")
     if (directory / "fgr.json").is_file() or (directory / ".fgr").is_dir():
-        builders: list[Callable[[Path, int], Section | None]] = [dataset.summary, dataset.distributions, dataset.gallery]
+        builders: list[Callable[[Path, int], Section | None]] = [
+            dataset.summary, dataset.distributions, dataset.gallery,
+            annotation.coverage, annotation.scores, annotation.contested, annotation.preferences,
+        ]  # fmt: skip
         return dataset.title(directory), [section for build in builders if (section := build(directory, rows))]
     if (directory / "run.json").is_file():
         from fgr.report import training

@@ -66,6 +66,19 @@ def resized(values, height, width):
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BOX))
 
 
+def paint(page, points, stars):
+    """One stroke through the points, given that many stars."""
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for x, y in points[1:]:
+        page.mouse.move(x, y, steps=8)
+    page.mouse.up()
+    if not page.locator("ul.ant-rate").first.is_visible():
+        page.locator(".lsf-outliner-item__title").first.click()
+    page.locator("ul.ant-rate li").nth(stars - 1).locator(".ant-rate-star-second").click()
+    page.keyboard.press("Escape")  # unselect the region
+
+
 def submit(page):
     with page.expect_response(lambda one: "/annotations" in one.url and one.request.method == "POST") as answer:
         page.get_by_test_id("bottombar-submit-button").click()
@@ -95,16 +108,7 @@ def test_what_is_painted_in_the_page_arrives_where_it_was_painted(server, studio
         aside = (box["x"] + box["width"] / 2, box["y"] + box["height"] + 300)
         page.mouse.move(*aside)
         before = shown(stages.first)
-        page.mouse.move(*points[0])
-        page.mouse.down()
-        for x, y in points[1:]:
-            page.mouse.move(x, y, steps=8)
-        page.mouse.up()
-        stars = page.locator("ul.ant-rate")
-        if not stars.first.is_visible():
-            page.locator(".lsf-outliner-item__title").first.click()
-        page.locator("ul.ant-rate li").nth(3).locator(".ant-rate-star-second").click()
-        page.keyboard.press("Escape")  # unselect the region
+        paint(page, points, stars=4)
         page.mouse.move(*aside)
         page.locator(".lsf-outliner-item__title").first.wait_for(state="visible")
         after = shown(stages.first)

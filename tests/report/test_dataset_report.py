@@ -52,7 +52,7 @@ def test_the_overlay_shows_the_map_inside_the_mask_only():
     mask[8:24, 8:24] = 255
     values = np.zeros((32, 32), np.float32)
     values[12:20, 12:20] = 1
-    shown = dataset._overlay(composite, mask, values)
+    shown = dataset.overlay(composite, mask, values)
     assert (shown[:6] == 45).all()
     assert shown[16, 16].sum() > shown[10, 10].sum()
     assert (shown[8, 16] == 255).all()

@@ -1,0 +1,166 @@
+"""What people said about a dataset: coverage, scores by annotator, agreement, and where they disagree most."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from heapq import nlargest
+from itertools import groupby
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+
+from fgr.dataset import tables
+from fgr.images import codec
+from fgr.report import charts
+from fgr.report.dataset import colour_scale, overlay, uri
+from fgr.report.page import Section, render
+
+MOST_PANELS = 12  # annotators with a histogram of their own, those with most work
+MOST_MAPS = 10  # people shown beside each other
+Row = Mapping[str, Any]
+
+
+def coverage(directory: Path, rows: int) -> Section | None:
+    """How many samples have how many opinions, who gave them, which defects they marked; what `consensus` found of them."""
+    if not tables.shards(directory, "annotations"):
+        return None
+    table = list(tables.read_rows(directory, "annotations", ("id", "annotator", "score", "lead_time_s", "defects", "project")))
+    total = tables.count_rows(directory, "samples")
+    opinions = Counter(Counter(row["id"] for row in table).values())
+    counts = {"none": total - sum(opinions.values())} | {str(n): opinions[n] for n in sorted(opinions)}
+    found = _verdicts(directory)
+    return Section(
+        "Annotations",
+        render(
+            "annotation.html",
+            counts=counts,
+            done=sum(opinions.values()),
+            total=total,
+            projects=Counter(row["project"] for row in table),
+            kinds=_kinds(table),
+            people=_people(table, {one["annotator"]: one for one in found.get("annotators", ())}),
+            overall={name: found.get(name) for name in ("scores", "alpha", "alpha_accepted", "dice", "iou")} if found else {},
+        ),
+    )
+
+
+def scores(directory: Path, rows: int) -> Section | None:
+    """A histogram of the scores for everybody together and for each of the busiest annotators."""
+    if not tables.shards(directory, "annotations"):
+        return None
+    by_person: dict[str, list[float]] = defaultdict(list)
+    for row in tables.read_rows(directory, "annotations", ("annotator", "score")):
+        by_person[row["annotator"]].append(row["score"])
+    busiest = sorted(by_person, key=lambda name: (-len(by_person[name]), name))[:MOST_PANELS]
+    series = {"everybody": [score for mine in by_person.values() for score in mine]} | {name: by_person[name] for name in busiest}
+    panels = [
+        (name, f"{len(mine)} scores, mean {fmean(mine):.0f}", charts.histogram({name: mine}, 0, 100, bins=20))
+        for name, mine in series.items()
+    ]
+    return Section("Scores by annotator", render("panels.html", panels=panels, legend=""))
+
+
+def contested(directory: Path, rows: int) -> Section | None:
+    """The samples on which people agree least, everyone's maps side by side."""
+    if not tables.shards(directory, "annotations"):
+        return None
+    worst = nlargest(rows, _disputes(directory))
+    if not worst:
+        return None
+    wanted = {sample for _, sample in worst}
+    said = {sample: group[:MOST_MAPS] for sample, group in _by_sample(directory) if sample in wanted}
+    agreed = {row["id"]: row for row in _rows(directory, "consensus") if row["id"] in wanted}
+    images = {row["id"]: row for row in _rows(directory, "samples", ("id", "composite", "reference")) if row["id"] in wanted}
+    shown = [
+        {"id": sample, "dispute": dispute, "said": said[sample], "pictures": _pictures(images[sample], said[sample], agreed)}
+        for dispute, sample in worst
+        if sample in images
+    ]
+    return Section("Most contested samples", render("contested.html", groups=shown, scale=colour_scale()))
+
+
+def preferences(directory: Path, rows: int) -> Section | None:
+    """How often left, right and tie were chosen: far from even sides are a warning."""
+    table = list(_rows(directory, "preferences"))
+    if not table:
+        return None
+    by_person = {
+        name: Counter(row["choice"] for row in table if row["annotator"] == name)
+        for name in sorted({r["annotator"] for r in table})
+    }
+    return Section("Preferences", render("preferences.html", people=by_person, total=len(table)))
+
+
+def dispute(scores: np.ndarray, painted: np.ndarray) -> float:
+    """How far R people are apart on a sample, 0…2: twice the scores' spread (R,) over 100, and 1 − mean Dice of maps (R, P)."""
+    flat = painted.astype(np.float32)
+    inter, area = flat @ flat.T, flat.sum(1)
+    total = area[:, None] + area[None, :]
+    dice = np.where(total > 0, 2 * inter / np.maximum(total, 1), 1.0)[np.triu_indices(len(flat), 1)]
+    return float(2 * np.std(scores) / 100 + 1 - dice.mean())
+
+
+def _disputes(directory: Path) -> Iterator[tuple[float, str]]:
+    """(dispute, sample) of every sample with at least two opinions."""
+    for sample, group in _by_sample(directory):
+        if len(group) > 1:
+            maps = np.stack([codec.decode_mask(row["degradation_map"]).ravel() > 0 for row in group])
+            yield dispute(np.array([row["score"] for row in group]), maps), sample
+
+
+def _by_sample(directory: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for sample, group in groupby(tables.read_rows(directory, "annotations"), key=lambda row: row["id"]):  # sorted by sample
+        yield str(sample), list(group)
+
+
+def _rows(directory: Path, table: str, columns: tuple[str, ...] | None = None) -> Iterator[dict[str, Any]]:
+    yield from tables.read_rows(directory, table, columns) if tables.shards(directory, table) else ()
+
+
+def _pictures(row: Row, said: list[dict[str, Any]], agreed: Mapping[str, Row]) -> list[tuple[str, str]]:
+    """(caption, data URI) of the reference, the image, the consensus and everybody's map."""
+    composite = codec.decode_rgb(row["composite"])
+    maps = [("consensus", agreed[row["id"]])] if row["id"] in agreed else []
+    maps += [(f"{one['annotator']} · {one['score']:.0f}", one) for one in said]
+    shown = [("reference", uri(row["reference"])), ("image", uri(row["composite"]))]
+    for caption, one in maps:
+        values = codec.decode_mask(one["degradation_map"])
+        outline = np.where(values > 0, 255, 0).astype(np.uint8)
+        shown.append((caption, uri(codec.encode_rgb(overlay(composite, outline, values.astype(np.float32) / 255)))))
+    return shown
+
+
+def _kinds(table: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
+    """(kind, regions, mean severity), the most frequent first."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for row in table:
+        for defect in row["defects"]:
+            found[defect["kind"]].append(defect["severity"])
+    return sorted(((kind, len(stars), fmean(stars)) for kind, stars in found.items()), key=lambda one: (-one[1], one[0]))
+
+
+def _people(table: list[dict[str, Any]], verdicts: Mapping[str, Row]) -> list[dict[str, Any]]:
+    """A line an annotator: what they did, and what `consensus` says of them where it knows them."""
+    work: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in table:
+        work[row["annotator"]].append(row)
+    unknown: dict[str, Any] = {"correlation": None, "alpha": None, "dice": None, "gold_right": 0, "gold_total": 0, "left_out": []}
+    return [
+        {
+            "name": name,
+            "samples": len(mine),
+            "seconds": median(row["lead_time_s"] for row in mine),
+            "score": fmean(row["score"] for row in mine),
+            "painted": fmean(bool(row["defects"]) for row in mine),
+        }
+        | {key: verdicts.get(name, unknown).get(key) for key in unknown}
+        for name, mine in sorted(work.items(), key=lambda one: (-len(one[1]), one[0]))
+    ]
+
+
+def _verdicts(directory: Path) -> dict[str, Any]:
+    """The report that `fgr annotate consensus` left beside its table; empty without one."""
+    file = directory / "consensus" / "annotators.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
