@@ -37,7 +37,8 @@ def run(installed, *arguments):
 def test_the_wheel_runs_and_carries_recipes_cards_and_types(installed):
     assert run(installed, "-m", "fgr", "--version").stdout.strip() == fgr.__version__
     script = (
-        "import fgr; from fgr import recipe; from fgr.dataset import card; from fgr.report import page; from fgr.shipped import shipped;"
+        "import fgr; from fgr import recipe; from fgr.dataset import card; from fgr.report import page;"
+        "from fgr.shipped import shipped;"
         "print(fgr.__file__, recipe.load('demo', 'generate').samples, bool(card.template()[1]), shipped('annotation').is_dir())"
     )
     done = run(installed, "-c", script)

@@ -36,7 +36,8 @@ def gradient_similarity(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def open_base(name: str, device: torch.device | str = "cpu", differentiable: bool = False) -> Score:
     """The no-reference image-quality model `name`: image (B, 3, H, W) in [0, 1] → score (B,) in about [0, 1], larger = better.
 
-    `differentiable` asks for gradients by the image, which clipiqa always gives. `clipiqa`, or `pyiqa:METRIC`. UserError for a metric that is unknown or that needs a reference, and for absent weights.
+    `name` is `clipiqa` or `pyiqa:METRIC`; `differentiable` asks for gradients by the image, which clipiqa always gives.
+    UserError for a metric that is unknown or that needs a reference, and for absent weights.
     """
     if name == "clipiqa":
         from fgr.reward.clipiqa import open_clipiqa
