@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success flush it to the disk and rename it to `path`, on failure remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}{_owner()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file
@@ -42,7 +43,7 @@ def write_once(path: Path | str, data: bytes) -> bytes:
     """Write `data` to `path` unless another process was first; return what `path` holds afterwards."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}{_owner()}.tmp")
     try:
         temporary.write_bytes(data)
         with contextlib.suppress(FileExistsError):
@@ -62,14 +63,26 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def remove_stale(folder: Path) -> None:
-    """Remove temporary files left by processes that are gone (or, from another machine, older than an hour)."""
+def remove_stale(folder: Path, everyone: bool = False) -> None:
+    """Remove temporary files left by this machine's processes that are gone, and those of any machine older than an hour.
+
+    `everyone`: those of all machines and processes, where nobody else can be at work.
+    """
+    here = f".{_machine()}."
     for path in folder.rglob(".*.tmp"):
-        pid = path.name.removesuffix(".tmp").rpartition(".")[2]
+        owner, _, pid = path.name.removesuffix(".tmp").rpartition(".")
         with contextlib.suppress(OSError):
             old = time.time() - path.stat().st_mtime > STALE_AFTER
-            if old or (pid.isdigit() and not _alive(int(pid))):
+            if everyone or old or (f"{owner}.".endswith(here) and pid.isdigit() and not _alive(int(pid))):
                 path.unlink()
+
+
+def _owner() -> str:
+    return f".{_machine()}.{os.getpid()}"
+
+
+def _machine() -> str:
+    return platform.node().replace("/", "-") or "localhost"
 
 
 def _alive(pid: int) -> bool:

@@ -1,6 +1,8 @@
 import os
+import platform
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -27,13 +29,16 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_content(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-def test_stale_files_of_running_processes_stay(tmp_path):
-    mine, other = tmp_path / f".x.{os.getpid()}.tmp", tmp_path / ".y.999999999.tmp"
-    mine.touch()
-    other.touch()
+def test_stale_files_of_running_processes_and_of_other_machines_stay(tmp_path):
+    here = platform.node()
+    mine, gone = tmp_path / f".x.{here}.{os.getpid()}.tmp", tmp_path / f".y.{here}.999999999.tmp"
+    elsewhere, forgotten = tmp_path / ".z.another-node.999999999.tmp", tmp_path / ".w.another-node.999999999.tmp"
+    for path in (mine, gone, elsewhere, forgotten):
+        path.touch()
+    hours_ago = time.time() - 2 * 3600
+    os.utime(forgotten, (hours_ago, hours_ago))
     atomic.remove_stale(tmp_path)
-    assert mine.exists()
-    assert not other.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([mine, elsewhere])
 
 
 def test_write_once_keeps_the_first_content(tmp_path):

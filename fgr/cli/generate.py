@@ -1,7 +1,7 @@
 """`fgr generate` and `fgr verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,7 +21,12 @@ def generate(
     source: Annotated[str | None, typer.Option(help="Folder of photographs, dataset directory, Hub id, or skimage.")] = None,
     out: Annotated[Path, typer.Option(help="The dataset directory to make, or to go on with.")],
     limit: Annotated[int | None, typer.Option(help="Samples to make (the recipe's `samples`).")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; 0 = one for each CUDA device or CPU core.")] = 0,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Processes of this machine, or a Ray cluster (RAY_ADDRESS, or a local one).")
+    ] = "local",
+    workers: Annotated[
+        int, typer.Option(help="Workers; 0 = one for each CUDA device or CPU core of the machine or cluster.")
+    ] = 0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Make every N-th shard from I (0-based) on: for job arrays.")] = "0/1",
     device: Device = "auto",
 ) -> None:
@@ -41,7 +46,7 @@ def generate(
 
     from fgr.generate.run import generate as run
 
-    whole = run(chosen, out, workers=workers, shard=part, device=device)
+    whole = run(chosen, out, engine=engine, workers=workers, shard=part, device=device)
     if not whole:
         typer.echo(f"Shard {shard} is done; others are still to come.", err=True)
         return
@@ -63,8 +68,8 @@ def verify(
         typer.echo(str(problem))
     agreed = 0
     if replay:
+        from fgr.generate.devices import choose_devices
         from fgr.generate.replay import replay as replayed
-        from fgr.generate.run import choose_devices
 
         for result in replayed(directory, replay, choose_devices(device, 1)[0]):
             if result is None:

@@ -1,4 +1,7 @@
-"""How shards are spread over processes: each process builds its own ShardMaker and takes the next shard that is free."""
+"""How shards are spread over workers: an engine's interface, and processes of this machine.
+
+Each worker builds its own ShardMaker and takes the next shard that is free, so what is made does not depend on the engine.
+"""
 
 import multiprocessing
 import os
@@ -7,9 +10,11 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol
 
 from fgr.errors import UserError
+from fgr.generate.devices import choose_devices
 from fgr.generate.shards import Shard, ShardMaker, Tick
 
 MakerFactory = Callable[[str], ShardMaker]  # device → maker; picklable
@@ -19,30 +24,61 @@ _maker: ShardMaker | None = None
 _reports: Any = None
 
 
-def local(shards: Sequence[Shard], factory: MakerFactory, devices: Sequence[str], tick: Tick) -> None:
-    """Make `shards` with one process a device (in this process if there is one device); each runs on one CPU thread.
+class Engine(Protocol):
+    """Workers, here or elsewhere; a context manager that ends them."""
 
-    UserError if a worker is killed; an error or an interrupt stops the others, and no half-written file stays.
-    """
-    if len(devices) == 1 or len(shards) == 1:
-        maker = factory(devices[0])
-        for shard in shards:
-            maker.make(shard, tick)
-        return
-    context = multiprocessing.get_context("spawn")
-    free, reports = context.Queue(), context.Queue()
-    for device in devices:
-        free.put(device)
-    pool = ProcessPoolExecutor(len(devices), context, _start, (factory, free, reports))
-    try:
-        _drain([pool.submit(_make, shard) for shard in shards], reports, tick)
-    except BrokenProcessPool:
-        raise UserError(
-            "A worker process was killed, perhaps because memory ran out.",
-            "Run the same command again to go on from the last whole shard, with fewer --workers if it happens again.",
-        ) from None
-    finally:
-        _stop(pool)
+    here: str  # device of this process
+    processes: int  # that this machine has to spare for what needs no device
+
+    def __enter__(self) -> "Engine": ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def once(self, call: Callable[[str], None]) -> None:
+        """Call `call`, picklable, with a worker's device, where such a device is."""
+
+    def make(self, shards: Sequence[Shard], factory: MakerFactory, tick: Tick) -> None:
+        """Make all of `shards`; an error or an interrupt stops the workers, and no half-written file counts."""
+
+
+class Local:
+    """One process a device (this process if there is one device); each runs on one CPU thread."""
+
+    def __init__(self, device: str, workers: int) -> None:
+        self.devices = choose_devices(device, workers)
+        self.here, self.processes = self.devices[0], len(self.devices)
+
+    def __enter__(self) -> "Local":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def once(self, call: Callable[[str], None]) -> None:
+        call(self.here)
+
+    def make(self, shards: Sequence[Shard], factory: MakerFactory, tick: Tick) -> None:
+        """Make `shards`. UserError if a worker is killed."""
+        if not shards:
+            return
+        if len(self.devices) == 1 or len(shards) == 1:
+            maker = factory(self.here)
+            for shard in shards:
+                maker.make(shard, tick)
+            return
+        context = multiprocessing.get_context("spawn")
+        free, reports = context.Queue(), context.Queue()
+        for device in self.devices:
+            free.put(device)
+        pool = ProcessPoolExecutor(len(self.devices), context, _start, (factory, free, reports))
+        try:
+            _drain([pool.submit(_make, shard) for shard in shards], reports, tick)
+        except BrokenProcessPool:
+            raise UserError(
+                "A worker process was killed, perhaps because memory ran out.",
+                "Run the same command again to go on from the last whole shard, with fewer --workers if it happens again.",
+            ) from None
+        finally:
+            _stop(pool)
 
 
 def _drain(futures: Sequence[Future[None]], reports: Any, tick: Tick) -> None:

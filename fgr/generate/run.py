@@ -9,63 +9,57 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fgr import __version__, atomic
 from fgr.dataset import card, manifest
-from fgr.dataset.calibrate import Calibration
 from fgr.errors import UserError
-from fgr.generate import engines, plan, samples
-from fgr.generate.features import FeatureDifference, open_features
-from fgr.generate.shards import Shard, ShardMaker, is_done, plan_shards, state_path
-from fgr.generate.upscalers import Upscaler, license_of, open_upscaler
-from fgr.generate.upscalers.licenses import expect_accepted, terms
+from fgr.generate import plan
+from fgr.generate.cluster import Cluster
+from fgr.generate.engines import Engine, Local
+from fgr.generate.makers import CALIBRATION, MODELS, PLAN, MakerFactory, describe
+from fgr.generate.shards import Shard, is_done, plan_shards, state_path
+from fgr.generate.upscalers import license_of
+from fgr.generate.upscalers.licenses import expect_accepted
 from fgr.generate.watch import Watch
 from fgr.progress import Progress
 from fgr.recipe import differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
 
+ENGINES: dict[str, Callable[[str, int], Engine]] = {"local": Local, "ray": Cluster}
 PACKAGES = ("fgr", "torch", "numpy", "opencv-python", "pillow", "pyarrow", "scikit-image", "spandrel", "basicsr", "timm")
 
 
 def generate(
-    recipe: GenerateRecipe, out: Path, *, workers: int = 0, shard: tuple[int, int] = (0, 1), device: str = "auto"
-) -> bool:
+    recipe: GenerateRecipe, out: Path, *, engine: str = "local", workers: int = 0, shard: tuple[int, int] = (0, 1),
+    device: str = "auto",
+) -> bool:  # fmt: skip
     """Make the dataset that `recipe` determines in `out`; True when it is whole, False when other `shard`s are still to come.
 
-    `workers` 0 means one for each CUDA device, or for each CPU core. `shard` = (I, N) makes every N-th shard from I on.
+    `engine` is a key of ENGINES. `workers` 0 means one for each GPU, or for each CPU core, of the machine or of the cluster.
+    `shard` = (I, N) makes every N-th shard from I on.
     Raises UserError for another recipe's folder, photographs that are all unusable, weights that cannot be had, and weights
     whose licence forbids a free dataset unless the recipe accepts that.
     """
-    import torch
-
     if is_whole(recipe, out):
         return True
-    devices = choose_devices(device, workers)
-    torch.set_num_threads(1)
-    factory = MakerFactory(recipe, out)
     expect_accepted({name: license_of(name) for name in recipe.models}, recipe.accept_license)
-    upscalers, features = factory.models(devices[0])
-    described = describe(upscalers, features)
-    _claim(out, recipe)
-    source = recipe.source.model_dump()
-    _same(out / ".fgr" / "models.json", described, "samples of other SR models or feature weights")
-    with _given_up_on_mistakes(out):
-        photographs = plan.build(out / ".fgr" / "plan", workers=len(devices), splits=recipe.splits.model_dump(), **source)
-        calibration = _calibrate(recipe, factory.maker(upscalers, features, photographs, map_scale=1.0), features)
-    shards = all_shards(recipe, photographs)
-    mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]
-    with Progress("samples", sum(len(one.candidates) for one in mine), "samples") as progress:
-        try:
-            engines.local(mine, factory, devices, Watch(progress.advance, progress.total, recipe.not_finite))
-        finally:
-            atomic.remove_stale(out)  # of workers that were ended while they wrote
+    with ENGINES[engine](device, workers) as workplace:
+        factory = MakerFactory(recipe, out)
+        described = describe(*factory.models(workplace.here))
+        photographs = _prepare(factory, described, workplace)
+        shards = all_shards(recipe, photographs)
+        mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]
+        with Progress("samples", sum(len(one.candidates) for one in mine), "samples") as progress:
+            try:
+                workplace.make(mine, factory, Watch(progress.advance, progress.total, recipe.not_finite))
+            finally:
+                atomic.remove_stale(out)  # of workers that were ended while they wrote
     if not all(is_done(out, one) for one in shards):
         return False
-    _finish(recipe, out, shards, photographs, calibration, described["models"])
+    _finish(recipe, out, shards, photographs, described["models"])
     return True
 
 
@@ -86,87 +80,6 @@ def is_whole(recipe: GenerateRecipe, out: Path) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class MakerFactory:
-    """Builds a worker's ShardMaker; small enough to be sent to a new process."""
-
-    recipe: GenerateRecipe
-    out: Path
-
-    def __call__(self, device: str) -> ShardMaker:
-        import cv2
-        import torch
-
-        torch.set_num_threads(1)  # results do not depend on how many workers share the machine
-        cv2.setNumThreads(1)
-        upscalers, features = self.models(device)
-        calibration = json.loads((self.out / ".fgr" / "calibration.json").read_text())
-        return self.maker(upscalers, features, plan.load(self.out / ".fgr" / "plan"), calibration["scale"], calibration)
-
-    def models(self, device: str) -> tuple[dict[str, Upscaler], FeatureDifference]:
-        """Open the recipe's SR models and feature difference on `device`."""
-        settings = self.recipe.inference.model_dump()
-        upscalers = {name: open_upscaler(name, scale=self.recipe.scale, device=device, **settings) for name in self.recipe.models}
-        return upscalers, open_features(self.recipe.map.features, device)
-
-    def maker(
-        self, upscalers: Mapping[str, Upscaler], features: FeatureDifference, photographs: plan.Plan, map_scale: float,
-        calibration: dict[str, Any] | None = None,
-    ) -> ShardMaker:  # fmt: skip
-        """A ShardMaker with the recipe's knobs."""
-        recipe = self.recipe
-        chosen, pooling = recipe.masks.model_dump(), recipe.map.pooling
-        knobs = samples.Knobs(
-            **{key: chosen[key] for key in ("kinds", "area", "feather", "sham_shift")},
-            map_scale=map_scale, pooling=(pooling.kind, pooling.q, pooling.p), severity=recipe.severity, attempts=recipe.attempts,
-        )  # fmt: skip
-        return ShardMaker(
-            self.out, recipe.seed, recipe.scale, recipe.degradation, photographs, upscalers, features, recipe.map.alpha,
-            recipe.map.smooth, knobs, manifest.determinants_of(resolved(recipe), calibration or {}),
-        )  # fmt: skip
-
-
-def choose_devices(device: str, workers: int) -> list[str]:
-    """One device name for each worker. UserError for a device that is not there."""
-    import os
-
-    import torch
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, number = device.partition(":")
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(kind, False):
-        raise UserError(
-            f"There is no device '{device}' here.",
-            f"Choose --device from: {', '.join(name for name in present if present[name])}.",
-        )
-    if kind == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return ["cpu"] * (workers or cores)
-    if kind == "cuda" and not number:
-        names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        return [names[i % len(names)] for i in range(workers or len(names))]
-    return [device] * (workers or 1)
-
-
-def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference) -> dict[str, Any]:
-    """Names, weights, digests and terms of what makes the rows, as stored in `fgr.json`."""
-    models = [
-        {
-            "name": one.name,
-            "scale": one.scale,
-            "weights": one.weights,
-            "digest": one.digest,
-            "license": one.license,
-            "train_on_outputs": terms(one.license).train_on_outputs,
-            "redistribute": terms(one.license).redistribute,
-        }
-        for one in upscalers.values()
-    ]
-    return {"models": models, "features": {"name": features.name, "digest": features.digest}}
-
-
 def all_shards(recipe: GenerateRecipe, photographs: plan.Plan) -> list[Shard]:
     """Every shard of the dataset."""
     return plan_shards(photographs.source_ids(), recipe.models, recipe.masks.composites, recipe.samples, recipe.shard_rows)
@@ -177,6 +90,19 @@ def _claim(out: Path, recipe: GenerateRecipe) -> None:
     state.mkdir(parents=True, exist_ok=True)
     atomic.remove_stale(out)
     _same(state / "recipe.json", resolved(recipe), "a run of another recipe")
+
+
+def _prepare(factory: MakerFactory, described: dict[str, Any], engine: Engine) -> plan.Plan:
+    """The plan and, beside it, the calibration; made now or by an earlier run."""
+    recipe, out = factory.recipe, factory.out
+    _claim(out, recipe)
+    _same(out / ".fgr" / MODELS, described, "samples of other SR models or feature weights")
+    with _given_up_on_mistakes(out):
+        splits, source = recipe.splits.model_dump(), recipe.source.model_dump()
+        photographs = plan.build(out / ".fgr" / PLAN, workers=engine.processes, splits=splits, **source)
+        if not (out / ".fgr" / CALIBRATION).is_file():
+            engine.once(factory.calibrate)
+    return photographs
 
 
 @contextlib.contextmanager
@@ -204,39 +130,9 @@ def _refused(out: Path, what: str, other: Sequence[str]) -> UserError:
     return UserError(f"{out} already holds {what}:\n{listed}", "Name another --out, or give the same recipe again to go on.")
 
 
-def _calibrate(recipe: GenerateRecipe, maker: ShardMaker, features: FeatureDifference) -> dict[str, Any]:
-    path = maker.out / ".fgr" / "calibration.json"
-    if path.is_file():
-        return json.loads(path.read_text())
-    by_split = maker.photographs.source_ids()
-    source_ids = by_split.get("train") or next(ids for ids in by_split.values() if ids)
-    todo = samples.candidates(
-        source_ids, recipe.models, 1, min(recipe.map.calibration_pairs, len(source_ids) * len(recipe.models))
-    )
-    histogram, pairs = Calibration(), 0
-    with Progress("calibration", len(todo), "images") as progress:
-        watch = Watch(progress.advance, len(todo), recipe.not_finite)
-        for candidate in todo:
-            for _, pair, _ in maker.pairs([candidate]):
-                if isinstance(pair, samples.Pair):
-                    histogram.add(pair.combined)
-                    pairs += 1
-                watch(1, {pair: 1} if isinstance(pair, str) else {})
-    try:
-        scale = histogram.scale(recipe.map.percentile)
-    except ValueError as error:
-        raise UserError(
-            f"The maps cannot be scaled: {error}.", "Choose SR models or a degradation that change the photographs."
-        ) from None
-    result: dict[str, Any] = {"scale": scale, "percentile": recipe.map.percentile, "pairs": pairs}
-    result |= {"features": features.name, "features_digest": features.digest}
-    return json.loads(atomic.write_once(path, json.dumps(result, sort_keys=True).encode()))
-
-
 def _finish(
-    recipe: GenerateRecipe, out: Path, shards: Sequence[Shard], photographs: plan.Plan, calibration: dict[str, Any],
-    models: Sequence[Mapping[str, Any]],
-) -> None:  # fmt: skip
+    recipe: GenerateRecipe, out: Path, shards: Sequence[Shard], photographs: plan.Plan, models: Sequence[Mapping[str, Any]]
+) -> None:
     states = [json.loads(state_path(out, shard).read_text()) for shard in shards]
     drops = Counter(photographs.drops)
     for state in states:
@@ -246,6 +142,7 @@ def _finish(
             f"No sample was made; dropped: {', '.join(f'{reason} {count}' for reason, count in sorted(drops.items()))}.",
             "Widen `severity`, choose a stronger degradation, or add photographs.",
         )
+    calibration = json.loads((out / ".fgr" / CALIBRATION).read_text())
     content = {
         "fgr": __version__, "recipe": resolved(recipe), "recipe_digest": digest(recipe),
         "models": models, "calibration": calibration,
@@ -254,6 +151,7 @@ def _finish(
     manifest.write(out, content)
     card.write(out)
     shutil.rmtree(out / ".fgr")
+    atomic.remove_stale(out, everyone=True)  # what machines that were lost left behind
     for split in ("train", "validation", "test"):
         if not any(state["split"] == split and state["rows"] for state in states):
             print(f"fgr: no photograph fell into the split '{split}': widen its share or add photographs.", file=sys.stderr)

@@ -14,6 +14,7 @@ from fgr.cli import sentence
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.generate import run
+from fgr.generate.devices import choose_devices
 from fgr.generate.replay import replay
 
 
@@ -170,10 +171,10 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tiny_recipe, tmp_path):
 
 
 def test_devices():
-    assert run.choose_devices("cpu", 3) == ["cpu"] * 3
-    assert run.choose_devices("cpu", 0) == ["cpu"] * len(os.sched_getaffinity(0))
+    assert choose_devices("cpu", 3) == ["cpu"] * 3
+    assert choose_devices("cpu", 0) == ["cpu"] * len(os.sched_getaffinity(0))
     with pytest.raises(UserError, match="There is no device 'tpu' here"):
-        run.choose_devices("tpu", 1)
+        choose_devices("tpu", 1)
 
 
 def test_a_severity_that_nothing_has_ends_with_the_counts(tiny_overrides, tmp_path):

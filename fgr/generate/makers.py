@@ -1,0 +1,121 @@
+"""Building what makes shards, from a recipe: in this process, in a worker's, or on another machine."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fgr import atomic
+from fgr.dataset import manifest
+from fgr.dataset.calibrate import Calibration
+from fgr.errors import UserError
+from fgr.generate import plan, samples
+from fgr.generate.features import FeatureDifference, open_features
+from fgr.generate.shards import ShardMaker
+from fgr.generate.upscalers import Upscaler, open_upscaler
+from fgr.generate.upscalers.licenses import terms
+from fgr.generate.watch import Watch
+from fgr.progress import Progress
+from fgr.recipe import differences, resolved
+from fgr.recipe.generate import GenerateRecipe
+
+MODELS, CALIBRATION, PLAN = "models.json", "calibration.json", "plan"  # in OUT/.fgr
+
+
+class MakerFactory:
+    """Builds ShardMakers of a recipe; small when it is sent to another process, which opens the models anew."""
+
+    def __init__(self, recipe: GenerateRecipe, out: Path) -> None:
+        self.recipe = recipe
+        self.out = out.absolute()
+        self._opened: dict[str, tuple[dict[str, Upscaler], FeatureDifference]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MakerFactory, (self.recipe, self.out)
+
+    def __call__(self, device: str) -> ShardMaker:
+        """The ShardMaker of a worker. UserError if this machine does not see the run's folder, or has other weights."""
+        upscalers, features = self.models(device)
+        state = self.out / ".fgr"
+        try:
+            described = json.loads((state / MODELS).read_text())
+            calibration = json.loads((state / CALIBRATION).read_text())
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.out} is not the run's folder on every machine.", "Name an --out that all machines share by one path."
+            ) from None
+        other = differences(described, json.loads(json.dumps(describe(upscalers, features))))
+        if other:
+            raise UserError("\n".join(["A machine has other weights than the run began with:", *other]), "Give it the same.")
+        return self._maker(device, plan.load(state / PLAN), calibration["scale"], calibration)
+
+    def models(self, device: str) -> tuple[dict[str, Upscaler], FeatureDifference]:
+        """The recipe's SR models and feature difference on `device`, opened once; sets this process to one CPU thread."""
+        import cv2
+        import torch
+
+        torch.set_num_threads(1)  # results do not depend on how many workers share the machine
+        cv2.setNumThreads(1)
+        if device not in self._opened:
+            settings = self.recipe.inference.model_dump()
+            names, scale = self.recipe.models, self.recipe.scale
+            upscalers = {name: open_upscaler(name, scale=scale, device=device, **settings) for name in names}
+            self._opened[device] = upscalers, open_features(self.recipe.map.features, device)
+        return self._opened[device]
+
+    def calibrate(self, device: str) -> None:
+        """Write what the maps are scaled by, from the first references. UserError if nothing differs, or NaN comes too often."""
+        recipe, photographs = self.recipe, plan.load(self.out / ".fgr" / PLAN)
+        maker = self._maker(device, photographs, map_scale=1.0, calibration={})
+        by_split = photographs.source_ids()
+        source_ids = by_split.get("train") or next(ids for ids in by_split.values() if ids)
+        number = min(recipe.map.calibration_pairs, len(source_ids) * len(recipe.models))
+        histogram, pairs = Calibration(), 0
+        with Progress("calibration", number, "images") as progress:
+            watch = Watch(progress.advance, number, recipe.not_finite)
+            for candidate in samples.candidates(source_ids, recipe.models, 1, number):
+                for _, pair, _ in maker.pairs([candidate]):
+                    if isinstance(pair, samples.Pair):
+                        histogram.add(pair.combined)
+                        pairs += 1
+                    watch(1, {pair: 1} if isinstance(pair, str) else {})
+        try:
+            scale = histogram.scale(recipe.map.percentile)
+        except ValueError as error:
+            raise UserError(
+                f"The maps cannot be scaled: {error}.", "Choose SR models or a degradation that change the photographs."
+            ) from None
+        content = {
+            "scale": scale, "percentile": recipe.map.percentile, "pairs": pairs,
+            "features": maker.features.name, "features_digest": maker.features.digest,
+        }  # fmt: skip
+        atomic.write_once(self.out / ".fgr" / CALIBRATION, json.dumps(content, sort_keys=True).encode())
+
+    def _maker(self, device: str, photographs: plan.Plan, map_scale: float, calibration: dict[str, Any]) -> ShardMaker:
+        recipe = self.recipe
+        chosen, pooling = recipe.masks.model_dump(), recipe.map.pooling
+        knobs = samples.Knobs(
+            **{key: chosen[key] for key in ("kinds", "area", "feather", "sham_shift")},
+            map_scale=map_scale, pooling=(pooling.kind, pooling.q, pooling.p), severity=recipe.severity, attempts=recipe.attempts,
+        )  # fmt: skip
+        return ShardMaker(
+            self.out, recipe.seed, recipe.scale, recipe.degradation, photographs, *self.models(device), recipe.map.alpha,
+            recipe.map.smooth, knobs, manifest.determinants_of(resolved(recipe), calibration),
+        )  # fmt: skip
+
+
+def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference) -> dict[str, Any]:
+    """Names, weights, digests and terms of what makes the rows, as stored in `fgr.json`."""
+    models = [
+        {
+            "name": one.name,
+            "scale": one.scale,
+            "weights": one.weights,
+            "digest": one.digest,
+            "license": one.license,
+            "train_on_outputs": terms(one.license).train_on_outputs,
+            "redistribute": terms(one.license).redistribute,
+        }
+        for one in upscalers.values()
+    ]
+    return {"models": models, "features": {"name": features.name, "digest": features.digest}}

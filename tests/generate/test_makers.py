@@ -1,0 +1,41 @@
+import json
+import pickle
+import shutil
+
+import pytest
+
+from fgr.errors import UserError
+from fgr.generate import makers, plan
+
+
+@pytest.fixture
+def prepared(tiny_recipe, tmp_path):
+    """A factory whose run has a plan, a calibration and models on record, as all workers find them."""
+    factory = makers.MakerFactory(tiny_recipe, tmp_path / "out")
+    plan.build(tmp_path / "out/.fgr/plan", workers=1, splits=tiny_recipe.splits.model_dump(), **tiny_recipe.source.model_dump())
+    (tmp_path / "out/.fgr/models.json").write_text(json.dumps(makers.describe(*factory.models("cpu"))))
+    factory.calibrate("cpu")
+    return factory
+
+
+def test_a_factory_arrives_elsewhere_without_its_networks_and_makes_the_same_maker(prepared):
+    content = pickle.dumps(prepared)
+    assert len(content) < 5000
+    here, there = prepared("cpu"), pickle.loads(content)("cpu")
+    assert there.upscalers["bicubic"] is not here.upscalers["bicubic"]
+    assert (there.knobs, there.determinants, there.out) == (here.knobs, here.determinants, here.out)
+
+
+def test_a_machine_that_does_not_see_the_folder_or_has_other_weights_is_refused(prepared, tiny_recipe, tmp_path):
+    with pytest.raises(UserError, match=r"(?s)elsewhere is not the run's folder on every machine.*share"):
+        makers.MakerFactory(tiny_recipe, tmp_path / "elsewhere")("cpu")
+    copied = shutil.copytree(tmp_path / "out", tmp_path / "copied")
+    described = json.loads((copied / ".fgr/models.json").read_text())
+    described["models"][0]["digest"] = "0" * 64
+    (copied / ".fgr/models.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match=r"(?s)other weights than the run began with:.*models: .*0000"):
+        makers.MakerFactory(tiny_recipe, copied)("cpu")
+
+
+def test_models_are_opened_once(prepared):
+    assert prepared.models("cpu")[0]["bicubic"] is prepared.models("cpu")[0]["bicubic"]
