@@ -1,4 +1,4 @@
-"""`fgr train-rm`, `fgr score` and `fgr evaluate`."""
+"""`fgr train-rm` and `fgr score`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -65,35 +65,3 @@ def score(
         if maps:
             line["map"] = str(scoring.save_overlay(maps, file, image, map_))
         typer.echo(dumps(line) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
-
-
-@app.command()
-def evaluate(
-    *,
-    reward: Reward,
-    data: Data,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="At most this many rows, evenly chosen.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write everything here as JSON.")] = None,
-    device: Device = "auto",
-) -> None:
-    """Judge a reward model on a dataset, with trivial baselines beside it: maps, scores, triplets, by area and SR model."""
-    from fgr.reward.judge import judge, write
-
-    result = judge(reward, data, split, limit, device)
-    from rich.console import Console
-    from rich.table import Table
-
-    from fgr.reward.show import tables
-
-    console = Console(width=None if Console().is_terminal else 140)
-    console.print(f"{reward} on {data}, split {split}: {result['rows']} rows of {result['photos']} photographs", highlight=False)
-    for title, header, rows in tables(result):
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for number, name in enumerate(header):
-            table.add_column(name, justify="right" if number else "left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-    if out:
-        write(out, result)

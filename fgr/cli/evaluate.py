@@ -1,0 +1,112 @@
+"""`fgr evaluate`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fgr.cli import app
+
+
+@app.command()
+def evaluate(
+    systems: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SYSTEM…", help="SR systems: a folder of outputs, an SR model of `fgr models`, a run of rlhf."),
+    ] = None,
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|ID", help="A dataset (its inputs are replayed), or a folder of test images (gt/ and lr/)."),
+    ] = None,
+    reward: Annotated[str | None, typer.Option(metavar="DIR|ID", help="A reward model: a run, a stage, or on the Hub.")] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="FILE|DIR", help="People's opinions: image,mos or left,right,choice; or SRIQA-Bench.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="psnr ssim ms-ssim lpips lpips-vgg dists niqe musiq maniqa clipiqa liqe clipiqa-open pyiqa:NAME. Default: the "
+            "first three, where there are references.",
+        ),
+    ] = None,
+    luma: Annotated[bool, typer.Option("--luma/--rgb", help="PSNR, SSIM and MS-SSIM on Y or on RGB.")] = False,
+    border: Annotated[int, typer.Option(min=0, help="Pixels that these three leave out on each side.")] = 0,
+    layout: Annotated[
+        str, typer.Option(help="How a folder is arranged: auto, realsr, drealsr, pairs, reallq250, references.")
+    ] = "auto",
+    scale: Annotated[int | None, typer.Option(help="The factor, where the images do not tell it.")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="At most this many images or rows, evenly chosen.")] = None,
+    tile: Annotated[int, typer.Option(help="SR models run in tiles of this many input pixels; 0 = whole.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Write the summary and its protocol here as JSON.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Write every image's figures here as Parquet (or CSV).")] = None,
+    keep: Annotated[Path | None, typer.Option(help="Keep inputs and outputs here as PNG.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Judge SR systems on a test set, or a reward model on a dataset or a benchmark of people's opinions.
+
+    fgr evaluate SYSTEM… --data DATA [--reward RM]: means, bootstrap intervals over photographs, later systems against the first.
+    fgr evaluate --reward RM --data DATASET: maps, scores, triplets, beside trivial baselines.
+    fgr evaluate --reward RM --benchmark TABLE: SRCC, PLCC, KRCC, accuracy on pairs.
+    """
+    wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    if systems:
+        if not data or benchmark:
+            raise typer.BadParameter("SR systems need --data, and no --benchmark.")
+        from fgr.evaluate import outputs, run, show
+
+        result, records = run.systems(
+            systems, data, split=split, layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward, border=border,
+            luma=luma, tile=tile, device=device, keep=keep,
+        )  # fmt: skip
+        _print(f"{data}: {result['images']} images of {result['photos']} photographs", show.systems(result))
+        if table:
+            outputs.write_table(table, records)
+    elif benchmark:
+        result = _opinions(benchmark, reward, wanted or [], border, luma, device)
+    else:
+        result = _judge(reward, data, split, limit, device)
+    if out:
+        from fgr.reward.judge import write
+
+        write(out, result)
+
+
+def _opinions(benchmark: str, reward: str | None, metrics: list[str], border: int, luma: bool, device: str) -> dict[str, Any]:
+    if not reward and not metrics:
+        raise typer.BadParameter("Name a --reward, or --metrics, to hold against people's opinions.")
+    from fgr.evaluate import run, show
+
+    result = run.opinion(benchmark, reward=reward, metrics=metrics, border=border, luma=luma, device=device)
+    _print(f"{benchmark}: {result['protocol']['images']} images", show.opinions(result))
+    return result
+
+
+def _judge(reward: str | None, data: str | None, split: str, limit: int | None, device: str) -> dict[str, Any]:
+    if not reward or not data:
+        raise typer.BadParameter("Name SR systems and --data, or --reward with --data or --benchmark.")
+    from fgr.reward.judge import judge
+    from fgr.reward.show import tables
+
+    result = judge(reward, data, split, limit, device)
+    _print(f"{reward} on {data}, split {split}: {result['rows']} rows of {result['photos']} photographs", tables(result))
+    return result
+
+
+def _print(title: str, tables: Iterable[tuple[str, list[str], list[list[str]]]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(title, highlight=False, markup=False)
+    for name, header, rows in tables:
+        table = Table(title=escape(name), title_justify="left", title_style="bold")
+        for number, column in enumerate(header):
+            table.add_column(escape(column), justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)

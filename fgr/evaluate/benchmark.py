@@ -1,0 +1,125 @@
+"""Benchmarks for scores: tables of images with people's opinions, or of pairs with people's choice.
+
+scores   columns `image`, `mos` (larger = better); optional `group` (images of one scene), `reference`
+pairs    columns `left`, `right`, `choice` (left, right, tie, or the share of people for left); optional `group`, `reference`
+folder   images/METHOD/NAME_METHOD.png and MOS/NAME.txt with lines FILE,SCORE, as SRIQA-Bench comes
+
+Tables are CSV or Parquet; paths in them are relative to the table.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgr.errors import UserError
+
+CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5}
+FORMATS = "It needs the columns image and mos, or left, right and choice."
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Images with `mos` and `groups` (by image), or `pairs`: (left, right, share for left, group) of image numbers."""
+
+    name: str
+    images: list[Path]
+    references: dict[int, Path] = field(default_factory=dict)
+    mos: list[float] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    pairs: list[tuple[int, int, float, str]] = field(default_factory=list)
+
+
+def open_benchmark(path: str | Path) -> Benchmark:
+    """The benchmark in a table or folder; every image is looked for. UserError."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        found = _folder(place)
+    elif place.is_file():
+        found = _table(place)
+    else:
+        raise UserError(f"There is no benchmark at {place}.", FORMATS)
+    missing = [file for file in [*found.images, *found.references.values()] if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{place} names {len(missing)} images that are not there, for example {missing[0]}.",
+            "Paths are relative to the table.",
+        )
+    return found
+
+
+def _table(path: Path) -> Benchmark:
+    import polars
+
+    try:
+        table = polars.read_csv(path) if path.suffix.lower() == ".csv" else polars.read_parquet(path)
+    except (polars.exceptions.PolarsError, OSError) as error:
+        raise UserError(f"{path} is neither CSV nor Parquet: {' '.join(str(error).split())[:160]}", FORMATS) from None
+    rows, columns = table.to_dicts(), set(table.columns)
+    if not rows:
+        raise UserError(f"{path} has no rows.", FORMATS)
+    if {"image", "mos"} <= columns:
+        return _scores(path, rows)
+    if {"left", "right", "choice"} <= columns:
+        return _pairs(path, rows)
+    raise UserError(f"{path} has the columns {', '.join(table.columns)}.", FORMATS)
+
+
+def _scores(path: Path, rows: list[dict[str, Any]]) -> Benchmark:
+    images = [path.parent / str(row["image"]) for row in rows]
+    references = {i: path.parent / row["reference"] for i, row in enumerate(rows) if row.get("reference")}
+    groups = [str(row.get("group", i)) for i, row in enumerate(rows)]
+    return Benchmark(path.name, images, references, [_number(path, row["mos"], "mos") for row in rows], groups)
+
+
+def _pairs(path: Path, rows: list[dict[str, Any]]) -> Benchmark:
+    numbers: dict[str, int] = {}
+    references: dict[int, Path] = {}
+    pairs = []
+    for line, row in enumerate(rows):
+        left, right = (numbers.setdefault(str(row[side]), len(numbers)) for side in ("left", "right"))
+        if row.get("reference"):
+            references |= dict.fromkeys((left, right), path.parent / row["reference"])
+        pairs.append((left, right, _choice(path, row["choice"]), str(row.get("group", line))))
+    return Benchmark(path.name, [path.parent / name for name in numbers], references, pairs=pairs)
+
+
+def _choice(path: Path, value: Any) -> float:
+    if str(value).lower() in CHOICES:
+        return CHOICES[str(value).lower()]
+    share = _number(path, value, "choice")
+    if not 0 <= share <= 1:
+        raise UserError(f"{path}: the choice {value} is none of left, right, tie, and no share in 0 … 1.", FORMATS)
+    return share
+
+
+def _number(path: Path, value: Any, column: str) -> float:
+    import math
+
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise UserError(f"{path}: '{value}' in the column {column} is no number.", FORMATS)
+    return number
+
+
+def _folder(folder: Path) -> Benchmark:
+    labels = sorted((folder / "MOS").glob("*.txt"))
+    if not labels or not (folder / "images").is_dir():
+        raise UserError(
+            f"{folder} holds no benchmark that is known.", "SRIQA-Bench has images/METHOD/ and MOS/NAME.txt. " + FORMATS
+        )
+    images: list[Path] = []
+    mos, groups, references = [], [], {}
+    for file in labels:
+        original = folder / "images" / "Original" / f"{file.stem}_Original.png"
+        for line in file.read_text(encoding="utf-8").split("\n"):
+            name, score = [*line.replace(",", " ").split(), "", ""][:2]
+            if name:
+                if original.is_file():
+                    references[len(images)] = original
+                images.append(folder / "images" / Path(name).stem.rpartition("_")[2] / name)
+                mos.append(_number(file, score, "score"))
+                groups.append(file.stem)
+    return Benchmark(folder.name, images, references, mos, groups)

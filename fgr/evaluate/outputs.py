@@ -1,0 +1,141 @@
+"""SR systems on a test set: one record an image and a system, then means, intervals and comparisons."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fgr import __version__, atomic
+from fgr.errors import UserError
+from fgr.evaluate import statistics
+from fgr.evaluate.judges import Judge
+from fgr.evaluate.systems import System
+from fgr.evaluate.testset import Item, TestSet
+
+Record = dict[str, Any]
+NUMBERS_OF_A_REWARD = {"score": False, "map_mean": True, "map_worst": True}  # figure → lower is better
+
+
+def records(
+    systems: Sequence[System],
+    tests: TestSet,
+    judges: Sequence[Judge],
+    reward: Any = None,
+    keep: Path | None = None,
+    device: str = "cpu",
+) -> Iterator[Record]:
+    """For each item and system: `image`, `photo`, `system` and a number for each metric; with a reward model also its `score`,
+    `map_mean` and `map_worst`. Outputs (and inputs) are kept as PNG below `keep`.
+
+    UserError: no output, one of another size than its reference, metrics that need references where there are none.
+    """
+    blind = [judge.name for judge in judges if judge.needs_reference]
+    if blind and any(item.reference is None for item in tests.items):
+        raise UserError(
+            f"The test set has no references, which {', '.join(blind)} need.", "Leave them out of --metrics, or give references."
+        )
+    for item in tests.items:
+        reference = item.reference() if item.reference else None
+        if keep and item.low:
+            _write(keep / "inputs" / f"{item.name}.png", item.low())
+        for system in systems:
+            output = system.restore(item)
+            _expect_size(system, item, output, reference)
+            if keep:
+                _write(keep / folder_name(system.name) / f"{item.name}.png", output)
+            figures = _figures(judges, output, reference, device)
+            yield {"image": item.name, "photo": item.group, "system": system.name} | figures | _rewarded(reward, output)
+
+
+def folder_name(name: str) -> str:
+    """A system's name as a folder's."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "system"
+
+
+def _figures(judges: Sequence[Judge], output: np.ndarray, reference: np.ndarray | None, device: str) -> dict[str, float]:
+    image, target = tensor(output, device), None if reference is None else tensor(reference, device)
+    try:
+        return {judge.name: judge.measure(image, target) for judge in judges}
+    except ValueError as error:
+        raise UserError(f"An image of {output.shape[1]}×{output.shape[0]} pixels cannot be judged: {error}.") from None
+
+
+def _rewarded(reward: Any, output: np.ndarray) -> dict[str, float]:
+    if reward is None:
+        return {}
+    from fgr.reward.score import score, worst
+
+    value, map_ = score(reward, output)
+    return {"score": value, "map_mean": float(map_.mean()), "map_worst": worst(map_)}
+
+
+def tensor(image: np.ndarray, device: str) -> torch.Tensor:
+    """A uint8 (H, W, 3) image as float32 (1, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device).float() / 255
+
+
+def _expect_size(system: System, item: Item, output: np.ndarray, reference: np.ndarray | None) -> None:
+    if reference is not None and output.shape != reference.shape:
+        raise UserError(
+            f"The output of {system.name} for '{item.name}' has {output.shape[1]}×{output.shape[0]} pixels, "
+            f"its reference {reference.shape[1]}×{reference.shape[0]}.",
+            "Outputs are compared as they are, never resized: restore the input at the test set's scale.",
+        )
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def summary(
+    found: Sequence[Record], systems: Sequence[System], tests: TestSet, judges: Sequence[Judge], protocol: dict[str, Any]
+) -> dict[str, Any]:
+    """Means with intervals by system and figure; every later system against the first, image by image; the protocol."""
+    lower = {judge.name: judge.lower_is_better for judge in judges}
+    lower |= {name: low for name, low in NUMBERS_OF_A_REWARD.items() if found and name in found[0]}
+    columns = {system.name: [record for record in found if record["system"] == system.name] for system in systems}
+    values = {
+        name: {figure: np.array([record[figure] for record in rows], dtype=float) for figure in lower}
+        for name, rows in columns.items()
+    }
+    photos = [item.group for item in tests.items]
+    first, *others = values
+    compared = {
+        name: {figure: statistics.paired(values[name][figure], values[first][figure], photos, lower[figure]) for figure in lower}
+        for name in others
+    }
+    return {
+        "protocol": {
+            "fgr": __version__, "test_set": tests.protocol, "metrics": {judge.name: judge.origin for judge in judges},
+            "systems": {system.name: system.facts() for system in systems}, "resampled": "photographs",
+            "resamples": statistics.RESAMPLES, "images": "8-bit sRGB, whole, no resizing",
+        } | protocol,
+        "images": len(tests.items), "photos": len(set(photos)), "lower_is_better": [name for name, low in lower.items() if low],
+        "systems": {
+            name: {figure: statistics.summary(values[name][figure], photos) for figure in lower} for name in values
+        },
+        "against": first, "compared": compared,
+    }  # fmt: skip
+
+
+def write_table(path: Path, found: Sequence[Record]) -> None:
+    """Write the per-image records as Parquet, or as CSV if the name ends so."""
+    import io
+
+    import polars
+
+    table, buffer = polars.DataFrame(list(found)), io.BytesIO()
+    if path.suffix.lower() == ".csv":
+        table.write_csv(buffer)
+    else:
+        table.write_parquet(buffer)
+    atomic.write_bytes(path, buffer.getvalue())

@@ -1,0 +1,111 @@
+"""Super-resolution systems as `fgr evaluate` names them: a folder of outputs, an SR model, a run of `fgr rlhf`."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from fgr.errors import UserError, nearest
+from fgr.evaluate.layouts import SUFFIXES
+from fgr.evaluate.testset import Item, read
+from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler, open_upscaler
+
+BEST = "best.safetensors"  # what a run of fgr rlhf keeps
+
+
+class System(Protocol):
+    """What restores the items of a test set."""
+
+    name: str
+
+    def facts(self) -> dict[str, Any]:
+        """What the outputs depend on: the digest of weights or files, licence, tiling, precision."""
+
+    def restore(self, item: Item) -> np.ndarray:
+        """The output for an item, uint8 (H, W, 3). UserError if there is none."""
+
+
+def open_system(name: str, items: list[Item], *, scale: int, device: str = "cpu", tile: int = 0) -> System:
+    """Open the system `name`: a folder of images, a run's folder, or what `open_upscaler` takes. UserError."""
+    folder = Path(name.removeprefix("folder:")).expanduser()
+    if folder.is_dir():
+        if (folder / "run.json").is_file():
+            return Model(name, open_upscaler(_tuned(folder), scale=scale, device=device, tile=tile))
+        return Outputs(name, folder, items)
+    if name.startswith("folder:") or name.startswith(("/", "./", "~")):
+        raise UserError(f"There is no folder {folder}.", "Name a folder of outputs, an SR model of `fgr models`, or a run.")
+    return Model(name, open_upscaler(name, scale=scale, device=device, tile=tile))
+
+
+def _tuned(run: Path) -> str:
+    if not (run / BEST).is_file():
+        raise UserError(f"The run {run} has no {BEST}.", "Name a finished run of fgr rlhf, a folder of outputs, or an SR model.")
+    return f"spandrel:{run / BEST}"
+
+
+class Model:
+    """An SR model, run on the test set's low-resolution inputs."""
+
+    def __init__(self, name: str, upscaler: Upscaler) -> None:
+        self.name, self._upscaler = name, upscaler
+
+    def facts(self) -> dict[str, Any]:
+        model = self._upscaler
+        return {"kind": "SR model", "digest": model.digest, "weights": model.weights, "license": model.license} | model.settings()
+
+    def restore(self, item: Item) -> np.ndarray:
+        if item.low is None:
+            raise UserError(
+                f"The test set has no low-resolution input for '{item.name}', which {self.name} needs.",
+                "Give a test set with inputs, or the folder of the system's outputs.",
+            )
+        low = item.low()
+        try:
+            return self._upscaler.upscale([Job(low, item.name, low.shape[:2], (0, 0, low.shape[0]))])[0]
+        except NonFiniteOutput as error:
+            raise UserError(f"On '{item.name}' {error}.", "Check its weights.") from None
+
+
+class Outputs:
+    """A folder of outputs made elsewhere, found by name: NAME.png, or NAME_anything.png where only one file begins so."""
+
+    def __init__(self, name: str, folder: Path, items: list[Item]) -> None:
+        self.name, self.folder = name, folder
+        files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if not files:
+            raise UserError(f"The folder {folder} holds no images.", f"Known endings: {', '.join(SUFFIXES)}.")
+        self._files = _match(folder, files, items)
+
+    def facts(self) -> dict[str, Any]:
+        sha = hashlib.sha256()
+        for item, file in self._files.items():
+            sha.update(f"{item}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+        return {"kind": "outputs made elsewhere", "digest": sha.hexdigest()}
+
+    def restore(self, item: Item) -> np.ndarray:
+        return read(self._files[item.name])
+
+
+def _match(folder: Path, files: list[Path], items: list[Item]) -> dict[str, Path]:
+    exact: dict[str, list[Path]] = {}
+    for file in files:
+        exact.setdefault(file.stem, []).append(file)
+    taken = {alias for item in items for alias in item.aliases}
+    return {item.name: _one(folder, exact, taken, item) for item in items}
+
+
+def _one(folder: Path, exact: dict[str, list[Path]], taken: set[str], item: Item) -> Path:
+    found = next((exact[alias] for alias in item.aliases if alias in exact), None)
+    if found is None:
+        starts = tuple(f"{alias}{mark}" for alias in item.aliases for mark in "_-.")
+        found = [file for stem, same in exact.items() if stem not in taken and stem.startswith(starts) for file in same]
+    if not found:
+        raise UserError(
+            f"{folder} has no output for '{item.name}'{nearest(item.name, [*exact])}",
+            "Give every output its image's name; the ending may differ.",
+        )
+    if len(found) > 1:
+        named = ", ".join(str(file.relative_to(folder)) for file in found[:3])
+        raise UserError(f"{folder} has several outputs for '{item.name}': {named}.", "Leave one of them.")
+    return found[0]

@@ -1,0 +1,130 @@
+"""What SR systems are tried on: a dataset's references with their low-resolution inputs replayed, or folders of images."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgr.errors import UserError
+from fgr.evaluate import layouts
+from fgr.images import codec, degrade
+from fgr.images.photos import PhotoError, decode_photo
+
+MAX_PIXELS = 200_000_000
+Load = Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image to restore. `aliases` are the names that outputs made elsewhere may have; images are read when asked for."""
+
+    name: str
+    group: str  # the photograph: what the bootstrap draws
+    aliases: tuple[str, ...]
+    reference: Load | None  # uint8 (H, W, 3)
+    low: Load | None  # uint8 (H / scale, W / scale, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """Items and what the protocol says of them."""
+
+    __test__ = False  # no test class, whatever its name
+    items: list[Item]
+    scale: int
+    protocol: dict[str, Any]
+
+
+def open_test_set(
+    data: str, *, split: str = "test", layout: str = "auto", scale: int | None = None, limit: int | None = None
+) -> TestSet:
+    """The test set `data`: a dataset directory or Hub id of `fgr generate`, or a folder in one of `layouts.LAYOUTS`.
+
+    `scale` is needed only where the images do not tell it. At most `limit` items, evenly chosen. UserError.
+    """
+    folder = Path(data).expanduser()
+    dataset = not folder.is_dir() or (folder / "fgr.json").is_file() or (folder / "samples").is_dir()
+    if dataset and layout == "auto":
+        items, found, protocol = _of_dataset(data, split)
+    else:
+        items, found, protocol = _of_folder(folder, layout, scale)
+    if scale and scale != found:
+        raise UserError(f"The test set {data} is made for ×{found}, not ×{scale}.", "Leave --scale out.")
+    chosen = _spread(items, limit)
+    names = hashlib.sha256("\n".join(item.name for item in chosen).encode()).hexdigest()[:16]
+    return TestSet(chosen, found, {"data": data, "images": len(chosen), "names": names, "scale": found} | protocol)
+
+
+def read(path: Path) -> np.ndarray:
+    """The uint8 (H, W, 3) sRGB image in a file, upright. UserError for what cannot be read and for more than 200 megapixels."""
+    try:
+        return decode_photo(path.read_bytes(), MAX_PIXELS)
+    except PhotoError as error:
+        raise UserError(f"{path} cannot be read: {error}.", "Make it anew, or leave it out.") from None
+
+
+def _spread(items: list[Item], limit: int | None) -> list[Item]:
+    if not limit or limit >= len(items):
+        return items
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, limit).astype(int))]
+
+
+def _of_dataset(data: str, split: str) -> tuple[list[Item], int, dict[str, Any]]:
+    from fgr.reward import source
+
+    rows = source.open_split(data, split)
+    external = [json.loads(text)["preset"] == "external" for text in rows["degradation"]]
+    scales = sorted({scale for scale, made in zip(rows["scale"], external, strict=True) if not made})
+    if not scales:
+        raise UserError(
+            f"No low-resolution input of {data} can be replayed: all its outputs were made elsewhere.",
+            "Evaluate on the folders instead: --data FOLDER with gt/ and lr/.",
+        )
+    if len(scales) > 1:
+        raise UserError(f"{data} holds the scales {', '.join(map(str, scales))}.", "Evaluate on datasets of one scale.")
+    keys: dict[tuple[str, str], int] = {}
+    for number, key in enumerate(zip(rows["source_id"], rows["degradation"], strict=True)):
+        if not external[number]:
+            keys.setdefault(key, number)
+    photos = rows["photo_id"]
+    items = [_item(rows, number, *key, photos[number]) for key, number in keys.items()]
+    protocol = {"split": split, "inputs": "replayed from the rows' degradation", "left_out_external": sum(external)}
+    return items, int(scales[0]), protocol
+
+
+def _item(rows: Any, number: int, source_id: str, record: str, photo: str) -> Item:
+    name = f"{source_id[:16]}-{hashlib.sha256(record.encode()).hexdigest()[:8]}"
+
+    def reference() -> np.ndarray:
+        return codec.decode_rgb(rows[number]["reference"]["bytes"])
+
+    return Item(name, photo, (name,), reference, lambda: degrade.apply(reference(), json.loads(record)))
+
+
+def _of_folder(folder: Path, layout: str, scale: int | None) -> tuple[list[Item], int, dict[str, Any]]:
+    pairs, chosen = layouts.find(folder, layout, scale)
+    items = [Item(pair.name, pair.name, pair.aliases, _loader(pair.reference), _loader(pair.low)) for pair in pairs]
+    return items, scale or _scale(pairs), {"layout": chosen}
+
+
+def _loader(path: Path | None) -> Load | None:
+    return None if path is None else lambda: read(path)
+
+
+def _scale(pairs: Iterable[layouts.Pair]) -> int:
+    """The factor between the first reference and its input, from their headers; 4 where there is nothing to compare."""
+    pair = next((one for one in pairs if one.reference and one.low), None)
+    if pair is None or pair.reference is None or pair.low is None:
+        return 4
+    large, small = (read(path).shape[:2] for path in (pair.reference, pair.low))
+    factor = large[0] // small[0]
+    if factor < 1 or (small[0] * factor, small[1] * factor) != large:
+        raise UserError(
+            f"{pair.reference} ({large[1]}×{large[0]}) is no whole multiple of {pair.low} ({small[1]}×{small[0]}).",
+            "Crop the references to the inputs' size times the scale.",
+        )
+    return factor

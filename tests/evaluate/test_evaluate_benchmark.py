@@ -1,0 +1,114 @@
+import json
+
+import numpy as np
+import polars
+import pytest
+from typer.testing import CliRunner
+
+from fgr.cli import app
+from fgr.errors import UserError
+from fgr.evaluate import run
+from fgr.evaluate.benchmark import open_benchmark
+
+
+@pytest.fixture
+def noisy(tmp_path, photos, write_image):
+    """Three photographs, each clean, with a little and with much noise; and the folder's path."""
+    rng = np.random.default_rng(0)
+    for number, photo in enumerate(photos[:3]):
+        for level in (0, 12, 48):
+            image = np.clip(photo + rng.normal(0, level, photo.shape), 0, 255).astype(np.uint8) if level else photo
+            write_image(tmp_path / "img" / f"{number}-{level}.png", image)
+    return tmp_path
+
+
+def mos_table(folder, suffix="csv"):
+    rows = [
+        {"image": f"img/{n}-{level}.png", "mos": 90.0 - level - n, "group": f"g{n}", "reference": f"img/{n}-0.png"}
+        for n in range(3)
+        for level in (0, 12, 48)
+    ]
+    table, path = polars.DataFrame(rows), folder / f"mos.{suffix}"
+    if suffix == "csv":
+        table.write_csv(path)
+    else:
+        table.write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_of_scores(noisy, suffix):
+    found = open_benchmark(mos_table(noisy, suffix))
+    assert len(found.images) == 9
+    assert found.mos[:3] == [90, 78, 42]
+    assert found.groups[3] == "g1"
+    assert found.references[4] == noisy / "img" / "1-0.png"
+
+
+def test_psnr_orders_noise_within_a_scene(noisy, reward):
+    result = run.opinion(str(mos_table(noisy)), reward=str(reward), metrics=["ssim"], device="cpu")
+    assert result["kind"] == "scores"
+    assert result["figures"]["ssim"]["accuracy"] == 1
+    assert result["figures"]["ssim"]["srcc_within"] == 1
+    assert {"reward", "ssim", "no-reference PSNR", "smoothness", "gradient energy"} == set(result["figures"])
+    assert result["protocol"]["reward_model"]["encoder"]
+
+
+def test_pairs_by_the_command(noisy, tmp_path):
+    lines = [
+        "left,right,choice,reference",
+        *(f"img/{n}-12.png,img/{n}-48.png,{c},img/{n}-0.png" for n, c in enumerate(("left", "0.8", "tie"))),
+    ]
+    (noisy / "pairs.csv").write_text("\n".join(lines) + "\n")
+    out = tmp_path / "b.json"
+    command = ["evaluate", "--benchmark", str(noisy / "pairs.csv"), "--metrics", "psnr", "--device", "cpu", "--out", str(out)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "Agreement with people" in done.stdout
+    written = json.loads(out.read_text())
+    assert written["kind"] == "pairs"
+    figures = written["figures"]["psnr"]
+    assert (figures["accuracy"], figures["pairs"], figures["ties"]) == (1, 2, 1)
+
+
+def test_sriqa_bench_as_it_comes(tmp_path, photos, write_image):
+    for method in ("Original", "HAT", "StableSR"):
+        write_image(tmp_path / "images" / method / f"online20_{method}.png", photos[0])
+    (tmp_path / "MOS").mkdir()
+    (tmp_path / "MOS" / "online20.txt").write_text("online20_StableSR.png,100.0\nonline20_HAT.png 25.5\n")
+    found = open_benchmark(tmp_path)
+    assert [file.name for file in found.images] == ["online20_StableSR.png", "online20_HAT.png"]
+    assert found.images[1].parent.name == "HAT"
+    assert found.mos == [100, 25.5]
+    assert found.groups == ["online20"] * 2
+    assert found.references[1].name == "online20_Original.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,quality\na.png,3\n", "has the columns image, quality"),
+        ("image,mos\n", "no rows"),
+        ("image,mos\nabsent.png,3\n", "names 1 images that are not there"),
+        ("image,mos\na.png,good\n", "'good' in the column mos is no number"),
+        ("left,right,choice\na.png,b.png,both\n", "'both' in the column choice is no number"),
+        ("left,right,choice\na.png,b.png,3\n", "none of left, right, tie"),
+    ],
+)
+def test_mistakes_in_a_table_are_sentences(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        open_benchmark(tmp_path / "t.csv")
+
+
+def test_what_is_no_benchmark_is_a_sentence(tmp_path, noisy):
+    with pytest.raises(UserError, match="no benchmark at"):
+        open_benchmark(tmp_path / "absent.csv")
+    with pytest.raises(UserError, match="no benchmark that is known"):
+        open_benchmark(tmp_path)
+    (tmp_path / "x.parquet").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="neither CSV nor Parquet"):
+        open_benchmark(tmp_path / "x.parquet")
+    (noisy / "plain.csv").write_text("image,mos\nimg/0-0.png,3\nimg/1-0.png,4\n")
+    with pytest.raises(UserError, match="no references, which psnr need"):
+        run.opinion(str(noisy / "plain.csv"), metrics=["psnr"], device="cpu")
