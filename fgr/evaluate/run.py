@@ -12,10 +12,11 @@ from fgr.evaluate import benchmark as benchmarks
 from fgr.evaluate import opinions, outputs
 from fgr.evaluate.judges import Judge, open_judges
 from fgr.evaluate.systems import open_system
-from fgr.evaluate.testset import open_test_set, read
+from fgr.evaluate.testset import open_test_set
 from fgr.progress import Progress
 from fgr.reward import baselines
 from fgr.reward.load import choose_device, load_reward
+from fgr.reward.score import read, score
 
 DEFAULT = ("psnr", "ssim", "ms-ssim")
 
@@ -53,8 +54,6 @@ def opinion(
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
     """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines beside them."""
-    from fgr.reward.score import score
-
     chosen, found = choose_device(device), benchmarks.open_benchmark(path)
     judges = open_judges(metrics, device=chosen, border=border, luma=luma)
     _expect_references(found, judges)

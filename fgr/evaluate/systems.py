@@ -8,8 +8,9 @@ import numpy as np
 
 from fgr.errors import UserError, nearest
 from fgr.evaluate.layouts import SUFFIXES
-from fgr.evaluate.testset import Item, read
+from fgr.evaluate.testset import Item
 from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler, open_upscaler
+from fgr.reward.score import read
 
 BEST = "best.safetensors"  # what a run of fgr rlhf keeps
 

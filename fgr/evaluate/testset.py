@@ -12,9 +12,8 @@ import numpy as np
 from fgr.errors import UserError
 from fgr.evaluate import layouts
 from fgr.images import codec, degrade
-from fgr.images.photos import PhotoError, decode_photo
+from fgr.reward.score import read
 
-MAX_PIXELS = 200_000_000
 Load = Callable[[], np.ndarray]
 
 
@@ -59,14 +58,6 @@ def open_test_set(
     return TestSet(chosen, found, {"data": data, "images": len(chosen), "names": names, "scale": found} | protocol)
 
 
-def read(path: Path) -> np.ndarray:
-    """The uint8 (H, W, 3) sRGB image in a file, upright. UserError for what cannot be read and for more than 200 megapixels."""
-    try:
-        return decode_photo(path.read_bytes(), MAX_PIXELS)
-    except PhotoError as error:
-        raise UserError(f"{path} cannot be read: {error}.", "Make it anew, or leave it out.") from None
-
-
 def _spread(items: list[Item], limit: int | None) -> list[Item]:
     if not limit or limit >= len(items):
         return items
@@ -97,7 +88,9 @@ def _of_dataset(data: str, split: str) -> tuple[list[Item], int, dict[str, Any]]
 
 
 def _item(rows: Any, number: int, source_id: str, record: str, photo: str) -> Item:
-    name = f"{source_id[:16]}-{hashlib.sha256(record.encode()).hexdigest()[:8]}"
+    name = "-".join(
+        hashlib.sha256(text.encode()).hexdigest()[:12] for text in (source_id, record)
+    )  # a file's name, whatever the data
 
     def reference() -> np.ndarray:
         return codec.decode_rgb(rows[number]["reference"]["bytes"])

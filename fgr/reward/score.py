@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from fgr.errors import UserError
-from fgr.images import codec
+from fgr.images.photos import PhotoError, decode_photo
 
 HALO = 96  # pixels around a tile that are seen but not counted
+MAX_PIXELS = 200_000_000
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -31,11 +32,14 @@ def expand(paths: list[Path]) -> list[Path]:
 
 
 def read(path: Path) -> np.ndarray:
-    """The uint8 (H, W, 3) RGB image in a file; grey becomes RGB, 16 bits become 8, alpha is dropped. UserError for no image."""
+    """The upright uint8 (H, W, 3) sRGB image in a file; grey becomes RGB, 16 bits become 8, transparency is laid over white.
+
+    UserError for what cannot be read and for more than MAX_PIXELS, which are not decoded.
+    """
     try:
-        return codec.decode_rgb(path.read_bytes())
-    except ValueError:
-        raise UserError(f"{path} is not an image that can be read.", f"Known endings: {', '.join(sorted(SUFFIXES))}.") from None
+        return decode_photo(path.read_bytes(), MAX_PIXELS)
+    except PhotoError as error:
+        raise UserError(f"{path} cannot be read: {error}.", f"Known endings: {', '.join(sorted(SUFFIXES))}.") from None
 
 
 @torch.inference_mode()

@@ -108,7 +108,7 @@ def _load(data: str, table: str, split: str, streaming: bool) -> Any:
                 "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",
             ) from None
         raise UserError(f"{data} is no FGR dataset: it has no table '{table}' ({_first_sentence(text)})", MAKE) from None
-    except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DataFilesNotFoundError, OSError) as error:
+    except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DataFilesNotFoundError, OSError, RuntimeError) as error:
         raise UserError(f"The dataset {data} cannot be opened: {_first_sentence(str(error))}", MAKE) from None
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from fgr.errors import UserError
 from fgr.evaluate import layouts
-from fgr.evaluate.testset import open_test_set, read
+from fgr.evaluate.testset import open_test_set
+from fgr.reward.score import read
 
 HIGH, LOW = np.zeros((32, 48, 3), np.uint8), np.zeros((8, 12, 3), np.uint8)
 

@@ -162,7 +162,7 @@ def test_what_is_no_image_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="holds no images"):
         score.expand([tmp_path])
     (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UserError, match="is not an image that can be read"):
+    with pytest.raises(UserError, match="it is not an image that can be read"):
         score.read(tmp_path / "text.png")
 
 
