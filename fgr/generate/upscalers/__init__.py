@@ -1,12 +1,17 @@
 """SR models by name: photographs' degraded crops in, restored crops out.
 
 realesrgan · swinir · hat · …     the networks of `releases.RELEASES`
+sd-x4-upscaler · ldm-sr · …       its diffusion models (extra `fgr[diffusion]`)
 bicubic                          the baseline
 folder:DIR                       outputs made elsewhere
 spandrel:PATH_OR_HUB_FILE        any weight file whose network spandrel knows, on the disk or as ORG/REPOSITORY/FILE on the Hub
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from fgr.errors import UserError, nearest
+from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.generate.upscalers.jobs import Job, NonFiniteOutput, Upscaler
 from fgr.generate.upscalers.releases import RELEASES
 
@@ -21,12 +26,14 @@ def known() -> list[str]:
 
 
 def open_upscaler(
-    name: str, *, scale: int, device: str = "cpu", tile: int = 0, overlap: int = 16, precision: str = "fp32", batch: int = 1
-) -> Upscaler:
+    name: str, *, scale: int, device: str = "cpu", tile: int = 0, overlap: int = 16, precision: str = "fp32", batch: int = 1,
+    diffusion: Mapping[str, Any] | None = None,
+) -> Upscaler:  # fmt: skip
     """Open the SR model `name` for `scale`.
 
     `tile` (0 = whole) and `overlap` are in low-resolution pixels; `batch` is ignored on the CPU, where images run one by one
     so that their bytes do not depend on their neighbours. Thread counts are the caller's: torch.set_num_threads.
+    `diffusion` holds knobs of diffusion models, `diffusion.knobs.Knobs`.
     UserError: unknown name, weights absent or damaged or of another network, another scale, settings that cannot work.
     """
     check_name(name)
@@ -40,6 +47,12 @@ def open_upscaler(
         return Folder(name, scale)
     from fgr.generate.upscalers import network, weights
 
+    if name in DIFFUSION:
+        from fgr.generate.upscalers.diffusion import open_diffusion
+
+        if DIFFUSION[name].scale != scale:
+            raise network.wrong_scale(name, DIFFUSION[name].scale, scale)
+        return open_diffusion(name, device=device, tile=tile, overlap=overlap, precision=precision, batch=batch, knobs=diffusion)
     found = weights.locate(name)
     if found.scale and found.scale != scale:
         raise network.wrong_scale(name, found.scale, scale)

@@ -6,6 +6,8 @@ from typing import Any
 from fgr.errors import UserError
 from fgr.generate.upscalers import check_name, fetch, known, weights
 from fgr.generate.upscalers.bicubic import Bicubic
+from fgr.generate.upscalers.diffusion import files
+from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.generate.upscalers.licenses import terms
 from fgr.generate.upscalers.releases import RELEASES
 from fgr.generate.upscalers.sources import hub_file
@@ -37,7 +39,7 @@ def _row(name: str) -> dict[str, Any]:
     family = RELEASES[name].family if name in RELEASES else "spandrel"
     scale, license = (RELEASES[name].scale, RELEASES[name].license) if name in RELEASES else (None, "unknown")
     try:
-        found = weights.locate(name)
+        found = files.locate(name) if name in DIFFUSION else weights.locate(name)
         weights.check(found)
     except UserError as error:
         state = fetch.FETCHABLE if _fetchable(name) else f"absent: {error}".replace("\n", " ")
@@ -48,7 +50,8 @@ def _row(name: str) -> dict[str, Any]:
 def _fetchable(name: str) -> bool:
     """Whether a source is known for a model that has no weights here, not even damaged ones."""
     if name in RELEASES:
-        return RELEASES[name].wheel is None and weights.downloaded(RELEASES[name].files[0]) is None
+        release = RELEASES[name]
+        return release.wheel is None and any(files.present(file) is None for file in release.files)
     return not Path(name.partition(":")[2]).expanduser().exists() and hub_file(f"hf:{name.partition(':')[2]}") is not None
 
 

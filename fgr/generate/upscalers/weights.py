@@ -52,12 +52,12 @@ def locate(name: str) -> Found:
     """The weights of a released network, official ones first, or of `spandrel:PATH_OR_HUB_FILE`. UserError if there are none."""
     if name.startswith("spandrel:"):
         named = _named(name.partition(":")[2])
-        digest = _file_digest(named)
+        digest = file_digest(named)
         return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, "unknown", None, True)
     release = RELEASES[name]
     wanted = release.files[0]
     if (file := downloaded(wanted)) is not None:
-        digest = _file_digest(file)
+        digest = file_digest(file)
         said = "the official release" if digest == wanted.sha256 else "from the weights folder, not the released file itself"
         return Found(f"{file.name}, {said}", file, digest, release.license, release, True)
     if release.wheel is None:
@@ -177,7 +177,8 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _file_digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """sha256 of a file. UserError if it cannot be read."""
     try:
         with open(file, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

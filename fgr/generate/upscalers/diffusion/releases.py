@@ -1,0 +1,40 @@
+"""The diffusion models, in one table; part of `fgr.generate.upscalers.releases.RELEASES`.
+
+A model in diffusers layout is a folder of the weights folder, named as the model: each file under its path in the repository.
+"""
+
+from fgr.generate.upscalers.release import Release, WeightFile
+
+
+def _repository(folder: str, paths: tuple[str, ...], *repositories: str) -> tuple[WeightFile, ...]:
+    """The files `paths` of a Hub repository and its copies, under `folder` of the weights folder."""
+    return tuple(WeightFile(f"{folder}/{path}", tuple(f"hf:{one}/{path}" for one in repositories)) for path in paths)
+
+
+TOKENIZER = tuple(
+    f"tokenizer/{name}" for name in ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+)
+UNET = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+VAE = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+TEXT_ENCODER = ("text_encoder/config.json", "text_encoder/model.safetensors")
+
+DIFFUSION: dict[str, Release] = {
+    "sd-x4-upscaler": Release(
+        "Stable Diffusion ×4 upscaler", 4, "CreativeML-OpenRAIL++-M",
+        _repository(
+            "sd-x4-upscaler",
+            (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER,
+             "scheduler/scheduler_config.json", "low_res_scheduler/scheduler_config.json"),
+            "stabilityai/stable-diffusion-x4-upscaler",
+        ),
+    ),
+    "ldm-sr": Release(
+        "latent diffusion SR", 4, "Apache-2.0",
+        _repository(
+            "ldm-sr",
+            ("unet/config.json", "unet/diffusion_pytorch_model.bin", "vqvae/config.json", "vqvae/diffusion_pytorch_model.bin",
+             "scheduler/scheduler_config.json"),
+            "CompVis/ldm-super-resolution-4x-openimages",
+        ),
+    ),
+}  # fmt: skip
