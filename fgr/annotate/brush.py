@@ -14,6 +14,7 @@ LONGEST_RUN = 1 << 16
 WIDTHS = np.array([3, 4, 8, 16])  # bits of the four length fields, as every known writer chooses them
 LIMITS = np.array([8, 16, 256])  # longest run of the first three
 FIELDS = 0x237F  # 4 × 4 bits: WIDTHS − 1
+CROWDED = 32  # masks with more than one change in so many eights are compared pixel by pixel
 BLOCK = 1 << 19  # bytes decoded at a time
 SPARE = 64  # zero bits tolerated after the last token: writers pad differently
 
@@ -27,7 +28,7 @@ def encode(mask: np.ndarray) -> list[int]:
     if mask.dtype != np.uint8 or mask.ndim != 2 or not mask.size or mask.size * 4 >= 1 << 32:
         raise ValueError(f"expected a uint8 (H, W) mask of 1 to 2³⁰ − 1 pixels, got {mask.dtype} {mask.shape}")
     flat = np.ascontiguousarray(mask).ravel()
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]) + 1, flat.size)
+    ends = np.append(_changes(flat), flat.size)
     runs, values = np.diff(ends, prepend=0) * 4, flat[ends - 1].astype(np.int64)
     kind = np.searchsorted(LIMITS, runs)
     pieces = (runs - 1) // LONGEST_RUN + 1
@@ -68,6 +69,25 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> np.ndarray:
         words.append(contents)
         done = int(reached[-1])
     return _fill(np.concatenate(counts), np.concatenate(words), height * width).reshape(height, width)
+
+
+def _changes(flat: np.ndarray) -> np.ndarray:
+    """Where values of a uint8 (n,) array differ from the one before, ascending.
+
+    Eight are compared at once: in a mask of few regions nearly all eights are like the eight before them.
+    """
+    eights = flat[: flat.size // 8 * 8].view(np.uint64)
+    new = np.append(0, np.flatnonzero(eights[1:] != eights[:-1]) + 1)
+    if len(new) * CROWDED > len(eights):
+        return np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    inside = eights[new].view(np.uint8).reshape(-1, 8)
+    repeated = np.diff(new, append=len(eights)) > 1
+    if (inside[repeated] != inside[repeated, :1]).any():  # a pattern: its repetitions hold changes, too
+        return np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    before = np.column_stack((flat[np.maximum(new * 8 - 1, 0)], inside[:, :7]))
+    row, column = np.nonzero(inside != before)
+    rest = flat[len(eights) * 8 - 1 :]
+    return np.concatenate((new[row] * 8 + column, np.flatnonzero(rest[1:] != rest[:-1]) + len(eights) * 8))
 
 
 def _split(runs: np.ndarray, pieces: np.ndarray) -> np.ndarray:

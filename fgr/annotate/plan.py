@@ -39,15 +39,16 @@ class Plan:
     entries: tuple[Entry, ...] = ()
     pulled: Mapping[str, str] = field(default_factory=dict)
     people: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)  # rooms that pulled rows came from, by sample and annotator
 
     @property
     def gold(self) -> dict[str, str]:
         """Kinds of the gold samples by key."""
         return {entry.key: entry.gold for entry in self.entries if entry.gold}
 
-    def with_pulled(self, times: Mapping[str, str], people: Mapping[str, str]) -> "Plan":
-        """The plan after a pull: the latest change seen in each room, pseudonyms by the server's user id."""
-        return replace(self, pulled={**self.pulled, **times}, people={**self.people, **people})
+    def with_pulled(self, times: Mapping[str, str], people: Mapping[str, str], places: Mapping[str, str]) -> "Plan":
+        """The plan after a pull: the latest change seen in each room, pseudonyms by the server's user id, rooms of rows."""
+        return replace(self, pulled={**self.pulled, **times}, people={**self.people, **people}, places=places)
 
 
 def path(directory: Path, name: str) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 from fgr.annotate import interface, tasks
 from fgr.annotate import plan as plans
 from fgr.annotate.plan import Plan
-from fgr.annotate.spool import Spool
+from fgr.annotate.spool import Spool, key_of
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.errors import UserError
@@ -117,26 +117,29 @@ def reader(directory: Path, plan: Plan, people: Mapping[str, str], table: str) -
 
 
 def pull(studio: Studio, directory: Path, plan: Plan, everything: bool) -> tuple[Tally, Plan]:
-    """Read all rooms and write the table; the tally and the plan with the times of the last changes seen."""
+    """Read all rooms and write the table; the tally, and the plan with the last changes seen and where rows came from.
+
+    Without `everything` tasks changed since the last pull alone: work deleted from a task goes, that of a deleted task stays.
+    """
     table = table_of(plan)
     read = reader(directory, plan, known_people(studio, directory, plan), table)
     tally = Tally(table)
     latest: dict[str, str] = {}
     with Spool(table) as spool:
-        kept = _keep(spool, directory, table, _aliases(plan, read), _own(directory, plan, table), not everything)
+        kept = _keep(spool, directory, table, _aliases(plan, read), _places(directory, plan, table), not everything)
         for room, title in plan.rooms.items():
             since = plan.pulled.get(room, "") if kept else ""  # a table that was removed is read anew
-            seen: set[str] = set()
             for task in room_work(studio, plan, title, since):
-                origin = _origin(plan.name, task["data"].get(tasks.KEY), room)
-                if origin not in seen:  # a second task for the same sample adds to the first one's work
-                    spool.forget(origin)  # what was deleted there goes
-                    seen.add(origin)
+                place = f"{task['id']} {room}"
+                spool.forget(place)  # what was deleted there goes
+                if len(plan.rooms) == 1:
+                    spool.forget(_unplaced(task["data"].get(tasks.KEY)))
                 for row, stamp in read.rows(task, tally):
-                    spool.put(row, origin, stamp)
+                    spool.put(row, place, stamp)
                 latest[room] = max(latest.get(room, ""), str(task.get("updated_at") or ""))
         _write(spool, directory, table, tally)
-    return tally, plan.with_pulled({room: _back(time) for room, time in latest.items() if time}, read.names)
+        times = {room: _back(time) for room, time in latest.items() if time}
+        return tally, plan.with_pulled(times, read.names, spool.places())
 
 
 def known_people(studio: Studio, directory: Path, plan: Plan) -> dict[str, str]:
@@ -172,7 +175,7 @@ def from_file(directory: Path, plan: Plan, file: Path) -> Tally:
     read = reader(directory, plan, plan.people, table)
     tally = Tally(table)
     with Spool(table) as spool:
-        _keep(spool, directory, table, {}, lambda _: False, True)
+        _keep(spool, directory, table, {}, lambda _: "", True)
         for task in found:
             for row, stamp in read.rows(task, tally):
                 spool.put(row, "", stamp)
@@ -191,31 +194,37 @@ def _keep(
     directory: Path,
     table: str,
     aliases: Mapping[str, str],
-    own: Callable[[Mapping[str, Any]], bool],
+    place: Callable[[Mapping[str, Any]], str],
     with_own: bool,
 ) -> int:
-    """Put the rows that are there already, those that are `own` if `with_own`; the number of own rows put.
+    """Put the rows that are there already, those that have a place if `with_own`; the number of rows with a place put.
 
     Annotators are renamed by `aliases`.
     """
     count = 0
     for row in tables.read_rows(directory, table) if tables.shards(directory, table) else ():
-        mine = own(row)
-        if with_own or not mine:
-            count += mine
-            who = aliases.get(row["annotator"], row["annotator"])
-            origin = _origin(str(row.get("project")), row.get("id"), "")
-            spool.put(row | {"annotator": who}, origin, str(row.get("created_at", "")))
+        renamed = row | {"annotator": aliases.get(row["annotator"], row["annotator"])}
+        where = place(renamed)
+        if with_own or not where:
+            count += bool(where)
+            spool.put(renamed, where, str(row.get("created_at", "")))
     return count
 
 
-def _own(directory: Path, plan: Plan, table: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether a row came from this project. Preferences do not say so: theirs are the pairs that no other project has."""
-    if table == "annotations":
-        return lambda row: row["project"] == plan.name
+def _places(directory: Path, plan: Plan, table: str) -> Callable[[Mapping[str, Any]], str]:
+    """Where a row of this project came from: a task and room, its sample alone if that is not known; "" for other projects'.
+
+    Preferences do not say their project: the plan's are the pairs that no other plan has.
+    """
     others = {entry.key for other in plans.known(directory) if other.name != plan.name for entry in other.entries}
     mine = {entry.key for entry in plan.entries} - others
-    return lambda row: f"{row['left_id']}{tasks.PAIR}{row['right_id']}" in mine
+
+    def place(row: Mapping[str, Any]) -> str:
+        key = row["id"] if table == "annotations" else f"{row['left_id']}{tasks.PAIR}{row['right_id']}"
+        own = row["project"] == plan.name if table == "annotations" else key in mine
+        return (plan.places.get(key_of(table, row)) or _unplaced(key)) if own else ""
+
+    return place
 
 
 def _aliases(plan: Plan, read: Reader) -> dict[str, str]:
@@ -227,8 +236,8 @@ def _nameless(user: Any, project: str) -> str:
     return f"user {user} of {project}"
 
 
-def _origin(project: str, key: Any, room: str) -> str:
-    return f"{project}\t{key}\t{room}"
+def _unplaced(key: Any) -> str:
+    return f"sample {key}"
 
 
 def _write(spool: Spool, directory: Path, table: str, tally: Tally) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 
@@ -21,6 +22,7 @@ from fgr.errors import UserError, missing_extra
 HOST = "127.0.0.1"
 READY = 300.0  # seconds: the first start migrates an empty database, about a minute on two cores
 EMAIL = "owner@fgr.local"
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,24 @@ def serving(folder: Path, port: int) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP end the program as an interrupt does, so that a server is stopped: exit 128 + number.
+
+    For the main thread alone: only there can signals be caught.
+    """
+
+    def end(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def environment(folder: Path, who: Login) -> dict[str, str]:

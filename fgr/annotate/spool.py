@@ -13,11 +13,16 @@ KEYS = {"annotations": ("id", "annotator"), "preferences": ("left_id", "right_id
 MAP = "degradation_map"
 
 
+def key_of(table: str, row: Mapping[str, Any]) -> str:
+    """What a row of `table` is about and by whom, as one string."""
+    return "\t".join(str(row[name]) for name in KEYS[table])
+
+
 class Spool:
     """Rows of `annotations` or `preferences` keyed by sample(s) and annotator, kept in a temporary file."""
 
     def __init__(self, table: str) -> None:
-        self.keys = KEYS[table]
+        self.table = table
         self._folder = tempfile.TemporaryDirectory(prefix="fgr-pull-")
         self._rows = sqlite3.connect(Path(self._folder.name) / "rows.sqlite", isolation_level=None)
         self._rows.execute("pragma journal_mode = off")
@@ -35,16 +40,19 @@ class Spool:
     def put(self, row: Mapping[str, Any], task: str, stamp: str) -> None:
         """Keep `row` unless one of the same key with a later stamp (ISO time) is there; `task` names where it came from."""
         body = json.dumps({name: value for name, value in row.items() if name != MAP})
-        key = "\t".join(str(row[name]) for name in self.keys)
         self._do(
             "insert into rows values (?, ?, ?, ?, ?) on conflict (key) do update set task = excluded.task, "
             "stamp = excluded.stamp, body = excluded.body, map = excluded.map where excluded.stamp >= stamp",
-            (key, task, stamp, body, row.get(MAP)),
+            (key_of(self.table, row), task, stamp, body, row.get(MAP)),
         )
 
     def forget(self, task: str) -> None:
         """Drop the rows that came from `task`."""
         self._do("delete from rows where task = ?", (task,))
+
+    def places(self) -> dict[str, str]:
+        """Where the rows came from by `key_of`, of those that came from a task."""
+        return dict(self._rows.execute("select key, task from rows where task glob '[0-9]*' order by key"))
 
     def _do(self, statement: str, values: tuple[Any, ...]) -> None:
         try:

@@ -38,7 +38,7 @@ def serve(
         typer.echo(server.login(folder).token)
         return
     typer.echo(f"Starting Label Studio in {folder} …", err=True)
-    with server.serving(folder, port) as running:
+    with server.ended_by_signals(), server.serving(folder, port) as running:
         typer.echo(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
         typer.echo(f'In another terminal: export LABEL_STUDIO_API_KEY="$(fgr annotate serve {folder} --show-token)"', err=True)
         typer.echo(f"Images can be served from {running.files}. Ctrl-C stops the server.", err=True)
@@ -90,7 +90,7 @@ def pull(
     dataset: Dataset,
     *,
     project: Project,
-    everything: Annotated[bool, typer.Option("--all", help="Read everything again, so that deleted work goes too.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Read everything again: the work of deleted tasks goes too.")] = False,
     export: Annotated[Path | None, typer.Option(help="Read this JSON or JSON-MIN export instead of the server.")] = None,
 ) -> None:
     """Bring people's work into `annotations` or `preferences`; only what changed since the last pull."""

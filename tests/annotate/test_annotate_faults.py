@@ -7,6 +7,8 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
 from functools import partial, partialmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 
 from fgr import recipe
 from fgr.annotate import plan as plans
+from fgr.annotate import pull as pulls
 from fgr.annotate import push as pushes
 from fgr.annotate import run, serve, tasks
 from fgr.annotate import studio as studios
@@ -195,7 +198,7 @@ def killing(running, after):
 
 
 def test_a_server_killed_between_and_during_batches(template, tmp_path, dataset, impatient):
-    """Push is stopped before a batch and then within one, pull within a page; each time the same command goes on."""
+    """Push is stopped before a batch, then within one; pull within a page, then between two; the same command goes on."""
     folder, port = tmp_path / "own", serve.free_port()
     shutil.copytree(template, folder)
     pushed, pulled = ("POST", "/import", lambda: None), ("GET", "fields=all", lambda: None)
@@ -218,6 +221,11 @@ def test_a_server_killed_between_and_during_batches(template, tmp_path, dataset,
             proxy.faults = [pulled, (*pulled[:2], killing(running, 0.03))]
             with stopped:
                 run.pull(dataset, "killed", token)
+        with serve.serving(folder, port) as running:
+            proxy.faults = [pulled, (*pulled[:2], killing(running, 0))]
+            with stopped:
+                run.pull(dataset, "killed", token)
+            assert not proxy.faults, "the first page had come, the server was gone before the second"
         assert not tables.shards(dataset, "annotations"), "half a pull leaves no table"
         with serve.serving(folder, port):
             assert run.pull(dataset, "killed", token).rows == 12
@@ -319,6 +327,46 @@ def test_work_on_both_of_two_tasks_for_a_sample_counts(server, studio, dataset, 
     assert {key: len(ids) for key, ids in left.items()} == {task["data"][tasks.KEY]: 1 + (task is found[0]) for task in found}
     assert run.pull(dataset, "twins", server.login.token).rows == 4
     assert run.pull(dataset, "twins", server.login.token).rows == 4
+    later(dataset, "twins")
+    work_on(studio, min(left[found[0]["data"][tasks.KEY]]), 31)
+    assert run.pull(dataset, "twins", server.login.token).rows == 4, "the twin that did not change keeps its row"
+
+
+def work_on(studio, task, value):
+    return studio.json("POST", f"/api/tasks/{task}/annotations/", json={"result": score(value), "lead_time": 9.0})["id"]
+
+
+def later(dataset, name):
+    """As if the last pull were longer ago than the margin that is looked back."""
+    plan = plans.load(dataset, name)
+    plans.save(dataset, replace(plan, pulled={room: moved(time) for room, time in plan.pulled.items()}))
+
+
+def moved(time):
+    return (datetime.fromisoformat(time) + pulls.MARGIN).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def test_work_deleted_from_one_persons_room_goes_and_the_others_stays(server, studio, dataset, impatient):
+    knobs = ("select.samples=3", "prediction.source=none", "annotators=[ada,ben]", "overlap=2")
+    run.push(load("named", *knobs), dataset, server.url, server.login.token)
+    people = {}
+    for name in ("ada", "ben"):
+        body = {"email": f"{name}@named.org", "username": f"{name}-named", "password": "a-long-secret-1"}
+        people[name] = studio.json("POST", "/api/users/", json=body)["id"]
+    made = {}
+    for name, user in people.items():
+        for task in (task for page in studio.tasks(studio.project(f"named · {name}")["id"], "id,data") for task in page):
+            body = {"result": score(40), "completed_by": user}
+            made[name, task["data"][tasks.KEY]] = studio.json("POST", f"/api/tasks/{task['id']}/annotations/", json=body)["id"]
+    assert len(made) == 6
+    assert run.pull(dataset, "named", server.login.token).rows == 6
+    later(dataset, "named")
+    table = list(tables.read_rows(dataset, "annotations"))
+    key = table[0]["id"]
+    studio.call("DELETE", f"/api/annotations/{made['ben', key]}/")
+    assert run.pull(dataset, "named", server.login.token).rows == 5
+    ben = plans.pseudonym(plans.salt(dataset), "ben@named.org")
+    assert list(tables.read_rows(dataset, "annotations")) == [row for row in table if (row["id"], row["annotator"]) != (key, ben)]
 
 
 @pytest.mark.parametrize("kind", ["JSON", "JSON_MIN"])

@@ -27,7 +27,13 @@ def masks(height, width):
     blocks = np.kron(rng.integers(0, 2, (height // 8 + 1, width // 8 + 1)) * 255, np.ones((8, 8)))[:height, :width].astype(
         np.uint8
     )
+    few = np.zeros(height * width, np.uint8)
+    for start, value in zip(rng.integers(0, few.size, 4).tolist(), (255, 255, 7, 0), strict=True):
+        few[start : start + few.size // 5 + 1] = value
+    stripes = np.resize(np.array([0, 0, 255, 255, 255, 0, 0, 0], np.uint8), height * width)  # all eights alike, none plain
     return {
+        "few": few.reshape(height, width),
+        "stripes": stripes.reshape(height, width),
         "empty": np.zeros((height, width), np.uint8),
         "full": np.full((height, width), 255, np.uint8),
         "one": one,
