@@ -71,4 +71,5 @@ def _say(text: str) -> None:
     print(f"fgr: {text}", file=sys.stderr)
 
 
-from fgr.cli import annotate, evaluate, generate, models, publish, report, reward  # noqa: E402, F401  (commands register themselves)
+# commands register themselves
+from fgr.cli import annotate, evaluate, generate, models, publish, report, reward, rlhf  # noqa: E402, F401

@@ -93,15 +93,19 @@ class MakerFactory:
 
     def _maker(self, device: str, photographs: plan.Plan, map_scale: float, calibration: dict[str, Any]) -> ShardMaker:
         recipe = self.recipe
-        chosen, pooling = recipe.masks.model_dump(), recipe.map.pooling
-        knobs = samples.Knobs(
-            **{key: chosen[key] for key in ("kinds", "area", "feather", "sham_shift")},
-            map_scale=map_scale, pooling=(pooling.kind, pooling.q, pooling.p), severity=recipe.severity, attempts=recipe.attempts,
-        )  # fmt: skip
         return ShardMaker(
             self.out, recipe.seed, recipe.scale, recipe.degradation, photographs, *self.models(device), recipe.map.alpha,
-            recipe.map.smooth, knobs, manifest.determinants_of(resolved(recipe), calibration),
+            recipe.map.smooth, sample_knobs(recipe, map_scale), manifest.determinants_of(resolved(recipe), calibration),
         )  # fmt: skip
+
+
+def sample_knobs(recipe: GenerateRecipe, map_scale: float) -> samples.Knobs:
+    """What of a recipe shapes masks, maps and scores."""
+    chosen, pooling = recipe.masks.model_dump(), recipe.map.pooling
+    return samples.Knobs(
+        **{key: chosen[key] for key in ("kinds", "area", "feather", "sham_shift")},
+        map_scale=map_scale, pooling=(pooling.kind, pooling.q, pooling.p), severity=recipe.severity, attempts=recipe.attempts,
+    )  # fmt: skip
 
 
 def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference) -> dict[str, Any]:

@@ -17,6 +17,7 @@ KINDS = {  # kind → (module, model, the verb's main recipe)
     "annotate": ("fgr.recipe.annotate", "AnnotateRecipe", "defects"),
     "generate": ("fgr.recipe.generate", "GenerateRecipe", "fgr30k"),
     "reward": ("fgr.recipe.reward", "RewardRecipe", "finpercep"),
+    "rlhf": ("fgr.recipe.rlhf", "RlhfRecipe", "ccl-realesrgan"),
 }
 
 

@@ -83,7 +83,7 @@ class _Trainer:
             lambda net: self.validation(net, objective, scale, cell),
         )
         if self.accelerator.is_main_process:
-            _save_folder(phase.result(), self.out / name)
+            save_folder(phase.result(), self.out / name)
         self.accelerator.wait_for_everyone()
 
     def _loss(self, objective: Objective, net: Any, batch: Any, scale: float, cell: int) -> dict[str, torch.Tensor]:
@@ -194,7 +194,7 @@ def _accelerator(recipe: RewardRecipe, out: Path, device: str) -> Any:
     )
 
 
-def _save_folder(model: Any, folder: Path) -> None:
+def save_folder(model: Any, folder: Path) -> None:
     """Write a model's folder, whole or not at all."""
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""`fgr rlhf`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fgr.cli import app
+
+NAMES = "ccl-realesrgan, ccl-swinir, direct, iqa-reward, demo"
+
+
+@app.command()
+def rlhf(
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help=f"A YAML file, or a shipped recipe ({NAMES}).")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys, e.g. training.lr=1e-5.")
+    ] = None,
+    *,
+    generator: Annotated[str, typer.Option(metavar="NAME", help="The SR network: a name of `fgr models`, or spandrel:PATH.")],
+    reward: Annotated[str, typer.Option(metavar="DIR|ID", help="The reward model's run, with its stages.")],
+    data: Annotated[
+        str, typer.Option(metavar="DIR|ID", help="A dataset (inputs are replayed), or a folder of low-resolution images.")
+    ],
+    out: Annotated[Path, typer.Option(help="The run's folder, to make or to go on with.")],
+    schedule: Annotated[
+        Literal["none", "paper", "blend", "adaptive"] | None,
+        typer.Option(help="CCL: fixed steps a stage, cross-faded, or moved by the audit; none = direct training."),
+    ] = None,
+    stage: Annotated[int | None, typer.Option(help="With --schedule none: the stage to climb (default: the last).")] = None,
+    on_hacking: Annotated[
+        Literal["stop", "rollback", "continue"] | None, typer.Option(help="What an alarm of the audit does.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Fine-tune an SR network against a reward model, with a curriculum and an audit for reward hacking.
+
+    RECIPE defaults to ccl-realesrgan; `fgr rlhf demo` takes minutes on a CPU. The tuned network, OUT/best.safetensors, is chosen
+    by the audit's battery, never by the trained reward, and `fgr generate --models spandrel:OUT/best.safetensors` runs it.
+    Running the same command again resumes; `fgr report OUT` shows what happened. Several GPUs: accelerate launch -m fgr rlhf …
+    """
+    from fgr import recipe as recipes
+
+    changes = list(overrides or [])
+    if recipe and "=" in recipe:
+        changes, recipe = [recipe, *changes], None
+    options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking}
+    chosen = recipes.load(recipe, "rlhf", changes, options)
+
+    from fgr.rlhf.run import tune
+
+    found = tune(chosen, generator, reward, data, out, device)
+    for row in found["metrics"]:
+        line = f"{row['metric']:<20} {row['start']:>9.4g} → {row['end']:>9.4g}   {row['difference']:+.3g}"
+        typer.echo(f"{line} [{row['low']:+.3g}, {row['high']:+.3g}]", err=True)
+    if found["ended"]:
+        typer.echo(f"Ended early: {found['ended']}.", err=True)
+    typer.echo(f"Best by the battery: step {found['best_step']} of {found['steps']}; alarms: {len(found['alarms'])}.", err=True)
+    typer.echo(out / "best.safetensors")

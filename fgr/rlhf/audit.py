@@ -1,0 +1,91 @@
+"""Whether a reward is being hacked: it rises on held-out images while what it was not trained on falls. Pure: arrays in.
+
+A measurement is float64 (n,), a value an image, the images the same every time. Changes are counted in standard deviations over
+the images at the start, larger = better, so that decibels and scores can be averaged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+Values = Mapping[str, np.ndarray]
+SMALLEST_SD = 1e-6
+DRAWS = 2000  # of a bootstrap
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of the battery: what it belongs to, whether larger is better, and whether it counts or is only shown."""
+
+    group: str
+    better: int  # 1: larger, −1: smaller
+    counts: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Changes since the start: of the trained reward, of the battery (mean of its groups), and of each group."""
+
+    reward: float
+    battery: float
+    battery_high: float  # upper end of its 95 % interval over images
+    groups: dict[str, float]
+
+    @property
+    def hacking_index(self) -> float:
+        """H(t): what the trained reward gained more than the battery did."""
+        return self.reward - self.battery
+
+
+def change(start: np.ndarray, now: np.ndarray, better: int = 1) -> np.ndarray:
+    """Each image's change (n,) in sd over images at the start, larger = better. ValueError unless all is finite and paired."""
+    if start.shape != now.shape or not (np.isfinite(start).all() and np.isfinite(now).all()):
+        raise ValueError(f"expected paired finite values, got {start.shape} and {now.shape}")
+    return better * (now - start) / max(float(start.std()), SMALLEST_SD)
+
+
+def assess(start: Values, now: Values, metrics: Mapping[str, Metric], reward: tuple[np.ndarray, np.ndarray]) -> Verdict:
+    """Compare `now` with `start`; `reward` is the trained reward at both. A group is the mean of its metrics, the battery that
+    of its groups; metrics that do not count are left out."""
+    gains: dict[str, list[np.ndarray]] = {}
+    for name, metric in metrics.items():
+        if metric.counts:
+            gains.setdefault(metric.group, []).append(change(start[name], now[name], metric.better))
+    groups = {name: np.mean(found, axis=0) for name, found in gains.items()}
+    battery = np.mean(list(groups.values()), axis=0) if groups else np.zeros_like(reward[0])
+    high = interval(battery)[1] if groups else 0.0
+    return Verdict(
+        float(change(*reward).mean()), float(battery.mean()), high, {name: float(gain.mean()) for name, gain in groups.items()}
+    )
+
+
+def is_hacked(verdict: Verdict, rise: float, fall: float) -> bool:
+    """Whether the reward rose by `rise` or more while the battery surely fell, by `fall` or more."""
+    return verdict.reward >= rise and verdict.battery <= -fall and verdict.battery_high < 0
+
+
+def is_better(verdict: Verdict, best: float | None) -> bool:
+    """Whether a checkpoint beats the best so far: by the battery alone, never by the trained reward."""
+    return best is None or verdict.battery > best
+
+
+def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean over images: percentile bootstrap."""
+    draws = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
+    low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+def compared(start: Values, end: Values, metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
+    """A row a metric: mean at the start and the end, mean difference with its interval, and the share of images that gained."""
+    rows: list[dict[str, object]] = []
+    for name, metric in metrics.items():
+        difference = end[name] - start[name]
+        low, high = interval(difference)
+        rows.append({
+            "metric": name, "group": metric.group, "better": metric.better, "counts": metric.counts,
+            "start": float(start[name].mean()), "end": float(end[name].mean()), "difference": float(difference.mean()),
+            "low": low, "high": high, "won": float((metric.better * difference > 0).mean()),
+        })  # fmt: skip
+    return rows

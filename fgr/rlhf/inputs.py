@@ -1,0 +1,214 @@
+"""What a policy is tuned and audited on: low-resolution inputs with their references, where there are any.
+
+A dataset's `degradation` column replays the inputs exactly; a folder holds real low-resolution images, without references.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fgr.errors import UserError
+from fgr.images import codec, degrade
+from fgr.reward.score import SUFFIXES
+
+Pair = tuple[np.ndarray, np.ndarray | None]  # low-resolution input and reference, uint8 (h, w, 3) and (h·scale, w·scale, 3)
+HELD_OUT = 5
+EXTERNAL = "external"  # the preset of rows whose low-resolution input was made elsewhere
+
+
+@dataclass(frozen=True)
+class Batch:
+    """float32 (B, 3, h, w) in [0, 1], and the references (B, 3, h·scale, w·scale) or None."""
+
+    low: torch.Tensor
+    reference: torch.Tensor | None
+
+    def to(self, device: torch.device) -> "Batch":
+        """On `device`."""
+        reference = None if self.reference is None else self.reference.to(device, non_blocking=True)
+        return Batch(self.low.to(device, non_blocking=True), reference)
+
+
+class Replayed:
+    """The distinct degraded references of a dataset's split, by index. UserError for another scale or rows that cannot replay."""
+
+    def __init__(self, data: str, split: str, scale: int, cache_bytes: int = 0) -> None:
+        from fgr.reward import source
+
+        self.rows = source.open_split(data, split)
+        self._chosen = _distinct(self.rows, data, split, scale)
+        self._room, self._kept = cache_bytes, dict[int, Pair]()
+        self.side = source.size_of(self.rows)[0]
+        self.digest = _digest([self.rows[index]["id"] for index in self._chosen])
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, index: int) -> Pair:
+        if index not in self._kept:
+            row = self.rows[self._chosen[index]]
+            reference = codec.decode_rgb(row["reference"]["bytes"])
+            pair = degrade.apply(reference, json.loads(row["degradation"])), reference
+            size = sum(image.nbytes for image in pair)
+            if size > self._room:
+                return pair
+            self._room -= size
+            self._kept[index] = pair
+        return self._kept[index]
+
+    def samples(self) -> Iterator[dict[str, np.ndarray]]:
+        """Reference and composite of the split's rows, uint8 (H, W, 3), evenly over the split: no order is assumed."""
+        order = np.random.default_rng(0).permutation(len(self.rows))
+        for index in order.tolist():
+            row = self.rows[index]
+            yield {name: codec.decode_rgb(row[name]["bytes"]) for name in ("reference", "composite")}
+
+
+class Folder:
+    """Real low-resolution images in a folder, by index: every HELD_OUT-th by name for the audit, the others to train on.
+
+    UserError if it holds fewer than two.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if len(files) < 2:
+            raise UserError(
+                f"The folder {folder} holds {len(files) or 'no'} images; at least two are needed, to train and to audit on.",
+                f"Known endings: {', '.join(sorted(SUFFIXES))}.",
+            )
+        self._files = [file for number, file in enumerate(files) if (number % HELD_OUT == 0) == (split != "train")]
+        self.digest = _digest([f"{file.relative_to(folder)} {file.stat().st_size}" for file in self._files])
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Pair:
+        from fgr.reward.score import read
+
+        return read(self._files[index]), None
+
+
+Inputs = Replayed | Folder
+
+
+def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0) -> Inputs:
+    """The inputs of `data`: a folder of images, or a dataset directory or Hub id. UserError as the two say."""
+    folder = Path(data)
+    if folder.is_dir() and not (folder / "samples").is_dir() and not any(folder.glob("**/*.parquet")):
+        return Folder(folder, split)
+    return Replayed(data, split, scale, cache_mb * 2**20)
+
+
+def batches(
+    inputs: Inputs,
+    scale: int,
+    crop: int,
+    batch: int,
+    flips: bool,
+    seed: int,
+    start: int,
+    stop: int,
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[Batch]:
+    """Batches `start` … `stop` − 1 of crops: what batch n holds depends on n, the seed and the process `part` (I, N) alone."""
+    rank, world = part
+    epoch = -1
+    order: np.ndarray = np.zeros(0, int)
+    for number in range(start, stop):
+        pairs = []
+        for place in range(batch):
+            position = (number * world + rank) * batch + place
+            if position // len(inputs) != epoch:
+                epoch = position // len(inputs)
+                order = np.random.default_rng([seed, epoch]).permutation(len(inputs))
+            rng = np.random.default_rng([seed, position, 1])
+            pairs.append(cut(inputs[int(order[position % len(inputs)])], scale, crop, flips, rng))
+        yield stacked(pairs)
+
+
+def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[Pair]:
+    """`count` crops spread over the inputs (from fewer inputs: several of each), the same every time."""
+    places = np.linspace(0, len(inputs) - 1, min(count, len(inputs))).round().astype(int).tolist()
+    rounds = -(-count // len(places))
+    chosen = [(place, turn) for turn in range(rounds) for place in places][:count]
+    return [cut(inputs[place], scale, crop, False, np.random.default_rng([place, turn])) for place, turn in chosen]
+
+
+def cut(pair: Pair, scale: int, crop: int, flips: bool, rng: np.random.Generator) -> Pair:
+    """A crop of `crop` low-resolution pixels (0 = all), the reference cut, mirrored and turned alike.
+
+    UserError for an image smaller than the crop.
+    """
+    low, reference = pair
+    height, width = low.shape[:2]
+    if crop:
+        if min(height, width) < crop:
+            raise UserError(
+                f"The crops of {crop} pixels do not fit into the low-resolution images of {width}×{height}.",
+                f"Set data.crop and audit.crop to {min(height, width)} or less, or to 0 for whole images.",
+            )
+        top, left = int(rng.integers(0, height - crop + 1)), int(rng.integers(0, width - crop + 1))
+        low = low[top : top + crop, left : left + crop]
+        if reference is not None:
+            rows, columns = (slice(at * scale, (at + crop) * scale) for at in (top, left))
+            reference = reference[rows, columns]
+    if flips:
+        turns, mirror = int(rng.integers(0, 4)) if low.shape[0] == low.shape[1] else 0, bool(rng.integers(0, 2))
+        low, reference = _turned(low, turns, mirror), None if reference is None else _turned(reference, turns, mirror)
+    return low, reference
+
+
+def stacked(pairs: Sequence[Pair]) -> Batch:
+    """A batch of pairs of one size. UserError for pairs of several sizes."""
+    if len({low.shape for low, _ in pairs}) > 1:
+        raise UserError(
+            "The low-resolution images differ in size, so they do not make a batch.", "Set data.crop, or data.batch=1."
+        )
+    references = [reference for _, reference in pairs if reference is not None]
+    return Batch(as_tensor([low for low, _ in pairs]), as_tensor(references) if references else None)
+
+
+def as_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """uint8 (H, W, 3) images of one size → float32 (B, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def as_images(images: torch.Tensor) -> list[np.ndarray]:
+    """float (B, 3, H, W) in [0, 1] → uint8 (H, W, 3) images, rounded."""
+    values = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
+    return list(values.permute(0, 2, 3, 1).contiguous().cpu().numpy())
+
+
+def _turned(image: np.ndarray, turns: int, mirror: bool) -> np.ndarray:
+    image = np.rot90(image, turns)
+    return np.ascontiguousarray(image[:, ::-1] if mirror else image)
+
+
+def _distinct(rows: Any, data: str, split: str, scale: int) -> list[int]:
+    scales = set(rows["scale"])
+    if scales != {scale}:
+        raise UserError(
+            f"The dataset {data} is of scale {', '.join(f'×{one}' for one in sorted(scales))}, the generator upscales ×{scale}.",
+            "Name a generator and a dataset of one scale.",
+        )
+    first: dict[tuple[str, str], int] = {}
+    for index, key in enumerate(zip(rows["source_id"], rows["degradation"], strict=True)):
+        if json.loads(key[1])["preset"] != EXTERNAL:
+            first.setdefault(key, index)
+    if not first:
+        raise UserError(
+            f"No row of the split '{split}' of {data} can be degraded anew: its low-resolution inputs were made elsewhere.",
+            "Give those low-resolution images as a folder: --data FOLDER.",
+        )
+    return list(first.values())
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,295 @@
+"""The tuning loop: steps up the reward, audits, switches of stage, rollbacks, checkpoints, and the reasons to stop."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list
+
+from fgr.errors import UserError
+from fgr.progress import Progress
+from fgr.rlhf import audit, curriculum, pictures
+from fgr.rlhf.climb import Climb
+from fgr.rlhf.curriculum import Plan, Point, Standing
+from fgr.rlhf.exam import Exam, Measured
+from fgr.rlhf.inputs import Batch
+from fgr.rlhf.policy import Policy, Weights
+from fgr.runs import Interrupts, Run
+
+STEADY = 20  # steps after which a gradient can be told to have exploded
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The optimiser, the audit and their bookkeeping; see the recipe's `training` and `audit`."""
+
+    steps: int
+    lr: float
+    weight_decay: float
+    warmup: int
+    clip: float
+    ema: float
+    accumulate: int
+    checkpoint_every: int
+    explode: float
+    bad_steps: int
+    precision: str
+    every: int
+    rise: float
+    fall: float
+    on_hacking: str
+    sheet: int
+
+
+@dataclass
+class State:
+    """All that a run needs to go on: part of the checkpoint, with the learned weights and the optimiser."""
+
+    standing: Standing
+    step: int = 0
+    ema: Weights = field(default_factory=dict)
+    start: dict[str, np.ndarray] = field(default_factory=dict)  # figures at step 0
+    points: list[Point] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)  # step, stage, battery, weights
+    alarms: list[int] = field(default_factory=list)
+    bad: int = 0
+    skipped: int = 0
+    gradient: float = 0.0  # running mean of its norm
+    ended: str = ""
+
+
+class Loop:
+    """Tunes `policy`; `batches(first, last)` gives the batches of steps, `refresh(stage)` renews a stage before it is climbed."""
+
+    def __init__(
+        self, policy: Policy, climb: Climb, exam: Exam, plan: Plan, knobs: Knobs, run: Run, accelerator: Any,
+        batches: Callable[[int, int], Iterator[Batch]], refresh: Callable[[int], None] | None, maps: Any,
+    ) -> None:  # fmt: skip
+        self.policy, self.climb, self.exam, self.plan, self.knobs, self.run = policy, climb, exam, plan, knobs, run
+        self.accelerator, self.batches, self.refresh, self.maps = accelerator, batches, refresh, maps
+        self.state = State(curriculum.begin(plan))
+        self.optimizer_of: Callable[[], Any] = lambda: torch.optim.AdamW(
+            list(policy.learned().values()), lr=knobs.lr, weight_decay=knobs.weight_decay
+        )
+        self.network, self.optimizer = accelerator.prepare(policy, self.optimizer_of())
+        self.state.ema = _copies(policy.learned())
+        self.started: torch.Tensor | None = None  # outputs of the untuned network for the sheets
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state."""
+        self.policy.put(self._placed(saved["learned"]))
+        self.optimizer.load_state_dict(saved["optimizer"])
+        state = saved["state"]
+        self.state = State(
+            **state | {
+                "standing": Standing(**state["standing"]), "points": [Point(**point) for point in state["points"]],
+                "start": {name: value.numpy() for name, value in state["start"].items()}, "ema": self._placed(state["ema"]),
+            }
+        )  # fmt: skip
+        for reward, values in zip(self.climb.rewards, saved["rewards"], strict=True):
+            reward.load(values)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = self.state
+        plain = vars(state) | {
+            "standing": curriculum.plain(state.standing), "points": [asdict(point) for point in state.points],
+            "start": {name: torch.from_numpy(value) for name, value in state.start.items()},
+        }  # fmt: skip
+        self.run.save({
+            "learned": _copies(self.policy.learned()), "optimizer": self.optimizer.state_dict(), "state": plain,
+            "rewards": [reward.state() for reward in self.climb.rewards],
+        })  # fmt: skip
+        self.accelerator.wait_for_everyone()
+
+    def fit(self) -> None:
+        """Take the steps that are left. KeyboardInterrupt, after saving, when asked to stop; UserError: no step can be taken."""
+        if not self.state.start:
+            self._audit()
+            self.save()
+        with Interrupts() as interrupts, Progress("rlhf", self.knobs.steps, "steps") as progress:
+            progress.advance(self.state.step)
+            source = self._source()
+            while self.state.step < self.knobs.steps and not self.state.ended:
+                if curriculum.due(self.plan, self.state.standing, self.state.step):
+                    self._switch("its steps are done", {})
+                self._step(source)
+                progress.advance()
+                last = self.state.step == self.knobs.steps
+                if last or self.state.step % self.knobs.every == 0:
+                    self._audit()
+                stop = bool(self.accelerator.reduce(torch.tensor(float(interrupts.asked), device=self.accelerator.device)))
+                if stop or last or self.state.ended or self.state.step % self.knobs.checkpoint_every == 0:
+                    self.save()
+                if stop:
+                    raise KeyboardInterrupt
+
+    def _source(self) -> Iterator[Batch]:
+        many = self.knobs.accumulate
+        return self.batches(self.state.step * many, self.knobs.steps * many)
+
+    def _step(self, source: Iterator[Batch]) -> None:
+        began, state, knobs = time.perf_counter(), self.state, self.knobs
+        faded = curriculum.share(self.plan, state.standing, state.step)
+        rate = knobs.lr * curriculum.rate(self.plan, state.standing, state.step) * min(1, (state.step + 1) / max(1, knobs.warmup))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        figures: dict[str, float] = {}
+        for number in range(knobs.accumulate):
+            batch = next(source).to(self.accelerator.device)
+            final = number == knobs.accumulate - 1
+            with self.accelerator.accumulate() if final else self.accelerator.no_sync(self.network):
+                ascent = self.climb(self.network, batch, state.standing.stage, faded)
+                self.accelerator.backward(ascent.loss / knobs.accumulate)
+            for name, value in ascent.figures.items():
+                figures[name] = figures.get(name, 0.0) + value / knobs.accumulate
+        norm = float(self.accelerator.clip_grad_norm_(self.policy.learned().values(), knobs.clip))
+        state.step += 1
+        if self._usable(norm):
+            self.optimizer.step()
+            self._average()
+        elif knobs.precision == "fp16":
+            self.optimizer.step()  # the scaler leaves the weights alone and lowers its scale
+        self.optimizer.zero_grad()
+        figures |= {"norm": norm, "clipped": float(norm > knobs.clip), "lr": rate, "step_s": time.perf_counter() - began}
+        self._log("train", stage=state.standing.stage, share=faded, **figures)
+        if state.bad >= knobs.bad_steps:
+            raise self._broken(norm)
+
+    def _usable(self, norm: float) -> bool:
+        state = self.state
+        good = math.isfinite(norm) and not (state.step > STEADY and norm > self.knobs.explode * max(state.gradient, 1e-12))
+        if good:
+            state.gradient = norm if state.step == 1 else 0.95 * state.gradient + 0.05 * norm
+            state.bad = 0
+        else:
+            state.bad, state.skipped = state.bad + 1, state.skipped + 1
+            self._event("skipped", "the gradient is no number" if not math.isfinite(norm) else "the gradient exploded", norm=norm)
+        return good
+
+    def _broken(self, norm: float) -> UserError:
+        best = self.state.best
+        self.write(self.run.directory / "best.safetensors", best["weights"], best["step"])
+        return UserError(
+            f"No usable gradient in {self.state.bad} steps in a row (step {self.state.step}, last norm {norm:.3g}).",
+            f"The weights of step {best['step']} are the last good ones: {self.run.directory / 'best.safetensors'}. Begin again "
+            "with a lower training.lr, reward.ratio or training.clip, or with training.precision=no.",
+        )
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.knobs.ema, (1 + self.state.step) / (10 + self.state.step))
+        for name, value in self.policy.learned().items():
+            self.state.ema[name].lerp_(value, 1 - decay)
+
+    def _audit(self) -> None:
+        state, stage = self.state, self.state.standing.stage
+        first = not state.start
+        stages = range(self.plan.first, self.plan.last + 1) if first else sorted({stage, self.plan.last})
+        measured = self.measure(state.ema, stages)
+        if first:
+            state.start = measured.values
+        metrics = self.exam.battery.metrics
+        verdict = audit.assess(state.start, measured.values, metrics, self._pair(measured, stage))
+        hacked = audit.is_hacked(verdict, self.knobs.rise, self.knobs.fall)
+        means = {name: float(values.mean()) for name, values in measured.values.items()}
+        gains = {f"battery_{name}": gain for name, gain in verdict.groups.items()}
+        self._log(
+            "audit", stage=stage, reward=verdict.reward, battery=verdict.battery, hacking_index=verdict.hacking_index,
+            last_reward=float(audit.change(*self._pair(measured, self.plan.last)).mean()), alarm=hacked, **gains, **means,
+        )  # fmt: skip
+        state.points.append(Point(state.step, stage, verdict.reward, verdict.battery))
+        self._draw(measured)
+        if audit.is_better(verdict, state.best.get("battery")):
+            state.best = {"step": state.step, "stage": stage, "battery": verdict.battery, "weights": _copies(state.ema)}
+        self._answer(hacked, verdict)
+
+    def _answer(self, hacked: bool, verdict: audit.Verdict) -> None:
+        state, knobs = self.state, self.knobs
+        if hacked:
+            state.alarms.append(state.step)
+            reason = f"the reward rose by {verdict.reward:.2f} sd while the battery fell by {-verdict.battery:.2f}"
+            self._event("alarm", f"reward hacking: {reason}", **verdict.groups)
+            if knobs.on_hacking == "stop":
+                state.ended = f"reward hacking in step {state.step}"
+            elif knobs.on_hacking == "rollback":
+                self._retreat(reason)
+            return
+        decision = curriculum.judge(self.plan, state.standing, state.points)
+        if decision.action == "advance":
+            self._switch(decision.reason, decision.evidence)
+        elif decision.action == "slow":
+            state.standing = curriculum.slow(state.standing, state.step)
+            self._event("slow", decision.reason, **decision.evidence)
+        elif decision.action in ("rollback", "stop"):
+            self._retreat(decision.reason, **decision.evidence)
+
+    def _retreat(self, reason: str, **evidence: float) -> None:
+        """Back to the best checkpoint's weights, exactly; ends the run when that was done often enough."""
+        state = self.state
+        if state.standing.rollbacks >= self.plan.rollbacks:
+            state.ended = f"{reason}, after {state.standing.rollbacks} rollbacks"
+            self._event("stop", state.ended, **evidence)
+            return
+        state.standing = curriculum.retreat(state.standing, state.step, state.best["stage"])
+        self.policy.put(state.best["weights"])
+        state.ema = self._placed(_copies(state.best["weights"]))
+        self.optimizer.load_state_dict(self.optimizer_of().state_dict())  # moments of another place are of no use
+        self._event("rollback", reason, to=state.best["step"], **evidence)
+        state.points = [*state.points, replace(state.points[-1], battery=state.best["battery"], stage=state.best["stage"])]
+
+    def _switch(self, reason: str, evidence: dict[str, float]) -> None:
+        state = self.state
+        state.standing = curriculum.advance(state.standing, state.step)
+        self._event("stage", reason, stage=state.standing.stage, **evidence)
+        if self.refresh:
+            self.refresh(state.standing.stage)
+
+    def measure(self, weights: Weights, stages: Any) -> Measured:
+        """The exam's figures of the policy with these learned weights."""
+        with self.policy.holding(weights):
+            measured = self.exam.take(self.policy, self.accelerator.device, stages, self.knobs.sheet)
+        values = broadcast_object_list([measured.values])[0]  # every process decides by the same numbers
+        return replace(measured, values=values)
+
+    def write(self, path: Path, weights: Weights, step: int) -> None:
+        """Write the tuned network of these learned weights."""
+        if self.run.main:
+            with self.policy.holding(self._placed(weights)):
+                self.policy.save(path, step=str(step))
+
+    def _pair(self, measured: Measured, stage: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.state.start[f"reward_{stage}"], measured.values[f"reward_{stage}"]
+
+    def _draw(self, measured: Measured) -> None:
+        if not self.knobs.sheet or not self.run.main:
+            return
+        if self.started is None:
+            shown = self.exam.pairs[: self.knobs.sheet]
+            self.started = self.exam.starts(shown, self.accelerator.device)
+        path = self.run.directory / "sheets" / f"step-{self.state.step:06d}.webp"
+        pictures.write_sheet(path, self.maps, self.exam.pairs, self.started, measured.outputs)
+
+    def _event(self, event: str, reason: str, **figures: Any) -> None:
+        self._log("event", event=event, reason=reason, **figures)
+        if self.run.main:
+            print(f"step {self.state.step}: {event} – {reason}", file=sys.stderr, flush=True)
+
+    def _log(self, split: str, **figures: Any) -> None:
+        self.run.log(step=self.state.step, split=split, **figures)
+        if self.accelerator.trackers:
+            numbers = {f"{split}/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
+            self.accelerator.log(numbers, step=self.state.step)
+
+    def _placed(self, weights: Weights) -> Weights:
+        return {name: value.to(self.accelerator.device) for name, value in weights.items()}
+
+
+def _copies(weights: Weights) -> Weights:
+    return {name: value.detach().clone() for name, value in weights.items()}

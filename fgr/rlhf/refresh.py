@@ -1,0 +1,106 @@
+"""Co-evolution: before a stage of the reward model is climbed, it learns from composites of the policy's own outputs."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fgr import recipe as recipes
+from fgr.dataset import manifest
+from fgr.errors import UserError
+from fgr.generate import samples
+from fgr.generate.features import FeatureDifference, open_features
+from fgr.generate.makers import sample_knobs
+from fgr.generate.shards import make_pair
+from fgr.images import codec, masks
+from fgr.progress import Progress
+from fgr.reward.batches import Draws, Samples, loader
+from fgr.reward.model import FinPercepRM
+from fgr.reward.objective import Objective, Terms
+from fgr.rlhf.inputs import Replayed, as_images, stacked
+from fgr.rlhf.policy import Policy
+
+Row = dict[str, Any]
+
+
+class CompositeMaker:
+    """Makes composites of a policy's outputs as `fgr generate` made the dataset's: its masks, map, calibration and pooling.
+
+    UserError if the dataset directory has no manifest (a dataset on the Hub has to be downloaded).
+    """
+
+    def __init__(self, data: Path, device: str) -> None:
+        made = manifest.read(data)
+        self._recipe = recipes.check(made["recipe"], "generate", f"of {data}")
+        self._knobs = sample_knobs(self._recipe, made["calibration"]["scale"])
+        self._features: FeatureDifference = open_features(self._recipe.map.features, device)
+
+    def rows(self, policy: Policy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
+        """`count` rows, or fewer where no mask gives a severity in range, as the reward model's training takes them."""
+        order = np.random.default_rng(seed).permutation(len(inputs))
+        made = (self._row(policy, inputs, int(order[number % len(order)]), seed + number, device) for number in range(count))
+        return [row for row in made if row is not None]
+
+    def _row(self, policy: Policy, inputs: Replayed, index: int, seed: int, device: torch.device) -> Row | None:
+        pair = inputs[index]
+        reference = pair[1]
+        assert reference is not None
+        with torch.no_grad():
+            sr = as_images(policy(stacked([pair]).low.to(device)))[0]
+        map_ = self._recipe.map
+        found = make_pair(reference, sr, self._features, map_.alpha, map_.smooth)
+        semantic = samples.mask_kind(seed, self._knobs.kinds) == "semantic"
+        sample = samples.make_sample(found, seed, self._knobs, masks.slic_segments(reference) if semantic else None)
+        if sample is None:
+            return None
+        images = {
+            "reference": codec.encode_rgb(reference),
+            "sr": codec.encode_rgb(sr),
+            "composite": codec.encode_rgb(sample.composite),
+        }
+        images |= {"mask": codec.encode_mask(sample.mask), "degradation_map": codec.encode_map(sample.degradation_map)}
+        return {name: {"bytes": data} for name, data in images.items()} | {"id": f"policy-{seed}", "mask_kind": sample.mask_kind}
+
+
+def refreshed(
+    model: FinPercepRM, rows: Sequence[Row], dataset: Any, *, steps: int, share: float, lr: float, crop: int, batch: int,
+    seed: int, device: torch.device,
+) -> FinPercepRM:  # fmt: skip
+    """A copy of `model` trained on batches of which `share` are the policy's `rows` and the rest the dataset's.
+
+    The scores of clean images are held to what `model` itself gives (L_align), so that its scale stays. UserError: no rows.
+    """
+    if not rows:
+        raise UserError(
+            "None of the policy's outputs made a composite: no mask gave a severity in the dataset's range.",
+            "Set curriculum.refresh.steps=0: the policy hardly differs from the references.",
+        )
+    base = FinPercepRM(**model.settings).to(device)
+    base.load_state_dict(model.state_dict())
+    learner = FinPercepRM(**model.settings).to(device)
+    learner.load_state_dict(model.state_dict())
+    base.eval().requires_grad_(False)
+    objective = Objective(Terms(map_kind="bce"), lambda image: base(image)[0])
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=lr)
+    fresh = min(batch - 1, max(1, round(share * batch)))
+    scale, cell = float(model.score_std), model.cell if model.stage else 0
+    with Progress(f"refresh RM_{model.stage}", steps, "steps") as progress:
+        for mixed in _mixed(rows, dataset, fresh, batch - fresh, crop, seed, steps):
+            parts = objective(learner, {name: value.to(device) for name, value in mixed.items()}, scale, cell)
+            parts["total"].backward()
+            torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.advance()
+    return learner.eval().requires_grad_(False)
+
+
+def _mixed(
+    rows: Sequence[Row], dataset: Any, fresh: int, known: int, crop: int, seed: int, steps: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    sources = [(Samples(rows, crop, True), fresh), (Samples(dataset, crop, True), known)]
+    parts = [loader(found, Draws(len(found), count, seed + place, steps), 0) for place, (found, count) in enumerate(sources)]
+    for first, second in zip(*parts, strict=True):
+        yield {name: torch.cat([first[name], second[name]]) for name in first}

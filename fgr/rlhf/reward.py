@@ -1,0 +1,136 @@
+"""Rewards: images in, a value each out, in z-units of a frozen reference set; with the gradient by the image.
+
+R_k = λ1 · z(S) + λ2 · z(1 − max^(M)) of stage k of the reward model (FinPercep-RM, section 4.3). The paper leaves open what the
+bar and max^ are: here both terms are standardised on references, composites and the untuned network's outputs, and max^ goes by
+name.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+
+from fgr.errors import UserError
+from fgr.rlhf.objective import bounded
+
+Raw = Callable[[torch.Tensor], list[torch.Tensor]]
+Maximum = Callable[[torch.Tensor], torch.Tensor]
+SMALLEST_SD = 1e-4
+
+
+def top_q(map_: torch.Tensor, q: float) -> torch.Tensor:
+    """Mean of the worst share `q` of each map's pixels, at least one: (B, 1, H, W) → (B,)."""
+    values = map_.flatten(1)
+    return values.topk(max(1, round(q * values.shape[1])), dim=1).values.mean(dim=1)
+
+
+def p_norm(map_: torch.Tensor, p: float) -> torch.Tensor:
+    """Generalised mean with exponent `p` of each map: (B, 1, H, W) → (B,)."""
+    return map_.flatten(1).clamp_min(1e-6).pow(p).mean(dim=1).pow(1 / p)
+
+
+def hard_max(map_: torch.Tensor) -> torch.Tensor:
+    """The largest value of each map: (B, 1, H, W) → (B,). Its gradient touches one pixel (hazard H5)."""
+    return map_.flatten(1).amax(dim=1)
+
+
+MAXIMA: dict[str, Callable[[float, float], Maximum]] = {
+    "top-q": lambda q, p: lambda map_: top_q(map_, q),
+    "p-norm": lambda q, p: lambda map_: p_norm(map_, p),
+    "max": lambda q, p: hard_max,
+}
+
+
+class Reward:
+    """A weighted sum of standardised terms; `calibrate` must come first.
+
+    `bound` levels it off where its gradient is taken; `smooth` takes that gradient at the image changed against the reward by
+    this root mean square (RSA-FT's image-space smoothing; its published radius has no stated unit, this one is ours).
+    """
+
+    def __init__(self, name: str, raw: Raw, weights: dict[str, float], bound: float = 0.0, smooth: float = 0.0) -> None:
+        self.name, self.raw, self.bound, self.smooth = name, raw, bound, smooth
+        self.terms = list(weights)
+        self.weights = torch.tensor(list(weights.values()))
+        self.mean, self.sd = torch.zeros(len(weights)), torch.ones(len(weights))
+        self.weight = 0.0  # in the objective; set once, from output gradients
+
+    @torch.no_grad()
+    def calibrate(self, images: Iterable[torch.Tensor]) -> None:
+        """Take mean and deviation of each term from a frozen reference set. UserError for a term that does not vary or is NaN."""
+        values = torch.cat([torch.stack(self.raw(batch)).cpu().double() for batch in images], dim=1)
+        self.mean, self.sd = values.mean(dim=1).float(), values.std(dim=1, correction=0).float()
+        for name, row, sd in zip(self.terms, values, self.sd.tolist(), strict=True):
+            if not torch.isfinite(row).all() or sd < SMALLEST_SD:
+                what = "gives values that are no numbers" if not torch.isfinite(row).all() else "is the same for every image"
+                raise UserError(
+                    f"The reward's term '{name}' of {self.name} {what} (clean, composite and restored images were tried).",
+                    "Judge the reward model with `fgr evaluate`; train it longer or at a lower rate, or weigh this term 0.",
+                )
+
+    def z(self, image: torch.Tensor) -> torch.Tensor:
+        """Each term's standardised values, (terms, B)."""
+        values = torch.stack([value.float() for value in self.raw(image)])
+        return (values - self.mean.to(values.device)[:, None]) / self.sd.to(values.device)[:, None]
+
+    def value(self, image: torch.Tensor) -> torch.Tensor:
+        """The reward (B,), not bounded."""
+        return (self.weights.to(image.device)[:, None] * self.z(image)).sum(0)
+
+    def gradient(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Terms (terms, B) and reward (B,) of images (B, 3, H, W), and the gradient of their mean bounded reward by them."""
+        if self.smooth:
+            _, _, first = self._gradient(image)
+            step = self.smooth * first / first.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
+            return self._gradient((image - step).clamp(0, 1))
+        return self._gradient(image)
+
+    def _gradient(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        leaf = image.detach().float().requires_grad_()
+        terms = self.z(leaf)
+        value = (self.weights.to(leaf.device)[:, None] * terms).sum(0)
+        (gradient,) = torch.autograd.grad(bounded(value, self.bound).mean(), leaf)
+        return terms.detach(), value.detach(), gradient
+
+    def state(self) -> dict[str, Any]:
+        """What calibration set, as JSON values."""
+        return {"mean": self.mean.tolist(), "sd": self.sd.tolist(), "weight": self.weight}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over what calibration set in another process."""
+        self.mean, self.sd, self.weight = torch.tensor(state["mean"]), torch.tensor(state["sd"]), state["weight"]
+
+
+def stage_reward(model: Any, stage: int, score: float, map_: float, maximum: Maximum, bound: float, smooth: float) -> Reward:
+    """R_k of a FinPercepRM; RM_0 has no map, so its score is the whole of it. UserError if nothing is left."""
+    if stage == 0:
+        if not score:
+            raise UserError("RM_0 has no map and reward.score is 0: the first stage has no reward.", "Set reward.score above 0.")
+        return Reward("RM_0", lambda image: [model(image)[0]], {"score": score}, bound, smooth)
+
+    def raw(image: torch.Tensor) -> list[torch.Tensor]:
+        found, degradation_map = model(image)
+        return [value for value, weight in ((found, score), (1 - maximum(degradation_map), map_)) if weight]
+
+    weights = {name: weight for name, weight in (("score", score), ("clean", map_)) if weight}
+    return Reward(f"RM_{stage}", raw, weights, bound, smooth)
+
+
+def plain_reward(names: Sequence[str], stages: Sequence[Any], device: torch.device, bound: float, smooth: float) -> Reward:
+    """The sum of named rewards: `rm-stage:K` (the score of stage K), `clipiqa`, `pyiqa:NAME`. UserError: no such stage."""
+    from fgr.reward.iqa import open_base
+
+    scores: list[Callable[[torch.Tensor], torch.Tensor]] = []
+    for name in names:
+        kind, _, rest = name.partition(":")
+        if kind != "rm-stage":
+            scores.append(open_base(name, device, differentiable=True))
+        elif int(rest) < len(stages):
+            scores.append(_score_of(stages[int(rest)]))
+        else:
+            raise UserError(f"The reward model has the stages 0 … {len(stages) - 1}, no stage {rest}.", "Change reward.plain.")
+    return Reward(" + ".join(names), lambda image: [score(image) for score in scores], dict.fromkeys(names, 1.0), bound, smooth)
+
+
+def _score_of(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda image: model(image)[0]

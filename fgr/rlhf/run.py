@@ -1,0 +1,315 @@
+"""`fgr rlhf`: from an SR network and a reward model to a tuned network; running it again resumes.
+
+RUN/best.safetensors   the tuned network with the best battery, as spandrel opens it; RUN/last.safetensors the last one
+RUN/sheets, examples   pictures at each audit, and of the best network beside the untuned one
+RUN/reward/stage-K     stages of the reward model that were refreshed on the policy's own outputs
+RUN/summary.json       the start against the end, figure by figure
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fgr import atomic
+from fgr.errors import UserError
+from fgr.recipe import differences, resolved
+from fgr.recipe.rlhf import RlhfRecipe
+from fgr.reward.load import choose_device, load_reward, load_stages
+from fgr.reward.model import FinPercepRM
+from fgr.reward.run import save_folder
+from fgr.rlhf import audit, battery, inputs, pictures
+from fgr.rlhf.battery import Battery
+from fgr.rlhf.climb import Climb
+from fgr.rlhf.curriculum import Plan, equal_lengths
+from fgr.rlhf.exam import Exam, fit_naturalness
+from fgr.rlhf.inputs import Batch, Replayed
+from fgr.rlhf.loop import Knobs, Loop
+from fgr.rlhf.objective import Anchor
+from fgr.rlhf.policy import TRAIN, checkpoint_blocks, open_policy
+from fgr.rlhf.refresh import CompositeMaker, refreshed
+from fgr.rlhf.reward import MAXIMA, Reward, plain_reward, stage_reward
+from fgr.runs import Run
+
+SHOWN = 6  # images of the report's gallery
+
+
+def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str = "auto") -> dict[str, Any]:
+    """Tune `generator` against `reward` on the inputs of `data`; what RUN/summary.json then holds.
+
+    UserError for a model, a reward model or data that do not fit together, for another recipe's folder, for a run that no step
+    can be taken in, and for memory that does not suffice; KeyboardInterrupt after saving.
+    """
+    tuner = Tuner(recipe, generator, reward, data, out, device)
+    try:
+        return tuner.run()
+    except (MemoryError, RuntimeError) as error:
+        from fgr.generate.upscalers.network import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"The memory of {tuner.accelerator.device} does not suffice for batches of {recipe.data.batch} crops of "
+            f"{recipe.data.crop} low-resolution pixels.",
+            "Lower data.batch (training.accumulate makes up for it), data.crop or audit.crop, or set "
+            "policy.checkpoint_blocks=true, policy.train=lora or training.precision=bf16.",
+        ) from None
+
+
+class Tuner:
+    """Opens and checks everything a run needs, before anything is written."""
+
+    def __init__(self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str) -> None:
+        self.recipe, self.data, self.out = recipe, data, out
+        self.accelerator = _accelerator(recipe, out, device)
+        self.device = self.accelerator.device
+        self.policy = open_policy(generator, recipe.policy.accept_license)
+        self.stages = [stage.requires_grad_(False) for stage in load_stages(reward, str(self.device))]
+        self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
+        self.audited = inputs.open_inputs(data, recipe.audit.split, self.policy.scale)
+        self.anchor = Anchor(**recipe.anchor.model_dump())
+        self.plan = plan_of(recipe, self.stages)
+        self._check_data()
+        self.rewards = self._rewards()
+        self.naturalness = fit_naturalness(self.inputs, recipe.audit.patch)
+        self.held_out = {f"rm{number}": load_reward(name, str(self.device)) for number, name in enumerate(recipe.audit.rewards)}
+        self._facts = {
+            "generator": {"name": generator, "digest": self.policy.digest},
+            "reward": [_digest(stage) for stage in self.stages],
+            "held_out": [_digest(model) for model in self.held_out.values()],
+            "data": {"train": self.inputs.digest, "audit": self.audited.digest},
+        }  # fmt: skip
+
+    def run(self) -> dict[str, Any]:
+        """Tune, or finish tuning, and write what comes of it."""
+        summary = self.out / "summary.json"
+        self.run_folder = Run(self.out, self.accelerator.is_main_process)
+        self.run_folder.start("rlhf", resolved(self.recipe), self._facts, differences)
+        self.accelerator.wait_for_everyone()
+        if summary.is_file():
+            return json.loads(summary.read_text(encoding="utf-8"))
+        loop = self._loop()
+        loop.fit()
+        found = self._finish(loop)
+        self.accelerator.end_training()
+        return found
+
+    def _loop(self) -> Loop:
+        recipe, policy = self.recipe, self.policy
+        torch.manual_seed(recipe.seed)  # low-rank changes begin at random
+        if recipe.policy.checkpoint_blocks and not checkpoint_blocks(policy.network):
+            raise UserError(f"{policy.name} has no repeated blocks to recompute.", "Set policy.checkpoint_blocks=false.")
+        TRAIN[recipe.policy.train](policy, recipe.policy.lora_rank, recipe.policy.lora_alpha)
+        policy.to(self.device)
+        lpips = battery.open_lpips(self.device) if self.anchor.lpips or "lpips" in recipe.audit.metrics else None
+        climb = Climb(policy, self.rewards, self.anchor, lpips, self.accelerator.autocast)
+        exam = Exam(policy, self._battery(lpips), self.rewards, self._pairs(), recipe.data.batch)
+        loop = Loop(
+            policy, climb, exam, self.plan, knobs_of(recipe), self.run_folder, self.accelerator, self._batches,
+            partial(self._refresh, climb, exam) if recipe.curriculum.refresh.steps else None, self.stages[-1],
+        )  # fmt: skip
+        self.exam, saved = exam, self.run_folder.load()
+        if saved:
+            self._reopen_refreshed()
+            loop.restore(saved)
+            self.run_folder.keep(lambda line: line["step"] <= loop.state.step)
+        else:
+            self.run_folder.keep(lambda line: False)
+            climb.calibrate(*self._reference_set(), recipe.reward.ratio)
+        self.loop = loop
+        if recipe.trackers:
+            self.accelerator.init_trackers("fgr-rlhf")
+        return loop
+
+    def _finish(self, loop: Loop) -> dict[str, Any]:
+        state, last = loop.state, self.plan.last
+        best = {name: value.to(self.device) for name, value in state.best["weights"].items()}
+        loop.write(self.out / "best.safetensors", best, state.best["step"])
+        loop.write(self.out / "last.safetensors", state.ema, state.step)
+        with self.policy.holding(best):
+            measured = self.exam.take(self.policy, self.device, [state.best["stage"], last], SHOWN)
+        start = self.exam.starts(self.exam.pairs[:SHOWN], self.device)
+        metrics = {f"reward_{last}": audit.Metric("trained reward", 1, False)} | self.exam.battery.metrics
+        verdict = audit.assess(
+            state.start, measured.values, metrics, (state.start[f"reward_{last}"], measured.values[f"reward_{last}"])
+        )
+        found = {
+            "steps": state.step, "ended": state.ended, "best_step": state.best["step"], "alarms": state.alarms,
+            "skipped": state.skipped, "rollbacks": state.standing.rollbacks, "images": len(self.exam.pairs),
+            "reward": verdict.reward, "battery": verdict.battery, "hacking_index": verdict.hacking_index,
+            "metrics": audit.compared(state.start, measured.values, metrics),
+            "generator": self._facts["generator"], "license": self.policy.license, "scale": self.policy.scale,
+        }  # fmt: skip
+        if self.run_folder.main:
+            found["examples"] = pictures.write_examples(
+                self.out / "examples", self.stages[-1], self.exam.pairs, start, measured.outputs
+            )
+            atomic.write_text(self.out / "summary.json", json.dumps(found, indent=1) + "\n")
+        return found
+
+    def _rewards(self) -> list[Reward]:
+        recipe = self.recipe.reward
+        if recipe.plain:
+            return [plain_reward(recipe.plain, self.stages, self.device, recipe.bound, recipe.smooth)]
+        return [self._stage_reward(number) for number in range(len(self.stages))]
+
+    def _stage_reward(self, number: int) -> Reward:
+        recipe, model = self.recipe.reward, self.stages[number]
+        strictness = self.recipe.curriculum.strictness
+        q = strictness[model.stage - 1] if strictness and model.stage else recipe.q
+        maximum = MAXIMA[recipe.maximum](q, recipe.p)
+        return stage_reward(model, model.stage, recipe.score, recipe.map, maximum, recipe.bound, recipe.smooth)
+
+    def _battery(self, lpips: Any) -> Battery:
+        judges = battery.open_judges(self.recipe.audit.metrics, self.device)
+        models: dict[str, tuple[Any, bool]] = {name: (model, True) for name, model in self.held_out.items()}
+        models["trained"] = (self.stages[-1], False)  # its score and heat are shown: it is what is being climbed
+        return Battery(
+            self.naturalness, judges, models,
+            lpips if "lpips" in self.recipe.audit.metrics else None, isinstance(self.audited, Replayed),
+        )  # fmt: skip
+
+    def _pairs(self) -> list[inputs.Pair]:
+        return inputs.fixed(self.audited, self.policy.scale, self.recipe.audit.crop, self.recipe.audit.images)
+
+    def _batches(self, first: int, last: int) -> Iterator[Batch]:
+        data = self.recipe.data
+        part = (self.accelerator.process_index, self.accelerator.num_processes)
+        return inputs.batches(
+            self.inputs, self.policy.scale, data.crop, data.batch, data.flips, self.recipe.seed, first, last, part
+        )
+
+    def _reference_set(self) -> tuple[list[torch.Tensor], list[Batch]]:
+        """Clean images and composites, and batches of inputs, that z-units and reward weights are taken from, once."""
+        recipe, many = self.recipe, -(-self.recipe.reward.reference_images // self.recipe.data.batch)
+        side = recipe.data.crop * self.policy.scale
+        drawn = inputs.batches(
+            self.inputs, self.policy.scale, recipe.data.crop, recipe.data.batch, False, recipe.seed + 1, 0, many
+        )
+        images: list[torch.Tensor] = []
+        if isinstance(self.inputs, Replayed):
+            for sample in islice(self.inputs.samples(), recipe.reward.reference_images):
+                cut = [_middle(image, side) for image in sample.values()]
+                images.append(inputs.as_tensor(cut).to(self.device))
+        return images, [batch.to(self.device) for batch in drawn]
+
+    def _refresh(self, climb: Climb, exam: Exam, number: int) -> None:
+        refresh, data, stage = self.recipe.curriculum.refresh, self.recipe.data, self.stages[number]
+        assert isinstance(self.inputs, Replayed)
+        with self.policy.holding(self.loop.state.ema):
+            rows = CompositeMaker(Path(self.data), str(self.device)).rows(
+                self.policy, self.inputs, refresh.composites, self.recipe.seed, self.device
+            )
+        model = refreshed(
+            stage, rows, self.inputs.rows, steps=refresh.steps, share=refresh.share, lr=refresh.lr,
+            crop=data.crop * self.policy.scale or self.inputs.side, batch=data.batch, seed=self.recipe.seed, device=self.device,
+        )  # fmt: skip
+        if self.run_folder.main:
+            save_folder(model, self.out / "reward" / f"stage-{number}")
+        self._take_stage(number, model)
+        references, batches = self._reference_set()
+        climb.calibrate_one(number, references, batches, self.recipe.reward.ratio)
+        self.loop.state.start |= exam.started(self.device, [number])
+        self.loop.save()
+
+    def _take_stage(self, number: int, model: FinPercepRM) -> None:
+        self.stages[number] = model
+        self.rewards[number] = self._stage_reward(number)
+
+    def _reopen_refreshed(self) -> None:
+        for number in range(len(self.stages)):
+            folder = self.out / "reward" / f"stage-{number}"
+            if folder.is_dir():
+                self._take_stage(number, load_reward(folder, str(self.device)).requires_grad_(False))
+
+    def _check_data(self) -> None:
+        recipe, replayed = self.recipe, isinstance(self.inputs, Replayed)
+        if not replayed and (self.anchor.needs_reference or recipe.curriculum.refresh.steps):
+            raise UserError(
+                f"{self.data} is a folder of low-resolution images without references, which anchor.reference, "
+                "anchor.low_frequency_to=reference and curriculum.refresh need.",
+                "Set them to 0, or give a dataset.",
+            )
+        if recipe.curriculum.refresh.steps and not Path(self.data).is_dir():
+            raise UserError(
+                "curriculum.refresh makes composites as the dataset's own fgr.json says.", "Download the dataset first."
+            )
+        pair = self.inputs[0]
+        side = min(pair[0].shape[:2])
+        if max(recipe.data.crop, recipe.audit.crop) > side:
+            raise UserError(
+                f"The low-resolution images of {self.data} are {side} pixels high or wide; the crops asked for are "
+                f"{recipe.data.crop} (data.crop) and {recipe.audit.crop} (audit.crop).",
+                f"Set both to {side} or less.",
+            )
+
+
+def plan_of(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> Plan:
+    """The schedule over the reward model's stages. UserError for stages that the recipe's numbers do not fit."""
+    chosen, number = recipe.curriculum, len(stages)
+    adaptive = chosen.adaptive.model_dump()
+    if recipe.reward.plain:
+        return Plan("none", 0, 0, **adaptive)
+    if chosen.strictness and len(chosen.strictness) != stages[-1].stage:
+        raise UserError(
+            f"curriculum.strictness has {len(chosen.strictness)} values, the reward model has maps in {stages[-1].stage} stages.",
+            "Give one a stage from RM_1 on, or none.",
+        )
+    if chosen.schedule == "none":
+        stage = number - 1 if chosen.stage is None else chosen.stage
+        if stage >= number:
+            raise UserError(f"The reward model has the stages 0 … {number - 1}, no stage {stage}.", "Change curriculum.stage.")
+        return Plan("none", stage, stage, **adaptive)
+    if number < 2:
+        raise UserError(
+            "A curriculum needs a reward model with stages, and this is a single one.",
+            "Name the run that holds them (RUN, not RUN/stage-K), or train against this one: --schedule none.",
+        )
+    if chosen.steps and len(chosen.steps) != number:
+        raise UserError(
+            f"curriculum.steps has {len(chosen.steps)} values, the reward model {number} stages.",
+            f"Give {number} values, or none.",
+        )
+    if not chosen.steps and recipe.training.steps < number:
+        raise UserError(f"{recipe.training.steps} steps do not suffice for {number} stages.", "Raise training.steps.")
+    lengths = chosen.steps or equal_lengths(number, recipe.training.steps)
+    return Plan(chosen.schedule, 0, number - 1, lengths, chosen.blend_steps, **adaptive)
+
+
+def knobs_of(recipe: RlhfRecipe) -> Knobs:
+    """The loop's knobs."""
+    audited = {name: getattr(recipe.audit, name) for name in ("every", "rise", "fall", "on_hacking", "sheet")}
+    return Knobs(**recipe.training.model_dump(), **audited)
+
+
+def _middle(image: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of `side` pixels, or the whole image where it is smaller or `side` is 0."""
+    height, width = image.shape[:2]
+    if not side or side > min(height, width):
+        return image
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def _digest(model: torch.nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+def _accelerator(recipe: RlhfRecipe, out: Path, device: str) -> Any:
+    from accelerate import Accelerator
+    from accelerate.utils import GradScalerKwargs
+
+    choose_device(device)
+    return Accelerator(
+        mixed_precision=recipe.training.precision, cpu=device == "cpu", log_with=list(recipe.trackers) or None,
+        project_dir=out / "logs", kwargs_handlers=[GradScalerKwargs(init_scale=1024.0)],
+    )  # fmt: skip

@@ -1,0 +1,123 @@
+"""Rewards: pooling by hand, z-units, gradients, the worst case nearby."""
+
+import pytest
+import torch
+
+from fgr.errors import UserError
+from fgr.reward.model import FinPercepRM
+from fgr.rlhf import reward as rewards
+from fgr.rlhf.reward import Reward
+
+MAP = torch.tensor([[0.0, 0.1, 0.2, 0.3], [0.4, 0.5, 0.6, 0.7]]).view(1, 1, 2, 4)
+
+
+def test_poolings_by_hand():
+    assert float(rewards.top_q(MAP, 0.25)) == pytest.approx(0.65)
+    assert float(rewards.top_q(MAP, 0.01)) == pytest.approx(0.7)
+    assert float(rewards.top_q(MAP, 1.0)) == pytest.approx(0.35)
+    assert float(rewards.hard_max(MAP)) == pytest.approx(0.7)
+    assert float(rewards.p_norm(MAP, 2.0)) == pytest.approx((1.4 / 8) ** 0.5, abs=1e-4)
+    assert float(rewards.p_norm(MAP, 200.0)) == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize(("name", "share"), [("top-q", 0.25), ("max", 1 / 64)])
+def test_the_gradient_reaches_the_share_of_pixels_that_is_pooled(name, share):
+    map_ = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    rewards.MAXIMA[name](0.25, 8.0)(map_).sum().backward()
+    assert float((map_.grad != 0).float().mean()) == pytest.approx(share)
+
+
+def brightness(image: torch.Tensor) -> torch.Tensor:
+    return image.mean((1, 2, 3))
+
+
+def grey(*values: float) -> torch.Tensor:
+    return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
+
+
+def simple(weight: float = 1.0, bound: float = 0.0, smooth: float = 0.0) -> Reward:
+    found = Reward("brightness", lambda image: [brightness(image)], {"brightness": weight}, bound, smooth)
+    found.calibrate([grey(0.2, 0.4), grey(0.6, 0.8)])
+    return found
+
+
+def test_terms_have_mean_0_and_deviation_1_on_the_reference_set():
+    found = simple(weight=2.0)
+    z = found.z(grey(0.2, 0.4, 0.6, 0.8))
+    assert float(z.mean()) == pytest.approx(0, abs=1e-6)
+    assert float(z.std(correction=0)) == pytest.approx(1, abs=1e-5)
+    assert torch.allclose(found.value(grey(0.8)), 2 * z[0, 3:])
+
+
+def test_the_gradient_is_that_of_the_mean_reward_and_dies_at_the_bound():
+    value = simple().gradient(grey(0.5, 0.5))
+    sd = 0.05**0.5
+    assert torch.allclose(value[2], torch.full_like(value[2], 1 / (sd * 48 * 2)), rtol=1e-4)
+    assert float(simple(bound=1.0).gradient(grey(5.0))[2].abs().max()) < 1e-6
+
+
+def test_smoothing_takes_the_gradient_at_the_worst_image_nearby():
+    found = Reward("square", lambda image: [brightness(image).square()], {"square": 1.0})
+    found.calibrate([grey(0.2, 0.4, 0.6)])
+    plain = float(found.gradient(grey(0.5))[2].sum())
+    found.smooth = 0.1  # every pixel 0.1 darker is the worst of that root mean square
+    assert float(found.gradient(grey(0.5))[2].sum()) == pytest.approx(plain * 0.4 / 0.5, rel=1e-4)
+    assert float(found.gradient(grey(0.5))[1]) == pytest.approx(float(found.value(grey(0.4))), rel=1e-4)
+
+
+def test_a_term_that_does_not_vary_or_is_no_number_is_refused_by_name():
+    flat = Reward("RM_1", lambda image: [brightness(image), brightness(image) * 0], {"score": 1.0, "clean": 1.0})
+    with pytest.raises(UserError, match=r"'clean' of RM_1 is the same for every image"):
+        flat.calibrate([grey(0.2, 0.4)])
+    broken = Reward("RM_1", lambda image: [brightness(image) * float("nan")], {"score": 1.0})
+    with pytest.raises(UserError, match="no numbers"):
+        broken.calibrate([grey(0.2, 0.4)])
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[FinPercepRM]:
+    torch.manual_seed(0)
+    models = [FinPercepRM(stage=number, stages=2).eval().requires_grad_(False) for number in range(3)]
+    for level in (level for model in models[1:] for level in model.decoder.levels):
+        torch.nn.init.normal_(level.out.weight, std=0.3)  # they begin at 0: untrained maps do not vary
+    return models
+
+
+def test_a_stages_reward_is_score_and_worst_of_the_map_and_rm_0_has_no_map(stages):
+    image = torch.rand(2, 3, 32, 32)
+    maximum = rewards.MAXIMA["top-q"](0.1, 8.0)
+    first = rewards.stage_reward(stages[0], 0, 1.0, 1.0, maximum, 3.0, 0.0)
+    last = rewards.stage_reward(stages[2], 2, 2.0, 0.5, maximum, 3.0, 0.0)
+    assert (first.terms, last.terms) == (["score"], ["score", "clean"])
+    assert last.weights.tolist() == [2.0, 0.5]
+    score, map_ = stages[2](image)
+    found = last.raw(image)
+    assert torch.equal(found[0], score)
+    assert torch.equal(found[1], 1 - rewards.top_q(map_, 0.1))
+    with pytest.raises(UserError, match="RM_0 has no map"):
+        rewards.stage_reward(stages[0], 0, 0.0, 1.0, maximum, 3.0, 0.0)
+
+
+def test_plain_rewards_are_summed_and_unknown_stages_refused(stages):
+    image = torch.rand(2, 3, 32, 32)
+    both = rewards.plain_reward(["rm-stage:0", "rm-stage:1"], stages, torch.device("cpu"), 3.0, 0.0)
+    assert [float(value[0]) for value in both.raw(image)] == [float(stage(image)[0][0]) for stage in stages[:2]]
+    with pytest.raises(UserError, match=r"0 … 2, no stage 3"):
+        rewards.plain_reward(["rm-stage:3"], stages, torch.device("cpu"), 3.0, 0.0)
+
+
+def test_the_reward_is_differentiable_to_every_pixel_of_the_image(stages):
+    found = rewards.stage_reward(stages[2], 2, 1.0, 1.0, rewards.MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
+    found.calibrate([torch.rand(8, 3, 32, 32) * torch.rand(8, 1, 1, 1)])
+    gradient = found.gradient(torch.rand(1, 3, 32, 32))[2]
+    assert torch.isfinite(gradient).all()
+    assert float((gradient != 0).float().mean()) > 0.95
+
+
+def test_calibration_survives_a_round_trip():
+    found = simple()
+    found.weight = 0.3
+    other = Reward("brightness", found.raw, {"brightness": 1.0})
+    other.load(found.state())
+    assert torch.equal(other.value(grey(0.7)), found.value(grey(0.7)))
+    assert other.weight == 0.3

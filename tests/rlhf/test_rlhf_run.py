@@ -1,0 +1,314 @@
+"""Runs, end to end on a small network, a small reward model and the tiny dataset."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fgr import recipe as recipes
+from fgr import runs
+from fgr.errors import UserError
+from fgr.rlhf import run as runner
+from fgr.rlhf.loop import Loop
+from fgr.rlhf.reward import Reward
+from fgr.rlhf.run import Tuner, tune
+
+SMALL = (
+    "data={crop: 16, batch: 2}", "audit={every: 4, images: 3, crop: 16, patch: 32, sheet: 2}", "reward.reference_images=4",
+    "training={steps: 8, lr: 1.0e-4, warmup: 2, ema: 0.9, checkpoint_every: 2}", "curriculum.blend_steps=2",
+)  # fmt: skip
+
+
+def small(*overrides: str):
+    """The demo recipe at a size that takes seconds."""
+    return recipes.load("demo", "rlhf", [*SMALL, *overrides])
+
+
+@pytest.fixture(scope="module")
+def sources(network_files, reward_run, tiny) -> tuple[str, str, str]:
+    return network_files["compact"], str(reward_run), str(tiny)
+
+
+@pytest.fixture(scope="module")
+def finished(sources, tmp_path_factory):
+    """An undisturbed run of SMALL and its folder."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return tune(small(), *sources, out, "cpu"), out
+
+
+def logged(out, split):
+    return [line for line in runs.metrics(out) if line["split"] == split]
+
+
+def test_a_run_leaves_the_tuned_network_pictures_and_figures(finished):
+    found, out = finished
+    assert {"run.json", "metrics.jsonl", "summary.json", "best.safetensors", "last.safetensors"} <= {
+        p.name for p in out.iterdir()
+    }
+    assert sorted(path.name for path in (out / "sheets").iterdir()) == [f"step-{step:06d}.webp" for step in (0, 4, 8)]
+    with Image.open(out / "sheets" / "step-000008.webp") as sheet:
+        assert sheet.size == (7 * 68, 2 * 68)  # seven pictures of two images
+    names = {row["metric"]: row for row in found["metrics"]}
+    assert {"reward_2", "psnr", "ms_ssim", "consistency", "niqe", "trained_score", "trained_heat", "distance"} == names.keys()
+    assert names["distance"]["start"] == 0 < names["distance"]["end"]
+    assert found["steps"] == 8
+    assert len(found["examples"]) == 3
+    assert (out / "examples" / f"0-{found['examples'][0][-1]}.webp").is_file()
+    assert json.loads((out / "summary.json").read_text()) == found
+
+
+def test_the_stages_are_climbed_in_turn_and_every_switch_is_logged(finished):
+    steps = logged(finished[1], "train")
+    assert [line["stage"] for line in steps] == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert [line["share"] for line in steps] == [1, 1, 0.5, 1, 1, 0.5, 1, 1]
+    switches = [(line["step"], line["stage"]) for line in logged(finished[1], "event")]
+    assert switches == [(2, 1), (5, 2)]
+
+
+def test_the_log_holds_reward_battery_and_index_beside_the_stage(finished):
+    audits = logged(finished[1], "audit")
+    assert [line["step"] for line in audits] == [0, 4, 8]
+    first, last = audits[0], audits[-1]
+    assert first["reward"] == first["battery"] == first["hacking_index"] == 0
+    assert last["hacking_index"] == pytest.approx(last["reward"] - last["battery"])
+    groups = [last[f"battery_{name}"] for name in ("fidelity", "consistency", "naturalness")]
+    assert last["battery"] == pytest.approx(np.mean(groups))
+
+
+def test_the_rewards_weight_makes_its_gradient_the_asked_share_of_the_anchors(sources, tmp_path):
+    tuner = Tuner(small("reward.ratio=0.25"), *sources, tmp_path / "run", "cpu")
+    tuner.run_folder = runs.Run(tmp_path / "run")
+    tuner.run_folder.start("rlhf", {}, {}, lambda old, new: [])
+    loop = tuner._loop()
+    _, (batch, *_) = tuner._reference_set()
+    start = tuner.policy.start(batch.low)
+    held = loop.climb._anchor_norm(batch, start)
+    for reward in loop.climb.rewards:
+        gradient = reward.weight * reward.gradient(start)[2]
+        assert float(gradient.norm()) == pytest.approx(0.25 * held, rel=1e-4)
+
+
+def test_resuming_gives_the_numbers_of_an_undisturbed_run(sources, finished, tmp_path, monkeypatch):
+    out, whole = tmp_path / "run", finished[1]
+    step = Loop._step
+
+    def interrupted(self, source):
+        if self.state.step == 5:
+            raise KeyboardInterrupt
+        step(self, source)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(small(), *sources, out, "cpu")
+    monkeypatch.setattr(Loop, "_step", step)
+    tune(small(), *sources, out, "cpu")
+    for split in ("train", "audit", "event"):
+        first, second = (
+            [{name: value for name, value in line.items() if name != "step_s"} for line in logged(one, split)]
+            for one in (whole, out)
+        )
+        assert first == second
+    for name in ("best.safetensors", "last.safetensors"):
+        a, b = load_file(whole / name), load_file(out / name)
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_finished_run_is_not_run_again_and_another_recipe_is_refused(sources, finished):
+    found, out = finished
+    before = (out / "metrics.jsonl").read_bytes()
+    assert tune(small(), *sources, out, "cpu") == found
+    assert (out / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(UserError, match=r"training.lr: 0.0001 there, 0.001 here"):
+        tune(small("training.lr=1.0e-3"), *sources, out, "cpu")
+
+
+HACKED = (
+    "reward.plain=[rm-stage:0]",
+    "curriculum.schedule=none",
+    "audit.rise=0",
+    "audit.fall=0",
+    "training.lr=0.02",
+    "anchor.start=0.01",
+)
+
+
+@pytest.fixture
+def hackable(monkeypatch):
+    """A reward that is climbed by darkening the image: the battery falls at once."""
+    darkness = Reward("darkness", lambda image: [-image.mean((1, 2, 3))], {"darkness": 1.0}, 0.0)
+    monkeypatch.setattr(runner, "plain_reward", lambda *arguments: darkness)
+
+
+def test_an_alarm_stops_the_run_and_the_best_is_not_the_hacked_network(sources, hackable, tmp_path):
+    found = tune(small(*HACKED, "audit.on_hacking=stop"), *sources, tmp_path / "run", "cpu")
+    assert found["ended"] == "reward hacking in step 4"
+    assert (found["alarms"], found["best_step"], found["steps"]) == ([4], 0, 4)
+    alarm = next(line for line in logged(tmp_path / "run", "event") if line["event"] == "alarm")
+    assert alarm["fidelity"] < 0
+    assert logged(tmp_path / "run", "audit")[-1]["alarm"] is True
+
+
+def test_continuing_only_logs_the_alarm(sources, hackable, tmp_path):
+    found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
+    assert (found["alarms"], found["ended"], found["steps"], found["rollbacks"]) == ([4, 8], "", 8, 0)
+
+
+def test_a_rollback_restores_the_best_weights_exactly_and_too_many_end_the_run(sources, hackable, tmp_path, monkeypatch):
+    after = []
+    retreat = Loop._retreat
+
+    def watched(self, reason, **evidence):
+        retreat(self, reason, **evidence)
+        after.extend(
+            {name: value.detach().clone() for name, value in one.items()} for one in (self.policy.learned(), self.state.ema)
+        )
+
+    monkeypatch.setattr(Loop, "_retreat", watched)
+    overrides = (*HACKED, "audit.on_hacking=rollback", "curriculum.adaptive.rollbacks=1")
+    found = tune(small(*overrides), *sources, tmp_path / "run", "cpu")
+    start = load_file(sources[0].partition(":")[2])
+    for weights in after[:2]:  # the policy's and the averaged ones, after the first rollback
+        assert all(torch.equal(value, start[name]) for name, value in weights.items())
+    assert (found["rollbacks"], found["alarms"]) == (1, [4, 8])
+    assert "after 1 rollbacks" in found["ended"]
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    assert all(torch.equal(best[name], start[name]) for name in start)
+
+
+def test_a_gradient_that_is_no_number_is_skipped_counted_and_ends_the_run_when_it_stays(sources, tmp_path, monkeypatch):
+    gradient, calls = Reward.gradient, []
+
+    def broken(self, image):
+        terms, value, found = gradient(self, image)
+        calls.append(1)
+        return terms, value, found * (float("nan") if len(calls) > limit else 1)
+
+    limit = 8  # calibration takes one each of three rewards
+    monkeypatch.setattr(Reward, "gradient", broken)
+    with pytest.raises(UserError, match=r"No usable gradient in 3 steps in a row.*\n.*best.safetensors"):
+        tune(small("training.bad_steps=3"), *sources, tmp_path / "run", "cpu")
+    skipped = [line for line in logged(tmp_path / "run", "event") if line["event"] == "skipped"]
+    assert len(skipped) == 3
+    assert skipped[0]["norm"] is None
+    start = load_file(sources[0].partition(":")[2])
+    assert load_file(tmp_path / "run" / "best.safetensors").keys() == start.keys()
+
+
+def test_out_of_memory_names_the_knobs_to_turn(sources, tmp_path, monkeypatch):
+    def full(self):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Tuner, "run", full)
+    with pytest.raises(UserError, match=r"batches of 2 crops of 16 low-resolution pixels.\nLower data.batch"):
+        tune(small(), *sources, tmp_path / "run", "cpu")
+
+
+def test_generate_uses_the_tuned_network_at_once(finished, tiny_overrides, tmp_path):
+    from fgr.dataset import tables
+    from fgr.generate.run import generate
+
+    name = f"spandrel:{finished[1] / 'best.safetensors'}"
+    recipe = recipes.load("demo", "generate", tiny_overrides, {"models": [name], "samples": 4})
+    assert generate(recipe, tmp_path / "data", workers=1, device="cpu")
+    rows = [row for file in tables.shards(tmp_path / "data", "samples") for row in tables.read_shard(file)]
+    assert {row["model"] for row in rows} == {name}
+
+
+def test_lora_and_accumulation_and_recomputed_blocks_run_too(network_files, reward_run, tiny, tmp_path):
+    recipe = small("policy={train: lora, lora_rank: 2, checkpoint_blocks: true}", "training.accumulate=2", "training.steps=3")
+    found = tune(recipe, network_files["swinir"], str(reward_run), str(tiny), tmp_path / "run", "cpu")
+    assert found["steps"] == 3
+    assert load_file(tmp_path / "run" / "last.safetensors").keys() == load_file(network_files["swinir"].partition(":")[2]).keys()
+
+
+def test_a_folder_of_low_resolution_images_will_do(sources, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "low").mkdir()
+    for number in range(6):
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(tmp_path / "low" / f"{number}.png")
+    found = tune(small("training.steps=3"), sources[0], sources[1], str(tmp_path / "low"), tmp_path / "run", "cpu")
+    assert {row["metric"] for row in found["metrics"] if row["counts"]} == {"consistency"}
+    with pytest.raises(UserError, match="without references"):
+        tune(small("anchor.reference=1"), sources[0], sources[1], str(tmp_path / "low"), tmp_path / "other", "cpu")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed_from(sources, reward_run, tmp_path, monkeypatch):
+    recipe = small("curriculum.refresh={steps: 2, composites: 4, lr: 0.001}")
+    out = tmp_path / "run"
+    step = Loop._step
+
+    def interrupted(self, source):
+        if self.state.step == 3:
+            raise KeyboardInterrupt
+        step(self, source)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(recipe, *sources, out, "cpu")
+    renewed = load_file(out / "reward" / "stage-1" / "model.safetensors")
+    original = load_file(reward_run / "stage-1" / "model.safetensors")
+    assert any(not torch.equal(renewed[name], original[name]) for name in original)
+    monkeypatch.setattr(Loop, "_step", step)
+    tune(recipe, *sources, out, "cpu")
+    assert (out / "reward" / "stage-2" / "model.safetensors").is_file()
+    shutil.copytree(out / "reward", tmp_path / "kept")
+    whole = tmp_path / "whole"
+    tune(recipe, *sources, whole, "cpu")
+    a, b = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["curriculum.steps=[2, 6]"], "curriculum.steps has 2 values, the reward model 3 stages"),
+        (["curriculum.strictness=[0.1]"], "curriculum.strictness has 1 values, the reward model has maps in 2 stages"),
+        (["curriculum.schedule=none", "curriculum.stage=7"], "no stage 7"),
+        (["training.steps=2"], "2 steps do not suffice for 3 stages"),
+        (["data.crop=64"], r"crops asked for are 64 \(data.crop\)"),
+        (["audit.patch=128"], "cannot be fitted"),
+    ],
+)
+def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_written(sources, tmp_path, overrides, said):
+    with pytest.raises(UserError, match=said):
+        tune(small(*overrides), *sources, tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_stage_has_no_curriculum(sources, reward_run, tmp_path):
+    with pytest.raises(UserError, match="A curriculum needs a reward model with stages"):
+        tune(small(), sources[0], str(reward_run / "stage-2"), sources[2], tmp_path / "run", "cpu")
+
+
+def test_all_mistakes_of_a_recipe_at_once():
+    with pytest.raises(UserError) as caught:
+        recipes.load("demo", "rlhf", ["training.lr=-1", "policy.train=some", "audit.evry=3", "reward.q=0"])
+    text = str(caught.value)
+    assert "4 mistakes" in text
+    assert "unknown key – did you mean 'every'?" in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["reward.plain=[psnr]", "curriculum.schedule=none"], "not psnr"),
+        (["reward.plain=[clipiqa]"], "curriculum.schedule=none"),
+        (["reward.score=0", "reward.map=0"], "nothing is left to climb"),
+        (["anchor.start=0", "anchor.consistency=0"], "nothing holds the policy"),
+        (["curriculum.stage=1"], "direct training"),
+        (["audit.metrics=[ssim]"], "not ssim"),
+    ],
+)
+def test_knobs_that_contradict_one_another_are_named(overrides, said):
+    with pytest.raises(UserError, match=said):
+        small(*overrides)
+
+
+@pytest.mark.parametrize("name", ["ccl-realesrgan", "ccl-swinir", "direct", "iqa-reward", "demo"])
+def test_the_shipped_recipes_load(name):
+    assert recipes.load(name, "rlhf").name == name
