@@ -1,7 +1,8 @@
 """Building what makes shards, from a recipe: in this process, in a worker's, or on another machine."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fgr.recipe import differences, resolved
 from fgr.recipe.generate import GenerateRecipe
 
 MODELS, CALIBRATION, PLAN = "models.json", "calibration.json", "plan"  # in OUT/.fgr
+FEATURES = "the feature difference"
 
 
 class MakerFactory:
@@ -59,8 +61,12 @@ class MakerFactory:
         if device not in self._opened:
             settings = self.recipe.inference.model_dump()
             names, scale = self.recipe.models, self.recipe.scale
-            upscalers = {name: open_upscaler(name, scale=scale, device=device, **settings) for name in names}
-            self._opened[device] = upscalers, open_features(self.recipe.map.features, device)
+            opening: dict[str, Callable[[], Any]] = {
+                name: partial(open_upscaler, name, scale=scale, device=device, **settings) for name in names
+            }
+            opening[FEATURES] = partial(open_features, self.recipe.map.features, device)
+            opened = _all_or_all_mistakes(opening)
+            self._opened[device] = opened, opened.pop(FEATURES)
         return self._opened[device]
 
     def calibrate(self, device: str) -> None:
@@ -106,6 +112,20 @@ def sample_knobs(recipe: GenerateRecipe, map_scale: float) -> samples.Knobs:
         **{key: chosen[key] for key in ("kinds", "area", "feather", "sham_shift")},
         map_scale=map_scale, pooling=(pooling.kind, pooling.q, pooling.p), severity=recipe.severity, attempts=recipe.attempts,
     )  # fmt: skip
+
+
+def _all_or_all_mistakes(opening: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What each call gives. UserError with everything that the user has to put right."""
+    opened, mistakes = {}, []
+    for name, call in opening.items():
+        try:
+            opened[name] = call()
+        except UserError as error:
+            mistakes.append(error)
+    if mistakes:
+        hints = dict.fromkeys(mistake.hint for mistake in mistakes if mistake.hint)
+        raise UserError("\n".join(mistake.message for mistake in mistakes), "\n".join(hints) or None)
+    return opened
 
 
 def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fgr.errors import UserError
 from fgr.generate.features import open_features
 from fgr.generate.shards import make_pair
 from fgr.generate.upscalers import Job, Upscaler, open_upscaler
+from fgr.generate.upscalers.settings import split
 from fgr.images import codec, degrade, difference
 
 
@@ -30,8 +31,9 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
             continue
         key = (row["model"], row["inference"])
         if key not in upscalers:
+            network, _ = split(row["model"])  # the row says itself how it ran
             settings = made["recipe"]["inference"] | json.loads(row["inference"])
-            upscalers[key] = open_upscaler(row["model"], scale=row["scale"], device=device, **settings)
+            upscalers[key] = open_upscaler(network, scale=row["scale"], device=device, **settings)
         _expect_weights(upscalers[key], row)
         texts = list(_compare(row, record, upscalers[key], features, made))
         yield from (Problem(file, row["id"], text) for text in texts)

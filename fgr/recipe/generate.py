@@ -136,7 +136,7 @@ class GenerateRecipe(Strict):
     seed: int = Field(0, ge=0)
     scale: int = Field(4, ge=1, le=8)
     samples: int = Field(30_000, ge=1, description="composites to make, before drops")
-    models: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] = Field(min_length=1, description="names, with settings of their own as NAME@KEY=VALUE")
     accept_license: tuple[str, ...] = Field(
         (), description="models that may be used although their licence limits the samples, for example to non-commercial use"
     )

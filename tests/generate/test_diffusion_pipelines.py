@@ -226,3 +226,12 @@ def test_without_the_extra_the_install_command_is_named(folder, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"'ldm-sr' needs the package diffusers.*\n.*fgr\[diffusion\]"):
         opened("ldm-sr")
+
+
+def test_steps_of_a_name_are_a_model_of_their_own(folder):
+    named = open_upscaler("ldm-sr@steps=3", scale=4, diffusion={"steps": 2, "seed": 5})
+    assert named.name == "ldm-sr@steps=3"
+    assert named.settings()["diffusion"].items() >= {"steps": 3, "seed": 5}.items()
+    assert np.array_equal(named.upscale(jobs(image(0)))[0], opened("ldm-sr", {"steps": 3, "seed": 5}).upscale(jobs(image(0)))[0])
+    with pytest.raises(UserError, match="'ldm-sr' has no setting cfw"):
+        open_upscaler("ldm-sr@cfw=0.5", scale=4)

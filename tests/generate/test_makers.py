@@ -39,3 +39,19 @@ def test_a_machine_that_does_not_see_the_folder_or_has_other_weights_is_refused(
 
 def test_models_are_opened_once(prepared):
     assert prepared.models("cpu")[0]["bicubic"] is prepared.models("cpu")[0]["bicubic"]
+
+
+def test_everything_that_is_missing_is_said_at_once(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
+    models = ("hat", "bicubic", "swinir@passes=2")
+    map_ = tiny_recipe.map.model_copy(update={"features": "gradiant"})
+    with pytest.raises(UserError) as raised:
+        makers.MakerFactory(tiny_recipe.model_copy(update={"models": models, "map": map_}), tmp_path / "out").models("cpu")
+    for said in (
+        "'hat' has no weights here",
+        "'swinir' has no weights here",
+        "fgr models hat --fetch",
+        "fgr models swinir --fetch",
+    ):
+        assert said in str(raised.value)
+    assert "no feature difference 'gradiant' – did you mean 'gradient'" in str(raised.value)

@@ -5,6 +5,7 @@ sd-x4-upscaler · ldm-sr · …       its diffusion models (extra `fgr[diffusion
 bicubic                          the baseline
 folder:DIR                       outputs made elsewhere
 spandrel:PATH_OR_HUB_FILE        any weight file whose network spandrel knows, on the disk or as ORG/REPOSITORY/FILE on the Hub
+NAME@KEY=VALUE@KEY=VALUE         any of them, run in another way: see `settings`
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from fgr.errors import UserError, nearest
 from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.generate.upscalers.jobs import Job, NonFiniteOutput, Upscaler
 from fgr.generate.upscalers.releases import RELEASES
+from fgr.generate.upscalers.settings import WEAK, Repeated, expect_known, merged, mixed, split
 
 __all__ = ["Job", "NonFiniteOutput", "Upscaler", "known", "license_of", "open_upscaler"]
 
@@ -27,16 +29,25 @@ def known() -> list[str]:
 
 def open_upscaler(
     name: str, *, scale: int, device: str = "cpu", tile: int = 0, overlap: int = 16, precision: str = "fp32", batch: int = 1,
-    diffusion: Mapping[str, Any] | None = None,
+    passes: int = 1, denoise: float | None = None, diffusion: Mapping[str, Any] | None = None,
 ) -> Upscaler:  # fmt: skip
     """Open the SR model `name` for `scale`.
 
     `tile` (0 = whole) and `overlap` are in low-resolution pixels; `batch` is ignored on the CPU, where images run one by one
-    so that their bytes do not depend on their neighbours. Thread counts are the caller's: torch.set_num_threads.
-    `diffusion` holds knobs of diffusion models, `diffusion.knobs.Knobs`.
+    so that their bytes do not depend on their neighbours. `passes` and `denoise` are as in `settings`, `diffusion` holds knobs of
+    diffusion models, `diffusion.knobs.Knobs`; what `name` says of any setting holds. Thread counts are the caller's:
+    torch.set_num_threads.
     UserError: unknown name, weights absent or damaged or of another network, another scale, settings that cannot work.
     """
     check_name(name)
+    base, own = split(name)
+    if own or passes > 1:
+        given: dict[str, Any] = {"tile": tile, "overlap": overlap, "precision": precision, "denoise": denoise}
+        given, times, sampling = merged(given, passes, diffusion, own)
+        opened = open_upscaler(base, scale=scale, device=device, batch=batch, diffusion=sampling, **given)
+        expect_known(opened, own)
+        opened.name = name
+        return Repeated(opened, times) if times > 1 else opened
     if name == "bicubic":
         from fgr.generate.upscalers.bicubic import Bicubic
 
@@ -56,17 +67,22 @@ def open_upscaler(
     found = weights.locate(name)
     if found.scale and found.scale != scale:
         raise network.wrong_scale(name, found.scale, scale)
-    return network.Network(name, weights.load(found), scale, device, tile, overlap, precision, batch)
+    loaded = weights.load(found)
+    if denoise is not None:
+        loaded = mixed(loaded, weights.load(weights.locate(WEAK)), denoise)
+    return network.Network(name, loaded, scale, device, tile, overlap, precision, batch, denoise)
 
 
 def license_of(name: str) -> str:
     """The licence of the weights that `name` stands for, without opening them; "unknown" for files of the user's."""
     check_name(name)
+    name = split(name)[0]
     return RELEASES[name].license if name in RELEASES else "none" if name == "bicubic" else "unknown"
 
 
 def check_name(name: str) -> None:
-    """UserError, naming the nearest known name, unless `name` is one that `open_upscaler` takes."""
+    """UserError, naming the nearest known name or setting, unless `name` is one that `open_upscaler` takes."""
+    name = split(name)[0]
     kind, colon, rest = name.partition(":")
     if name in RELEASES or name == "bicubic" or (colon and rest and kind in ("folder", "spandrel")):
         return

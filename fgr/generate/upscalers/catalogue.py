@@ -10,6 +10,7 @@ from fgr.generate.upscalers.diffusion import files
 from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.generate.upscalers.licenses import terms
 from fgr.generate.upscalers.releases import RELEASES
+from fgr.generate.upscalers.settings import parts
 from fgr.generate.upscalers.sources import hub_file
 
 
@@ -29,6 +30,12 @@ def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
 
 
 def _row(name: str) -> dict[str, Any]:
+    """The first of its networks whose weights are not here, or the first."""
+    rows = [_network_row(network) for network in parts(name)]
+    return next((row for row in rows if row["state"] != "here"), rows[0]) | {"name": name}
+
+
+def _network_row(name: str) -> dict[str, Any]:
     kind, _, rest = name.partition(":")
     if name == "bicubic":
         return _filled(name, "interpolation", None, Bicubic.license, "here", Bicubic.weights, None, Bicubic.digest)

@@ -8,6 +8,7 @@ from fgr.errors import UserError
 from fgr.generate import hub
 from fgr.generate.upscalers import download, weights
 from fgr.generate.upscalers.releases import RELEASES, WeightFile
+from fgr.generate.upscalers.settings import parts
 from fgr.generate.upscalers.sources import hub_file
 
 FETCHABLE = "fetchable"
@@ -18,6 +19,10 @@ def fetch(name: str) -> list[Path]:
 
     UserError: a model without sources, a file that no source gives, another file in its place, no room on the disk.
     """
+    return [file for network in parts(name) for file in _fetch(network)]
+
+
+def _fetch(name: str) -> list[Path]:
     if name.startswith("spandrel:"):
         return [_fetch_hub_file(name)]
     if name not in RELEASES:
@@ -27,9 +32,12 @@ def fetch(name: str) -> list[Path]:
 
 def ask(name: str) -> str:
     """Whether the files of `name` could be fetched now: fetchable, gated, gone, offline or unreachable; by the worst."""
-    wanted = [file.sources for file in RELEASES[name].files] if name in RELEASES else [(f"hf:{name.partition(':')[2]}",)]
-    files = [_ask_file(sources) for sources in wanted]
+    files = [_ask_file(sources) for network in parts(name) for sources in _sources(network)]
     return next((state for state in files if state != FETCHABLE), FETCHABLE)
+
+
+def _sources(name: str) -> list[tuple[str, ...]]:
+    return [file.sources for file in RELEASES[name].files] if name in RELEASES else [(f"hf:{name.partition(':')[2]}",)]
 
 
 def ask_all(names: list[str]) -> dict[str, str]:

@@ -26,10 +26,12 @@ class Network:
     external = False
 
     def __init__(
-        self, name: str, loaded: Loaded, scale: int, device: str, tile: int, overlap: int, precision: str, batch: int
-    ) -> None:
+        self, name: str, loaded: Loaded, scale: int, device: str, tile: int, overlap: int, precision: str, batch: int,
+        denoise: float | None = None,
+    ) -> None:  # fmt: skip
         found = loaded.found
         self.name, self.scale, self.overlap, self.precision = name, scale, overlap, precision
+        self._mixed = {} if denoise is None else {"denoise": denoise}  # how the weights came about, for `settings` alone
         self.digest, self.license, self.weights = found.digest, found.license, found.line
         self._descriptor = build_descriptor(name, loaded, scale)
         self._multiple = self._descriptor.size_requirements.multiple_of
@@ -46,7 +48,7 @@ class Network:
         self._last_tile = self.tile
 
     def settings(self) -> dict[str, Any]:
-        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision}
+        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision, **self._mixed}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
