@@ -28,8 +28,12 @@ def histogram(values: Mapping[str, Sequence[float]], low: float, high: float, bi
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Histogram. {label}">{"".join(shapes)}{axis}{ticks}</svg>'
 
 
-def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], marks: Sequence[float] = ()) -> str:
-    """Line chart of named (x, y) series with a common scale; `marks` are x positions of vertical lines."""
+def lines(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], marks: Mapping[float, str] | Sequence[float] = (),
+    alarms: Sequence[float] = (),
+) -> str:  # fmt: skip
+    """Line chart of named (x, y) series with a common scale; `marks` are x positions of vertical lines, with names or without,
+    `alarms` those of red ones."""
     points = [(x, y) for xs, ys in series.values() for x, y in zip(xs, ys, strict=True) if np.isfinite(y)]
     if not points:
         return ""
@@ -45,7 +49,13 @@ def lines(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], marks: 
         + f'"><title>{escape(name)}</title></polyline>'
         for i, (name, (xs, ys)) in enumerate(series.items())
     )
-    vertical = "".join(f'<polyline class="mark" points="{place(x, y0)} {place(x, y1)}"/>' for x in marks)
+    drawn_at = [("mark", x) for x in marks] + [("alarm", x) for x in alarms]
+    vertical = "".join(f'<polyline class="{kind}" points="{place(x, y0)} {place(x, y1)}"/>' for kind, x in drawn_at)
+    if isinstance(marks, Mapping):
+        corners = {x: place(x, y1).split(",")[0] for x in marks}
+        vertical += "".join(
+            f'<text x="{float(at) + 2:.1f}" y="{HEIGHT - 4}">{escape(marks[x])}</text>' for x, at in corners.items()
+        )
     texts = f'<text x="{LEFT}" y="{HEIGHT - 4}">{x0:g}</text>'
     texts += f'<text x="{WIDTH - LEFT}" y="{HEIGHT - 4}" text-anchor="end">{x1:g}</text>'
     texts += f'<text x="{LEFT}" y="10">{y1:.3g}</text><text x="{LEFT}" y="{HEIGHT - FOOT - 3}">{y0:.3g}</text>'

@@ -41,11 +41,19 @@ def _sections(directory: Path, rows: int) -> tuple[str, list[Section]]:
         ]  # fmt: skip
         return dataset.title(directory), [section for build in builders if (section := build(directory, rows))]
     if (directory / "run.json").is_file():
-        from fgr.report import training
-
-        parts = [training.summary, training.curves, training.scores, training.gallery]
-        return training.title(directory), [section for build in parts if (section := build(directory, rows))]
+        return _run(directory, rows)
     raise UserError(f"{directory} is nothing that fgr makes.", "Give a dataset directory, such as one made by fgr generate.")
+
+
+def _run(directory: Path, rows: int) -> tuple[str, list[Section]]:
+    from fgr import runs
+    from fgr.report import training, tuning
+
+    if runs.read(directory)["kind"] == "rlhf":
+        parts: list[Callable[[Path, int], Section | None]] = [tuning.summary, tuning.curves, tuning.comparison, tuning.gallery]
+        return tuning.title(directory), [section for build in parts if (section := build(directory, rows))]
+    parts = [training.summary, training.curves, training.scores, training.gallery]
+    return training.title(directory), [section for build in parts if (section := build(directory, rows))]
 
 
 def render(template: str, **data: Any) -> str:

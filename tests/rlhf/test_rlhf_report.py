@@ -1,0 +1,70 @@
+"""The page of a tuning run."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from fgr import recipe as recipes
+from fgr.report import charts, page
+from fgr.rlhf.run import tune
+
+OVERRIDES = (
+    "data={crop: 16, batch: 2}", "audit={every: 3, images: 2, crop: 16, patch: 32, sheet: 2}", "reward.reference_images=4",
+    "training={steps: 6, lr: 1.0e-4, checkpoint_every: 3}", "curriculum.blend_steps=2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuned(network_files, reward_run, tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    tune(recipes.load("demo", "rlhf", OVERRIDES), network_files["compact"], str(reward_run), str(tiny), out, "cpu")
+    return out
+
+
+def test_a_run_shows_curves_table_and_pictures_in_one_file(tuned):
+    written = page.write(tuned).read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Run", "Curves", "Start and end", "Pictures"]
+    assert written.count("data:image/webp;base64,") == 2 * 7
+    assert ">RM_1</text>" in written
+    assert ">RM_2</text>" in written
+    assert "trained reward" in written
+    assert "naturalness" in written
+    found = json.loads((tuned / "summary.json").read_text())
+    psnr = next(row for row in found["metrics"] if row["metric"] == "psnr")
+    assert f"[{psnr['low']:+.3g}, {psnr['high']:+.3g}]" in written
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", written)
+
+
+def test_an_unfinished_run_shows_its_newest_sheet(tuned, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(tuned, out)
+    (out / "summary.json").unlink()
+    written = page.write(out).read_text()
+    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Run", "Curves", "Pictures"]
+    assert "step-000006" in written
+    assert "the same command goes on" in written
+
+
+def test_alarms_are_marked_in_red_and_named_in_the_events(tuned, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(tuned, out)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["split"] == "audit" and line["step"] == 3:
+            line["alarm"] = True
+    lines.append({"step": 3, "split": "event", "event": "alarm", "reason": "reward hacking: <b>bold</b>"})
+    (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    written = page.write(out).read_text()
+    assert written.count('class="alarm"') == 2  # in both panels of the audit
+    assert "reward hacking: &lt;b&gt;bold" in written
+    assert page.write(tuned).read_text().count('class="alarm"') == 0
+
+
+def test_a_mark_stands_where_its_step_is():
+    drawn = charts.lines({"a": ([0, 10], [0, 1])}, {5: "RM_1"}, [10])
+    middle, end = charts.WIDTH / 2, charts.WIDTH - charts.LEFT
+    assert f'class="mark" points="{middle:.1f},' in drawn
+    assert f'class="alarm" points="{end:.1f},' in drawn
+    assert f'<text x="{middle + 2:.1f}"' in drawn
