@@ -12,6 +12,7 @@ from fgr.dataset.calibrate import Calibration
 from fgr.errors import UserError
 from fgr.generate import plan, samples
 from fgr.generate.features import FeatureDifference, open_features
+from fgr.generate.segments import Segments, open_segments
 from fgr.generate.shards import ShardMaker
 from fgr.generate.upscalers import Upscaler, open_upscaler
 from fgr.generate.upscalers.licenses import terms
@@ -21,7 +22,8 @@ from fgr.recipe import differences, resolved
 from fgr.recipe.generate import GenerateRecipe
 
 MODELS, CALIBRATION, PLAN = "models.json", "calibration.json", "plan"  # in OUT/.fgr
-FEATURES = "the feature difference"
+FEATURES, SEGMENTS = "the feature difference", "the segments"
+Models = tuple[dict[str, Upscaler], FeatureDifference, Segments]
 
 
 class MakerFactory:
@@ -30,14 +32,14 @@ class MakerFactory:
     def __init__(self, recipe: GenerateRecipe, out: Path) -> None:
         self.recipe = recipe
         self.out = out.absolute()
-        self._opened: dict[str, tuple[dict[str, Upscaler], FeatureDifference]] = {}
+        self._opened: dict[str, Models] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MakerFactory, (self.recipe, self.out)
 
     def __call__(self, device: str) -> ShardMaker:
         """The ShardMaker of a worker. UserError if this machine does not see the run's folder, or has other weights."""
-        upscalers, features = self.models(device)
+        models = self.models(device)
         state = self.out / ".fgr"
         try:
             described = json.loads((state / MODELS).read_text())
@@ -46,13 +48,13 @@ class MakerFactory:
             raise UserError(
                 f"{self.out} is not the run's folder on every machine.", "Name an --out that all machines share by one path."
             ) from None
-        other = differences(described, json.loads(json.dumps(describe(upscalers, features))))
+        other = differences(described, json.loads(json.dumps(describe(*models))))
         if other:
             raise UserError("\n".join(["A machine has other weights than the run began with:", *other]), "Give it the same.")
         return self._maker(device, plan.load(state / PLAN), calibration["scale"], calibration)
 
-    def models(self, device: str) -> tuple[dict[str, Upscaler], FeatureDifference]:
-        """The recipe's SR models and feature difference on `device`, opened once; sets this process to one CPU thread."""
+    def models(self, device: str) -> Models:
+        """The recipe's SR models and what else has weights, on `device`, opened once; sets this process to one CPU thread."""
         import cv2
         import torch
 
@@ -65,8 +67,9 @@ class MakerFactory:
                 name: partial(open_upscaler, name, scale=scale, device=device, **settings) for name in names
             }
             opening[FEATURES] = partial(open_features, self.recipe.map.features, device)
+            opening[SEGMENTS] = partial(open_segments, self.recipe.masks.segments, device)
             opened = _all_or_all_mistakes(opening)
-            self._opened[device] = opened, opened.pop(FEATURES)
+            self._opened[device] = opened, opened.pop(FEATURES), opened.pop(SEGMENTS)
         return self._opened[device]
 
     def calibrate(self, device: str) -> None:
@@ -94,6 +97,7 @@ class MakerFactory:
         content = {
             "scale": scale, "percentile": recipe.map.percentile, "pairs": pairs,
             "features": maker.features.name, "features_digest": maker.features.digest,
+            "segments": maker.segmenter.name, "segments_digest": maker.segmenter.digest,
         }  # fmt: skip
         atomic.write_once(self.out / ".fgr" / CALIBRATION, json.dumps(content, sort_keys=True).encode())
 
@@ -128,7 +132,7 @@ def _all_or_all_mistakes(opening: Mapping[str, Callable[[], Any]]) -> dict[str, 
     return opened
 
 
-def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference) -> dict[str, Any]:
+def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference, segments: Segments) -> dict[str, Any]:
     """Names, weights, digests and terms of what makes the rows, as stored in `fgr.json`."""
     models = [
         {
@@ -142,4 +146,5 @@ def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference) -> 
         }
         for one in upscalers.values()
     ]
-    return {"models": models, "features": {"name": features.name, "digest": features.digest}}
+    others = {"features": features, "segments": segments}
+    return {"models": models} | {key: {"name": one.name, "digest": one.digest} for key, one in others.items()}

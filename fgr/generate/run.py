@@ -96,7 +96,7 @@ def _prepare(factory: MakerFactory, described: dict[str, Any], engine: Engine) -
     """The plan and, beside it, the calibration; made now or by an earlier run."""
     recipe, out = factory.recipe, factory.out
     _claim(out, recipe)
-    _same(out / ".fgr" / MODELS, described, "samples of other SR models or feature weights")
+    _same(out / ".fgr" / MODELS, described, "samples of other SR models or other weights")
     with _given_up_on_mistakes(out):
         splits, source = recipe.splits.model_dump(), recipe.source.model_dump()
         photographs = plan.build(out / ".fgr" / PLAN, workers=engine.processes, splits=splits, **source)

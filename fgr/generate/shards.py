@@ -14,9 +14,10 @@ from fgr import atomic
 from fgr.dataset import manifest, tables
 from fgr.generate import plan, samples
 from fgr.generate.features import FeatureDifference
+from fgr.generate.segments import Segments
 from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler
 from fgr.generate.watch import not_finite
-from fgr.images import codec, degrade, difference, masks
+from fgr.images import codec, degrade, difference
 
 Tick = Callable[[int, dict[str, int]], None]  # samples finished (made or dropped), drops by reason
 
@@ -44,7 +45,7 @@ def plan_shards(
 
 @dataclass(slots=True)
 class ShardMaker:
-    """What a worker keeps between shards: open SR models, the feature difference, the plan and the knobs."""
+    """What a worker keeps between shards: open SR models, the feature difference, the segments, the plan and the knobs."""
 
     out: Path
     seed: int
@@ -53,6 +54,7 @@ class ShardMaker:
     photographs: plan.Plan
     upscalers: Mapping[str, Upscaler]
     features: FeatureDifference
+    segmenter: Segments
     alpha: float
     smooth: float
     knobs: samples.Knobs
@@ -118,9 +120,18 @@ class ShardMaker:
                 continue
             seed = samples.seed_of(self.seed, candidate.source_id, candidate.round, candidate.model, candidate.composite)
             if segments is None and samples.mask_kind(seed, self.knobs.kinds) == "semantic":
-                segments = masks.slic_segments(pair.reference)
+                segments = self._segments(candidate.source_id, pair.reference)
             sample = samples.make_sample(pair, seed, self.knobs, segments)
             yield "severity" if sample is None else self._row(sample, shared, seed)
+
+    def _segments(self, source_id: str, reference: np.ndarray) -> np.ndarray:
+        """The segments of a reference; those that took long are kept in the run's folder for the other rounds and workers."""
+        if not self.segmenter.slow:
+            return self.segmenter.segments(reference)
+        path = self.out / ".fgr" / "segments" / f"{source_id}.png"
+        if not path.is_file():
+            atomic.write_bytes(path, codec.encode_labels(self.segmenter.segments(reference)))
+        return codec.decode_labels(path.read_bytes())
 
     def _row(self, sample: samples.Sample, shared: dict[str, Any], seed: int) -> dict[str, Any]:
         row = shared | {

@@ -57,6 +57,20 @@ def decode_map(data: bytes) -> np.ndarray:
     return words.astype(np.float32) / np.float32(65535)
 
 
+def encode_labels(labels: np.ndarray) -> bytes:
+    """16-bit grey PNG of int32 (H, W) labels; ValueError unless they are in 0…65535."""
+    if labels.ndim != 2 or labels.dtype != np.int32 or labels.min() < 0 or labels.max() > 65535:
+        raise ValueError("labels must be int32 (H, W) with values in 0…65535")
+    return _png(labels.astype(np.uint16))
+
+
+def decode_labels(data: bytes) -> np.ndarray:
+    """The int32 (H, W) labels in a 16-bit grey PNG; ValueError for anything else."""
+    labels = _decode(data, cv2.IMREAD_UNCHANGED)
+    _expect(labels, np.uint16, 2)
+    return labels.astype(np.int32)
+
+
 def _words(values: np.ndarray) -> np.ndarray:
     levels = np.rint(values * MAP_LEVELS).astype(np.uint16)
     return (levels << 4) | (levels >> 8)

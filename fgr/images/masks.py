@@ -10,7 +10,7 @@ log scale whatever the shape, its place, or how much of it the image's border cu
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -85,6 +85,21 @@ def slic_segments(image: np.ndarray) -> np.ndarray:
     extent = float(lab.max() - lab.min()) or 1.0  # slic divides by it: the compactness of 10 is meant for Lab as it is
     labels = slic(lab, n_segments=200, compactness=10 / extent, convert2lab=False, start_label=0).astype(np.int32)
     return labels.repeat(2, axis=0).repeat(2, axis=1)[:height, :width] if halved else labels
+
+
+def labels_of(regions: Sequence[np.ndarray]) -> np.ndarray:
+    """Labels of regions that may overlap, bool (H, W) each, at least one: int32 (H, W) from 0.
+
+    A smaller region lies upon a larger one, of which the rest keeps its label. What no region covers is divided into its
+    connected parts. Labels follow one another, none is left out.
+    """
+    order = sorted(range(len(regions)), key=lambda i: (-int(regions[i].sum()), i))
+    labels = np.zeros(regions[0].shape, np.int32)
+    for label, i in enumerate(order, start=1):
+        labels[regions[i]] = label
+    _, parts = cv2.connectedComponents((labels == 0).astype(np.uint8), connectivity=4)
+    labels[labels == 0] = len(order) + parts[labels == 0]
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
 
 
 def _polygon(rng: np.random.Generator, height: int, width: int, share: float) -> np.ndarray:

@@ -94,6 +94,7 @@ class Masks(Strict):
     sham_shift: int = Field(
         1, ge=0, le=8, description="pixels by which a sham row's reference is moved before it is pasted onto itself"
     )
+    segments: str = Field("slic", description="what semantic masks are made of: 'slic', or 'sam:MODEL', a Hub id or a folder")
     composites: int = Field(1, ge=1, description="composites made of one restored image")
 
     @model_validator(mode="after")

@@ -61,3 +61,15 @@ def test_bytes_that_are_no_image_or_another_kind_are_refused():
         codec.decode_map(codec.encode_mask(noise(0, 4, 4)))
     with pytest.raises(ValueError, match="expected uint8"):
         codec.decode_mask(codec.encode_map(np.zeros((4, 4), np.float32)))
+
+
+def test_labels_come_back_as_they_were():
+    labels = np.array([[0, 1, 2], [65535, 256, 7]], np.int32)
+    again = codec.decode_labels(codec.encode_labels(labels))
+    assert again.dtype == np.int32
+    assert np.array_equal(again, labels)
+    for wrong in (labels - 1, labels + 1, labels.astype(np.int64), labels[None]):
+        with pytest.raises(ValueError, match="labels must be"):
+            codec.encode_labels(wrong)
+    with pytest.raises(ValueError, match="expected uint16"):
+        codec.decode_labels(codec.encode_mask(np.zeros((2, 2), np.uint8)))

@@ -1,0 +1,137 @@
+"""Which regions semantic masks are made of: segments of even colour, or the objects that a segment-anything model sees."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from fgr.errors import UserError, missing_extra, nearest
+from fgr.generate import hub
+from fgr.images import masks
+
+FILES = ("config.json", "preprocessor_config.json", "model.safetensors")  # what transformers and the Hub call them
+LARGEST = 512  # side in pixels above which an image is made smaller first: a mask's edge needs no finer contour
+POINTS = 16  # a side of the grid of points that the model is asked about
+POINTS_AT_ONCE = 64
+INSTEAD = "masks.segments=sam:facebook/sam-vit-base (Apache-2.0) or masks.segments=slic (no weights)"
+
+
+class Segments(Protocol):
+    """A way of dividing images by name; `digest` identifies its weights."""
+
+    name: str
+    digest: str
+    slow: bool  # worth being remembered
+
+    def segments(self, image: np.ndarray) -> np.ndarray:
+        """The segments of a uint8 (H, W, 3) image: int32 (H, W) labels from 0."""
+
+
+def open_segments(name: str, device: str = "cpu") -> Segments:
+    """Open a way of dividing images on a torch device.
+
+    slic           about 200 segments of even colour; no weights
+    sam:MODEL      objects by SAM, SAM 2 or one of their kin, as transformers names them: ORG/REPOSITORY on the Hub, or a folder
+                   with config.json, preprocessor_config.json and model.safetensors
+
+    UserError: an unknown name; weights that are absent, gated, damaged or of another kind of model.
+    """
+    if name == Slic.name:
+        return Slic()
+    kind, _, model = name.partition(":")
+    if kind != "sam" or not model:
+        raise UserError(f"There are no segments '{name}'{nearest(kind, ['slic', 'sam'])}", "Known: slic, sam:MODEL.")
+    return Sam(name, _files(model), device)
+
+
+class Slic:
+    """`fgr.images.masks.slic_segments`; its digest names the version of that definition."""
+
+    name = "slic"
+    digest = "slic-200"
+    slow = False
+
+    def segments(self, image: np.ndarray) -> np.ndarray:
+        return masks.slic_segments(image)
+
+
+class Sam:
+    """Automatic masks of a segment-anything model, as labels; where it sees nothing in an image, SLIC's segments serve."""
+
+    slow = True
+
+    def __init__(self, name: str, files: dict[str, Path], device: str) -> None:
+        self.name = name
+        with open(files[FILES[2]], "rb") as stream:
+            self.digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self._generator = _generator(files, device)
+
+    def segments(self, image: np.ndarray) -> np.ndarray:
+        from PIL import Image
+
+        height, width = image.shape[:2]
+        factor = min(1.0, LARGEST / max(height, width))
+        size = (max(1, round(width * factor)), max(1, round(height * factor)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
+        found = self._generator(Image.fromarray(small), points_per_batch=POINTS_AT_ONCE, points_per_crop=POINTS)["masks"]
+        if not len(found):
+            return masks.slic_segments(image)
+        labels = masks.labels_of([np.asarray(one, bool) for one in found])
+        return cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+
+
+def _files(model: str) -> dict[str, Path]:
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        missing = [name for name in FILES if not (folder / name).is_file()]
+        if missing:
+            raise UserError(f"{folder} holds no {' and no '.join(missing)}.", "transformers' save_pretrained writes them.")
+        return {name: folder / name for name in FILES}
+    if model.count("/") != 1:
+        raise UserError(f"There is no folder {model} with a segment-anything model.", f"Name a folder, or {INSTEAD}.")
+    try:
+        return {name: hub.cached(model, name) or hub.fetch(model, name) for name in FILES}
+    except hub.Unavailable as error:
+        raise UserError(f"The weights of {model} cannot be had: {error}.", _next(error)) from None
+
+
+def _next(error: hub.Unavailable) -> str:
+    steps = {
+        hub.GATED: "Accept it there, log in with `hf auth login` and run again",
+        hub.GONE: "Name a folder (sam:FOLDER) that has them",
+        hub.OFFLINE: "Unset HF_HUB_OFFLINE, or name a folder (sam:FOLDER) that has them",
+        hub.UNREACHABLE: "Run again with a connection, or name a folder (sam:FOLDER) that has them",
+    }
+    return f"{steps[error.state]}; or name another: {INSTEAD}."
+
+
+def _generator(files: dict[str, Path], device: str) -> Any:
+    """transformers' mask generation for the model in `files`, every weight of which came from there."""
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise missing_extra("transformers", "diffusion", "Masks by SAM") from None
+
+    transformers.utils.logging.disable_progress_bar()
+    folder = files[FILES[0]].parent
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        model, report = transformers.AutoModelForMaskGeneration.from_pretrained(
+            folder, config=config, local_files_only=True, output_loading_info=True, use_safetensors=True
+        )
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers and safetensors reject foreign files with errors of many kinds
+        raise UserError(
+            f"{folder} holds no segment-anything model that transformers knows ({hub.first_line(error)}).", f"Name {INSTEAD}."
+        ) from None
+    lacking = sorted({*report["missing_keys"], *(one[0] for one in report["mismatched_keys"])})
+    if lacking:
+        raise UserError(
+            f"{files[FILES[2]]} does not fit its config.json: {len(lacking)} tensors are missing or of another shape, "
+            f"{lacking[0]} for one.",
+            "Copy or download it anew.",
+        )
+    model.eval().requires_grad_(False)
+    return transformers.pipeline("mask-generation", model=model, image_processor=processor, device=device)

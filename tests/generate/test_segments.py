@@ -1,0 +1,217 @@
+"""Segments by SLIC and by small segment-anything models of random weights, in the layout of the official repositories."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from skimage import data
+
+from fgr import recipe as recipes
+from fgr.dataset import manifest, tables, verify
+from fgr.errors import UserError
+from fgr.generate import hub, run, segments
+from fgr.images import masks
+from fgr.records import MASK_KINDS
+
+PHOTO = np.ascontiguousarray(data.astronaut()[:128, 40:200])
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 32}
+DECODER = SMALL | {"iou_head_hidden_dim": 16, "iou_head_depth": 2, "attention_downsample_rate": 2}
+PROMPTS = {"hidden_size": 16, "image_size": 64, "mask_input_channels": 4}
+
+
+def sam(folder, seed=0):
+    from transformers import SamConfig, SamImageProcessor, SamModel
+
+    vision = {"hidden_size": 16, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 32}
+    vision |= {"image_size": 64, "patch_size": 8, "window_size": 4, "global_attn_indexes": [1], "num_pos_feats": 8}
+    config = SamConfig(vision_config=vision, prompt_encoder_config=PROMPTS | {"patch_size": 8}, mask_decoder_config=DECODER)
+    saved(SamModel, config, folder, seed)
+    sizes = {"size": {"longest_edge": 64}, "pad_size": {"height": 64, "width": 64}}
+    SamImageProcessor(**sizes, mask_size={"longest_edge": 16}, mask_pad_size={"height": 16, "width": 16}).save_pretrained(folder)
+
+
+def sam2(folder, seed=0):
+    from transformers import Sam2Config, Sam2ImageProcessor, Sam2Model
+
+    stages = {
+        "blocks_per_stage": [1, 1, 2, 1],
+        "embed_dim_per_stage": [8, 16, 32, 64],
+        "num_attention_heads_per_stage": [1, 2, 4, 8],
+    }
+    stages |= {"window_size_per_stage": [4, 4, 4, 2], "global_attention_blocks": [3], "hidden_size": 8, "num_attention_heads": 1}
+    backbone = stages | {
+        "model_type": "sam2_hiera_det_model",
+        "image_size": [64, 64],
+        "window_positional_embedding_background_size": [2, 2],
+    }
+    vision = {"backbone_config": backbone, "backbone_channel_list": [64, 32, 16, 8], "fpn_hidden_size": 16}
+    vision |= {"backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]]}
+    config = Sam2Config(vision_config=vision, prompt_encoder_config=PROMPTS | {"patch_size": 16}, mask_decoder_config=DECODER)
+    saved(Sam2Model, config, folder, seed)
+    size = {"height": 64, "width": 64}
+    Sam2ImageProcessor(size=size, mask_size={"height": 16, "width": 16}).save_pretrained(folder)
+
+
+def saved(kind, config, folder, seed):
+    """Random weights whose masks are clear-cut and well thought of, so that the generator's filters keep some."""
+    torch.manual_seed(seed)
+    model = kind(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, parameter[0].numel() ** -0.5)
+        head = model.mask_decoder.iou_prediction_head.proj_out
+        head.weight.zero_()
+        head.bias.fill_(10)
+        for perceptron in model.mask_decoder.output_hypernetworks_mlps:
+            perceptron.proj_out.weight.mul_(1000)
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    torch.set_num_threads(1)
+    made = {}
+    for kind in (sam, sam2):
+        made[kind.__name__] = tmp_path_factory.mktemp("models") / kind.__name__
+        kind(made[kind.__name__])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _few_points(monkeypatch):
+    monkeypatch.setattr(segments, "POINTS", 4)
+
+
+def test_slic_is_the_pure_function():
+    opened = segments.open_segments("slic")
+    assert np.array_equal(opened.segments(PHOTO), masks.slic_segments(PHOTO))
+    assert (opened.name, opened.slow) == ("slic", False)
+
+
+@pytest.mark.parametrize("kind", ["sam", "sam2"])
+def test_objects_become_labels_at_the_image_s_size(folders, kind, monkeypatch):
+    opened = segments.open_segments(f"sam:{folders[kind]}")
+    found = opened._generator(Image.fromarray(PHOTO), points_per_batch=64, points_per_crop=4)["masks"]
+    assert len(found)
+    labels = opened.segments(PHOTO)
+    assert (labels.shape, labels.dtype) == ((128, 160), np.int32)
+    assert np.array_equal(labels, masks.labels_of([np.asarray(one) for one in found]))
+    assert np.array_equal(labels, opened.segments(PHOTO))
+    assert len(np.unique(labels)) >= 2
+    monkeypatch.setattr(segments, "LARGEST", 80)
+    small = opened.segments(PHOTO)
+    assert small.shape == (128, 160)
+    assert (small == labels).mean() != 1  # seen at half the size
+    assert np.array_equal(small[::2, ::2].repeat(2, 0).repeat(2, 1), small)
+
+
+def test_where_nothing_is_seen_slic_serves(folders, monkeypatch):
+    opened = segments.open_segments(f"sam:{folders['sam']}")
+    monkeypatch.setattr(opened, "_generator", lambda image, **_: {"masks": []})
+    assert np.array_equal(opened.segments(PHOTO), masks.slic_segments(PHOTO))
+
+
+def test_labels_of_regions_small_upon_large():
+    large, small = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
+    large[:, 1:5] = True
+    small[1:3, 2:5] = True
+    expected = np.array([[2, 0, 0, 0, 0, 3], [2, 0, 1, 1, 1, 3], [2, 0, 1, 1, 1, 3], [2, 0, 0, 0, 0, 3]])
+    for regions in ([large, small], [small, large]):
+        labels = masks.labels_of(regions)
+        assert labels.dtype == np.int32
+        assert np.array_equal(labels, expected)
+    assert np.array_equal(masks.labels_of([large, large]), masks.labels_of([large]))  # what is hidden has no label
+    assert np.array_equal(masks.labels_of([np.ones((2, 2), bool)]), np.zeros((2, 2)))
+
+
+def damaged(folder, what):
+    weights = folder / "model.safetensors"
+    state = load_file(weights)
+    name = next(name for name in state if name.endswith("upscale_conv1.weight"))
+    if what == "missing":
+        del state[name]
+        save_file(state, weights, {"format": "pt"})
+    elif what == "shape":
+        state[name] = state[name][:, :1].clone()
+        save_file(state, weights, {"format": "pt"})
+    elif what == "cut":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif what == "kind":
+        (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    else:
+        (folder / "preprocessor_config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("missing", "does not fit its config.json: 1 tensors are missing or of another shape, mask_decoder.upscale_conv1"),
+        ("shape", "holds no segment-anything model|does not fit its config.json"),
+        ("cut", "holds no segment-anything model that transformers knows"),
+        ("kind", "holds no segment-anything model that transformers knows"),
+        ("file", "holds no preprocessor_config.json"),
+    ],
+)
+def test_folders_that_are_not_whole_are_refused(folders, tmp_path, what, says):
+    folder = shutil.copytree(folders["sam"], tmp_path / "sam")
+    damaged(folder, what)
+    with pytest.raises(UserError, match=says):
+        segments.open_segments(f"sam:{folder}")
+
+
+def test_names_that_are_not_known():
+    for name, says in [
+        ("slick", "did you mean 'slic'"),
+        ("sam:", "Known: slic, sam:MODEL"),
+        ("sam:nowhere", "There is no folder nowhere"),
+    ]:
+        with pytest.raises(UserError, match=says):
+            segments.open_segments(name)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        (
+            hub.GATED,
+            "Accept it there, log in with `hf auth login` and run again; or name another: masks.segments=sam:facebook/sam-vit",
+        ),
+        (hub.GONE, "Name a folder"),
+        (hub.OFFLINE, "Unset HF_HUB_OFFLINE"),
+        (hub.UNREACHABLE, "Run again with a connection"),
+    ],
+)
+def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, state, says):
+    def refuse(*_):
+        raise hub.Unavailable(state, "its licence has to be accepted first, at the page")
+
+    monkeypatch.setattr(hub, "cached", lambda *_: None)
+    monkeypatch.setattr(hub, "fetch", refuse)
+    with pytest.raises(UserError) as raised:
+        segments.open_segments("sam:facebook/sam3")
+    assert "The weights of facebook/sam3 cannot be had: its licence has to be accepted first" in str(raised.value)
+    assert says in str(raised.value)
+
+
+def test_a_dataset_with_objects_as_masks_looks_at_each_photograph_once(folders, tmp_path, tiny_overrides, monkeypatch):
+    seen = []
+    real = segments.Sam.segments
+    monkeypatch.setattr(segments.Sam, "segments", lambda self, image: seen.append(image.tobytes()) or real(self, image))
+    zeros = dict.fromkeys(MASK_KINDS, 0) | {"semantic": 1}
+    knobs = {"masks.kinds": zeros, "masks.segments": f"sam:{folders['sam2']}", "shard_rows": 2, "severity": [0, 1]}
+    knobs |= {"models": ["bicubic"], "samples": 24, "degradation": "bicubic"}
+    recipe = recipes.load("demo", "generate", tiny_overrides, knobs)
+    assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
+    assert not list(verify.verify(tmp_path / "out"))
+    rows = list(tables.read_rows(tmp_path / "out", "samples", ["source_id", "mask_kind"]))
+    assert {row["mask_kind"] for row in rows} == {"semantic"}
+    assert len(seen) == len(set(seen)) == len({row["source_id"] for row in rows}) < len(rows)
+    made = manifest.read(tmp_path / "out")
+    weights = (folders["sam2"] / "model.safetensors").read_bytes()
+    assert made["calibration"]["segments_digest"] == hashlib.sha256(weights).hexdigest()
