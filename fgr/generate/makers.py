@@ -146,5 +146,5 @@ def describe(upscalers: Mapping[str, Upscaler], features: FeatureDifference, seg
         }
         for one in upscalers.values()
     ]
-    others = {"features": features, "segments": segments}
+    others: dict[str, FeatureDifference | Segments] = {"features": features, "segments": segments}
     return {"models": models} | {key: {"name": one.name, "digest": one.digest} for key, one in others.items()}
