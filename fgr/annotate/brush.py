@@ -55,7 +55,7 @@ def decode(rle: Sequence[int] | bytes, height: int, width: int) -> np.ndarray:
     position, done = HEADER_BITS, 0
     while done < values:
         tokens, position = _chain(data, position, fields)
-        if not tokens:
+        if not len(tokens):
             raise BrushError("the brush code ends before the mask does")
         lengths, contents, ends = _read(data, tokens, fields)
         reached = done + np.cumsum(lengths)
@@ -132,7 +132,7 @@ def _header(data: bytes, values: int) -> list[int]:
     return [(head >> shift & 15) + 1 for shift in (12, 8, 4, 0)]
 
 
-def _chain(data: bytes, start: int, fields: list[int]) -> tuple[list[int], int]:
+def _chain(data: bytes, start: int, fields: list[int]) -> tuple[np.ndarray, int]:
     """Bit positions of the tokens from `start` through one block, literals as ~position, and where the next block starts.
 
     A run's length in bits follows from its first three bits, so one table lookup a token finds the next one.
@@ -140,24 +140,25 @@ def _chain(data: bytes, start: int, fields: list[int]) -> tuple[list[int], int]:
     first, total = start >> 3, (len(data) - 5) * 8
     stop = min(first + BLOCK, len(data) - 5)
     if start >= total:
-        return [], start
+        return np.empty(0, np.int64), start
     bits = np.unpackbits(np.frombuffer(data, np.uint8, stop + 1 - first, first))
     code = bits[:-2] << 2 | bits[1:-1] << 1 | bits[2:]
     steps = np.array([0, 0, 0, 0] + [11 + field for field in fields], np.uint8)[code].tobytes()
     found: list[int] = []
-    position, end = start - first * 8, (stop - first) * 8
+    keep, offset = found.append, first * 8
+    position, end = start - offset, (stop - first) * 8
     while position < end:
         step = steps[position]
-        token = position
-        if not step:
-            step = _literal_bits(data, first * 8 + position, fields)
-            token = ~position
-        position += step
-        if first * 8 + position > total:
-            break
-        found.append(token)
-    offset = first * 8
-    return [token + offset if token >= 0 else token - offset for token in found], offset + position
+        if step:
+            keep(position)
+            position += step
+        else:
+            keep(~position)
+            position += _literal_bits(data, offset + position, fields)
+    if offset + position > total:  # the last token is cut off
+        found.pop()
+    tokens = np.array(found, np.int64)
+    return np.where(tokens < 0, tokens - offset, tokens + offset), offset + position
 
 
 def _window(data: bytes, position: int, bits: int) -> int:
@@ -170,11 +171,10 @@ def _literal_bits(data: bytes, position: int, fields: list[int]) -> int:
     return 3 + width + 8 * (_window(data, position + 3, width) + 1)
 
 
-def _read(data: bytes, tokens: list[int], fields: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(data: bytes, tokens: np.ndarray, fields: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lengths, values and end positions (in bits) of tokens; a literal of n values becomes n runs of one."""
-    marked = np.array(tokens, np.int64)
-    literal = marked < 0
-    starts = np.where(literal, ~marked, marked)
+    literal = tokens < 0
+    starts = np.where(literal, ~tokens, tokens)
     window = _windows(data, starts)
     offset = starts & 7
     width = np.array(fields)[window >> (37 - offset) & 3]

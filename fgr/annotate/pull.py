@@ -185,8 +185,8 @@ def from_file(directory: Path, plan: Plan, file: Path) -> Tally:
 
 def sizes(directory: Path) -> dict[str, tuple[int, int]]:
     """(height, width) of every sample, from the headers of the masks' PNGs."""
-    rows = tables.read_rows(directory, "samples", ("id", "mask"))
-    return {row["id"]: struct.unpack(">II", row["mask"][16:24])[::-1] for row in rows}
+    heads = tables.read_heads(directory, "samples", "mask", 16, 24)
+    return {sample: struct.unpack(">II", head)[::-1] for sample, head in heads}
 
 
 def _keep(

@@ -16,6 +16,7 @@ KEY = "fgr_id"  # our own key in a task's data: identity never depends on Label 
 PAINTED = 128  # strokes are anti-aliased: alpha from here on counts as painted
 UNRATED = 3  # severity of a region that was left without stars
 PAIR = "|"
+STEP = np.uint8(255 // SEVERITIES)  # of a map in 8 bits, a star
 
 
 class WorkError(ValueError):
@@ -35,7 +36,7 @@ class Work:
     @property
     def map8(self) -> np.ndarray:
         """The painted severity as uint8 (H, W), 0…255."""
-        return np.rint(self.severity * (255 / SEVERITIES)).astype(np.uint8)
+        return self.severity * STEP
 
 
 def defect_task(
@@ -114,7 +115,7 @@ def read_defects(result: Sequence[Mapping[str, Any]], height: int, width: int) -
     for item in by_control.get("defect", []):
         defect, mask = _region(item, stars.get(item.get("id")), height, width)
         if defect["area"]:
-            np.maximum(severity, defect["severity"] * mask, out=severity)
+            np.maximum(severity, defect["severity"], out=severity, where=mask)
             defects.append(defect)
     rated = {identity for identity, star in stars.items() if star}
     unrated = sum(item.get("id") not in rated for item in by_control.get("defect", []))
@@ -144,7 +145,7 @@ def _region(item: Mapping[str, Any], rating: Any, height: int, width: int) -> tu
         mask = brush.decode(value.get("rle") or [], height, width) >= PAINTED
     except brush.BrushError:
         raise WorkError("a broken brush stroke") from None
-    return {"kind": kind, "severity": int(rating or UNRATED), "area": float(mask.mean())}, mask.astype(np.uint8)
+    return {"kind": kind, "severity": int(rating or UNRATED), "area": np.count_nonzero(mask) / mask.size}, mask
 
 
 def _score(items: list[Mapping[str, Any]]) -> float:

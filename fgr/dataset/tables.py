@@ -50,11 +50,7 @@ def read_rows(
     directory: Path | str, table: str, columns: Sequence[str] | None = None, split: str | None = None
 ) -> Iterator[dict[str, Any]]:
     """Stream rows as dicts, image cells as encoded bytes; only `columns` are read. UserError if there is no such table."""
-    files = shards(directory, table, split)
-    if not files:
-        which = f"split '{split}' of the table '{table}'" if split else f"table '{table}'"
-        raise UserError(f"{directory} has no {which}.", "Make a dataset with: fgr generate --out DIR")
-    for file in files:
+    for file in _expect_shards(directory, table, split):
         yield from read_shard(file, columns)
 
 
@@ -66,14 +62,39 @@ def read_shards(directory: Path | str, table: str, columns: Sequence[str] | None
 
 def read_shard(file: Path, columns: Sequence[str] | None = None, batch: int = 16) -> Iterator[dict[str, Any]]:
     """Stream one Parquet file's rows as dicts, image cells as encoded bytes. UserError if it cannot be read."""
+    for part in _batches(file, columns, batch):
+        for row in part.to_pylist():
+            yield {name: _plain(value) for name, value in row.items()}
+
+
+def read_heads(directory: Path | str, table: str, column: str, start: int, stop: int) -> Iterator[tuple[str, bytes]]:
+    """Stream each row's id with the bytes start…stop of an image cell: what its header says, without its copy in Python.
+
+    UserError if there is no such table.
+    """
+    import pyarrow.compute as pc
+
+    for file in _expect_shards(directory, table):
+        for part in _batches(file, ("id", column), ROW_GROUP):
+            heads = pc.binary_slice(pc.struct_field(part[column], "bytes"), start, stop)
+            yield from zip(part["id"].to_pylist(), heads.to_pylist(), strict=True)
+
+
+def _expect_shards(directory: Path | str, table: str, split: str | None = None) -> list[Path]:
+    files = shards(directory, table, split)
+    if not files:
+        which = f"split '{split}' of the table '{table}'" if split else f"table '{table}'"
+        raise UserError(f"{directory} has no {which}.", "Make a dataset with: fgr generate --out DIR")
+    return files
+
+
+def _batches(file: Path, columns: Sequence[str] | None, size: int) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file) as parquet:
-            for part in parquet.iter_batches(batch, columns=list(columns) if columns else None):
-                for row in part.to_pylist():
-                    yield {name: _plain(value) for name, value in row.items()}
+            yield from parquet.iter_batches(size, columns=list(columns) if columns else None)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise UserError(f"{file} is not a readable Parquet file: {error}", "Restore it or make the dataset again.") from None
 
