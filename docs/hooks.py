@@ -1,0 +1,135 @@
+"""Generated parts of the documentation: a marker `<!-- KIND NAME -->` in a page becomes a table of what the code says."""
+
+import re
+from collections.abc import Callable, Iterator
+from html import escape
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+MARKER = re.compile(r"^<!-- (options|recipe|table|models)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE)
+IN_WORDS = {
+    "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "a multiple of {}", "min_length": "at least {} long",
+    "max_length": "at most {} long",
+}  # fmt: skip
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """What mkdocs calls with each page's text."""
+    return MARKER.sub(lambda found: "\n".join(PARTS[found[1]](found[2] or "")), markdown)
+
+
+def options(name: str) -> Iterator[str]:
+    """Arguments and options of a command, `annotate push` for one in a group."""
+    import typer
+
+    from fgr.cli import app
+
+    command: Any = typer.main.get_command(app)
+    for part in name.split():
+        command = command.commands[part]
+    yield from ("| | default | |", "|---|---|---|")
+    for parameter in command.params:
+        if "--help" in parameter.opts:
+            continue
+        names = parameter.metavar if parameter.param_type_name == "argument" and parameter.metavar else ", ".join(parameter.opts)
+        if parameter.param_type_name == "argument" and not parameter.metavar:
+            names = str(parameter.name).upper()
+        default = "required" if parameter.required else _shown(parameter.default)
+        yield f"| `{names}` | {default} | {_cell(parameter.help or '')} |"
+
+
+def _shown(default: Any) -> str:
+    empty = default is None or default is False or default == "" or callable(default) or str(default).startswith("Sentinel")
+    return "" if empty else f"`{default}`"
+
+
+def recipe(kind: str) -> Iterator[str]:
+    """Every key of a kind of recipe, nested models as headings."""
+    import importlib
+
+    from fgr import recipe as recipes
+
+    module, name, _ = recipes.KINDS[kind]
+    yield from _model(getattr(importlib.import_module(module), name), "")
+
+
+def _model(cls: Any, prefix: str) -> Iterator[str]:
+    if prefix:
+        yield from (f"\n#### `{prefix.rstrip('.')}`", "")
+    yield from ((cls.__doc__ or "").strip(), "", "| key | values | default | |", "|---|---|---|---|")
+    nested = []
+    for name, field in cls.model_fields.items():
+        if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
+            nested.append((f"{prefix}{name}.", field.annotation))
+            continue
+        limits = [_limit(one) for one in field.metadata]
+        values = ", ".join([_type(field.annotation), *(limit for limit in limits if limit)])
+        default = "required" if field.is_required() else f"`{_value(field.default)}`"
+        yield f"| `{prefix}{name}` | {_cell(values)} | {default} | {_cell(field.description or '')} |"
+    for path, inner in nested:
+        yield from _model(inner, path)
+
+
+def _limit(constraint: Any) -> str:
+    for name, words in IN_WORDS.items():
+        if (value := getattr(constraint, name, None)) is not None:
+            return words.format(value)
+    return ""
+
+
+def _type(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner = [_type(parts[0]), *(limit for one in parts[1:] for limit in _limits(one))]
+        return " ".join(inner)
+    if origin is Literal:
+        return " · ".join(f"`{part}`" for part in parts)
+    if origin is tuple:
+        return f"list of {_type(parts[0])}" if parts[-1] is Ellipsis else f"{len(parts)} × {_type(parts[0])}"
+    if origin in (Union, UnionType):
+        return " or ".join("null" if part is type(None) else _type(part) for part in parts)
+    return {"int": "integer", "float": "number", "str": "text", "bool": "true · false"}.get(
+        getattr(annotation, "__name__", ""), str(annotation)
+    )
+
+
+def _limits(field: Any) -> Iterator[str]:
+    yield from filter(None, map(_limit, getattr(field, "metadata", [field])))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) or '""'
+
+
+def table(name: str) -> Iterator[str]:
+    """The columns of one of the dataset's tables."""
+    from fgr.records import TABLES
+
+    yield from ("| column | type | meaning |", "|---|---|---|")
+    yield from (f"| `{column.name}` | {column.type} | {_cell(column.meaning)} |" for column in TABLES[name])
+
+
+def models(_: str) -> Iterator[str]:
+    """The SR models with the terms of their weights."""
+    from fgr.generate.upscalers import known, license_of
+    from fgr.generate.upscalers.licenses import terms
+
+    words = {True: "yes", False: "no, or not for commerce", None: "not stated"}
+    yield from ("| model | licence of the weights | train on outputs | pass outputs on |", "|---|---|---|---|")
+    for name in known():
+        if ":" in name:
+            continue
+        license = license_of(name)
+        found = terms(license)
+        yield f"| `{name}` | {license} | {words[found.train_on_outputs]} | {words[found.redistribute]} |"
+
+
+def _cell(text: str) -> str:
+    return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
+
+
+PARTS: dict[str, Callable[[str], Iterator[str]]] = {"options": options, "recipe": recipe, "table": table, "models": models}

@@ -1,0 +1,184 @@
+"""The documentation says what the code says, and its commands run."""
+
+import importlib
+import re
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from fgr import recipe, records
+from fgr.cli import app
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+hooks = importlib.import_module("hooks")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+ELSEWHERE = {  # commands that cannot run here, and why; their options are checked all the same
+    r"^fgr annotate": "needs a Label Studio server: tests/annotate",
+    r"/shared/|^accelerate ": "needs a cluster",
+    r"--fetch": "needs a network",
+    r"^fgr publish (?!.*--dry-run)": "needs the Hub: tests/dataset/test_publish.py",
+    r"lpips|SRIQA-Bench": "needs weights or data from elsewhere",
+    r"^fgr generate (?!demo)": "needs DINOv3's weights",
+}
+OTHERS = ("make", ".", "export", "hf", "accelerate", "git", "pip", "sbatch", "python")  # what else begins a line
+SMALL = {  # what makes each verb a matter of seconds
+    "generate": (
+        "--limit", "12", "source.crop=128", "source.crops_per_photo=2", "map.calibration_pairs=2", "shard_rows=6",
+        "severity=[0.005,1]",
+    ),
+    "train-rm": (
+        "data.crop=48", "data.batch=2", "data.validation=2", "base.steps=2", "stages=[2,2,2,2]", "training.validate_every=2",
+        "training.checkpoint_every=2",
+    ),
+    "rlhf": (
+        "training.steps=8", "audit.every=4", "audit.images=2", "audit.crop=32", "data.crop=16", "data.batch=2",
+        "reward.reference_images=4", "audit.sheet=1", "audit.patch=16",
+    ),
+}  # fmt: skip
+
+
+def commands():
+    """Every command of the shell blocks in order, once: page, text."""
+    seen = {}
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words:
+                    seen.setdefault(shlex.join(words), page.name)
+    return [(page, text) for text, page in seen.items()]
+
+
+def words_of(text):
+    """The words after `fgr`, or none for another program."""
+    words = shlex.split(text)
+    if words[0] == "accelerate":
+        return words[words.index("fgr") + 1 :]
+    return words[1:] if words[0] == "fgr" else None
+
+
+def elsewhere(text):
+    return any(re.search(pattern, text) for pattern in ELSEWHERE)
+
+
+@pytest.mark.parametrize(("page", "text"), commands())
+def test_every_command_of_the_documentation_exists(page, text):
+    words = words_of(text)
+    if words is None:
+        assert shlex.split(text)[0] in OTHERS
+        return
+    command = get_command(app)
+    while hasattr(command, "commands"):
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("fgr", list(words))  # raises for an option that is not there, and for one that is missing
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder in which the documentation's files lie: photographs, an image, a table of opinions."""
+    import datasets
+    import skimage.data
+    from PIL import Image
+
+    datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("cache")
+    datasets.disable_progress_bars()
+    folder = tmp_path_factory.mktemp("docs")
+    (folder / "photos").mkdir()
+    for name in ("astronaut", "coffee", "chelsea", "rocket", "cat"):
+        Image.fromarray(getattr(skimage.data, name)()[:256, :256, :3]).save(folder / "photos" / f"{name}.png")
+    shutil.copy(folder / "photos" / "coffee.png", folder / "photo.png")
+    rows = [f"photos/{name}.png,{mos},photo.png" for name, mos in (("astronaut", 3), ("coffee", 5), ("chelsea", 4))]
+    (folder / "opinions.csv").write_text("image,mos,reference\n" + "\n".join(rows[1:2]) + "\nphoto.png,4,photo.png\n")
+    return folder
+
+
+def test_the_commands_that_can_run_here_run(place, monkeypatch):
+    monkeypatch.chdir(place)
+    ran = []
+    for page, text in commands():
+        words = words_of(text)
+        if words is None or elsewhere(text):
+            continue
+        began = time.monotonic()
+        done = CliRunner().invoke(app, [*words, *SMALL.get(words[0], ())])
+        assert done.exit_code == 0, f"{page}: {text}\n{done.output}\n{done.exception!r}"
+        ran.append(words[0])
+        print(f"{time.monotonic() - began:.1f} s  {text}")
+    assert {"generate", "verify", "report", "models", "train-rm", "score", "evaluate", "rlhf", "publish"} <= set(ran)
+    assert (place / "out" / "demo" / "report.html").is_file()
+    assert (place / "out" / "tuned" / "best.safetensors").is_file()
+    python_blocks(place)
+
+
+def python_blocks(place):
+    """The Python blocks run where the commands have left their files; `images` is the reader's."""
+    import torch
+
+    for page in PAGES:
+        if page.name == "extend.md":
+            continue
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            exec(compile(block, page.name, "exec"), {"images": torch.rand(1, 3, 64, 64), "np": np})
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.stem)
+def test_no_marker_is_left(page):
+    text = hooks.on_page_markdown(page.read_text())
+    assert "<!--" not in text
+
+
+@pytest.mark.parametrize("kind", recipe.KINDS)
+def test_the_reference_names_every_key(kind):
+    text = "\n".join(hooks.recipe(kind))
+    tree = recipe.resolved(recipe.load(None, kind))
+
+    def keys(values, prefix=""):
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from keys(value, f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}"
+
+    missing = [key for key in keys(tree) if f"| `{key}` |" not in text]
+    assert missing == []
+
+
+def test_limits_and_defaults_are_told():
+    text = "\n".join(hooks.recipe("generate"))
+    assert "| `source.crop` | integer, ≥ 64, ≤ 2048, a multiple of 16 | `512` | side of a reference in pixels |" in text
+    assert "| `masks.area` | 2 × number ≥ 0 ≤ 1 | `[0.02, 0.4]` |" in text
+    assert "| `map.pooling.kind` | `mean` · `top` · `power` | `power` |" in text
+    assert "| `name` | text | required |" in text
+
+
+def test_tables_and_options_are_whole():
+    for table, columns in records.TABLES.items():
+        text = "\n".join(hooks.table(table))
+        assert all(f"| `{column.name}` | {column.type.replace('|', chr(92) + '|')} |" in text for column in columns)
+    options = "\n".join(hooks.options("evaluate"))
+    for name in ("--data", "--reward", "--benchmark", "--metrics", "--luma", "--border", "--table", "SYSTEM…"):
+        assert f"`{name}" in options
+    assert "`--out` | required" in "\n".join(hooks.options("generate"))
+
+
+def test_every_verb_has_a_page():
+    pages = {page.stem for page in (ROOT / "docs" / "verbs").glob("*.md")}
+    assert pages == set(get_command(app).commands)
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    assert all(f"verbs/{name}.md" in navigation for name in pages)
+
+
+def test_every_sr_model_is_in_the_table_of_licences():
+    from fgr.generate.upscalers.releases import RELEASES
+
+    text = "\n".join(hooks.models(""))
+    assert all(f"| `{name}` |" in text for name in RELEASES)
