@@ -11,6 +11,7 @@ from fgr.dataset import manifest
 from fgr.dataset.calibrate import Calibration
 from fgr.errors import UserError
 from fgr.generate import plan, samples
+from fgr.generate.devices import cores
 from fgr.generate.features import FeatureDifference, open_features
 from fgr.generate.segments import Segments, open_segments
 from fgr.generate.shards import ShardMaker
@@ -23,6 +24,7 @@ from fgr.recipe.generate import GenerateRecipe
 
 MODELS, CALIBRATION, PLAN = "models.json", "calibration.json", "plan"  # in OUT/.fgr
 FEATURES, SEGMENTS = "the feature difference", "the segments"
+MOST_THREADS = 8  # beside a device
 Models = tuple[dict[str, Upscaler], FeatureDifference, Segments]
 
 
@@ -82,12 +84,11 @@ class MakerFactory:
         histogram, pairs = Calibration(), 0
         with Progress("calibration", number, "images") as progress:
             watch = Watch(progress.advance, number, recipe.not_finite)
-            for candidate in samples.candidates(source_ids, recipe.models, 1, number):
-                for _, pair, _ in maker.pairs([candidate]):
-                    if isinstance(pair, samples.Pair):
-                        histogram.add(pair.combined)
-                        pairs += 1
-                    watch(1, {pair: 1} if isinstance(pair, str) else {})
+            for _, pair in maker.pairs(samples.candidates(source_ids, recipe.models, 1, number)):
+                if isinstance(pair, samples.Pair):
+                    histogram.add(pair.combined)
+                    pairs += 1
+                watch(1, {pair: 1} if isinstance(pair, str) else {})
         try:
             scale = histogram.scale(recipe.map.percentile)
         except ValueError as error:
@@ -102,10 +103,11 @@ class MakerFactory:
         atomic.write_once(self.out / ".fgr" / CALIBRATION, json.dumps(content, sort_keys=True).encode())
 
     def _maker(self, device: str, photographs: plan.Plan, map_scale: float, calibration: dict[str, Any]) -> ShardMaker:
-        recipe = self.recipe
+        recipe, on_cpu = self.recipe, device == "cpu"
         return ShardMaker(
             self.out, recipe.seed, recipe.scale, recipe.degradation, photographs, *self.models(device), recipe.map.alpha,
             recipe.map.smooth, sample_knobs(recipe, map_scale), manifest.determinants_of(resolved(recipe), calibration),
+            batch=1 if on_cpu else recipe.inference.batch, threads=0 if on_cpu else min(MOST_THREADS, max(2, cores() // 2)),
         )  # fmt: skip
 
 

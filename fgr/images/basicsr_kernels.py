@@ -10,6 +10,7 @@ import sys
 import types
 import warnings
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
@@ -27,6 +28,7 @@ def make_importable() -> None:
     sys.modules[MOVED] = stand_in
 
 
+@cache
 def _degradations() -> types.ModuleType:
     make_importable()
     with warnings.catch_warnings():
@@ -52,7 +54,8 @@ def plateau(size: int, sigma_x: float, sigma_y: float, rotation: float, beta: fl
 
 def sinc(size: int, omega: float) -> np.ndarray:
     """Circular low-pass (sinc) kernel (size, size) of cut-off `omega` in radians that sums to 1: rings like over-sharpening."""
-    return _degradations().circular_lowpass_kernel(omega, size, pad_to=0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in the middle, which basicsr then fills in
+        return _degradations().circular_lowpass_kernel(omega, size, pad_to=0)
 
 
 SHAPES: dict[str, Callable[..., np.ndarray]] = {"gaussian": gaussian, "generalised": generalised, "plateau": plateau}
