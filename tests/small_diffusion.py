@@ -1,7 +1,11 @@
 """Small diffusion models with random weights, in exactly the files and layouts of the official ones."""
 
+import hashlib
 import json
 import string
+import sys
+import types
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
@@ -82,3 +86,60 @@ def vq() -> VQModel:
         block_out_channels=(32, 32, 64), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
         layers_per_block=2, num_vq_embeddings=64,
     )  # fmt: skip
+
+
+def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Weights that follow from their names and shapes alone, of the size that keeps activations in range."""
+    return {name: _filled(name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def _filled(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()[:8]))
+    values = rng.standard_normal(shape, np.float32)
+    if len(shape) > 1:
+        return torch.from_numpy(values * np.float32(0.7 / np.sqrt(np.prod(shape[1:]))))
+    return torch.from_numpy(np.asarray(values * np.float32(0.1) + np.float32(name.endswith("weight"))))  # 1 ± 0.1 for norms
+
+
+class recorded:
+    """Numbers recorded from a published implementation."""
+
+    def __init__(self, name: str) -> None:
+        self._arrays = dict(np.load(Path(__file__).parent / "data" / name))
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._arrays[key]
+
+    def shapes(self, key: str) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of a state dict."""
+        pairs = (line.partition(" ") for line in self._arrays[key].tolist())
+        return {name: tuple(int(side) for side in shape.split(",") if side) for name, _, shape in pairs}
+
+    def expect(self, key: str, found: torch.Tensor, close: float = 1e-4, index: int | None = None) -> None:
+        expected = self._arrays[key] if index is None else self._arrays[key][index]
+        assert found.shape == expected.shape
+        assert np.abs(found.numpy() - expected).max() < close, key
+
+
+def stablesr(folder: Path, main: str = "stablesr_000117.ckpt", wrapped: str = "vqgan_cfw_00011.ckpt") -> None:
+    """Iceclear/StableSR: Lightning's files, with a callback's class, the schedule's buffers and a loss."""
+    reference = recorded("stablesr_reference.npz")
+    autoencoder = filled(reference.shapes("wrapped_keys"))
+    names, prefix = reference.shapes("main_keys"), "first_stage_model."
+    own = {name: autoencoder[name.removeprefix(prefix)] for name in names if name.startswith(prefix)}
+    state = filled({name: shape for name, shape in names.items() if name not in own}) | own
+    state |= {name: torch.zeros(shape) for name, shape in reference.shapes("buffers").items()}
+    callback = type("ModelCheckpoint", (), {"__module__": "pytorch_lightning.callbacks.model_checkpoint"})
+    modules = ("pytorch_lightning", "pytorch_lightning.callbacks", callback.__module__)
+    with unittest.mock.patch.dict(sys.modules, {name: types.ModuleType(name) for name in modules}):
+        sys.modules[callback.__module__].ModelCheckpoint = callback
+        torch.save({"state_dict": state, "global_step": 117, "callbacks": {callback: {"best": None}}}, folder / main)
+    torch.save({"state_dict": autoencoder | {"loss.discriminator.main.0.weight": torch.zeros(4, 3, 4, 4)}}, folder / wrapped)
+
+
+SMALL = {  # model → what puts its files into a weights folder
+    "sd-x4-upscaler": lambda folder: sd_x4(folder / "sd-x4-upscaler"),
+    "ldm-sr": lambda folder: ldm_sr(folder / "ldm-sr"),
+    "stablesr": stablesr,
+    "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),
+}

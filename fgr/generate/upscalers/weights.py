@@ -13,6 +13,14 @@ from fgr.generate.upscalers.releases import RELEASES, WHEEL, Release, WeightFile
 from fgr.generate.upscalers.sources import hub_file
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+CALLBACKS = (  # classes that Lightning's checkpoints name as keys; the restricted loader is given an empty one in their place
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
+)
+
+
+class _Callback:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,8 @@ def _pickled(file: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on foreign pickles; they are refused below
-            return torch.load(file, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([(_Callback, name) for name in CALLBACKS]):
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = any(sign in str(error) for sign in ("Unsupported global", "Unsupported class", "GLOBAL"))
         told = "holds Python objects besides tensors; loading it could run code, so it was refused"

@@ -14,6 +14,8 @@ from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 MODELS = {  # name in the table of releases → module and class
     "sd-x4-upscaler": ("pipelines", "X4Upscaler"),
     "ldm-sr": ("pipelines", "LatentDiffusion"),
+    "stablesr": ("stablesr", "StableSR"),
+    "stablesr-turbo": ("stablesr", "StableSRTurbo"),
 }
 
 

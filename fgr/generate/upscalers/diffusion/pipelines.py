@@ -38,6 +38,7 @@ class X4Upscaler:
         )
         _expect_channels(self._pipeline.unet, self._pipeline.vae.config.latent_channels + 3, folder)
         self._pipeline.vae.enable_slicing()  # a batch's images one after the other: it gains nothing here and takes their memory
+        self.networks = {"unet": self._pipeline.unet, "vae": self._pipeline.vae}
         half.again_in_float32(self._pipeline.vae.decoder, "The VAE of sd-x4-upscaler")
 
     def __call__(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
@@ -70,6 +71,7 @@ class LatentDiffusion:
             device,
         )
         _expect_channels(self._pipeline.unet, self._pipeline.vqvae.config.latent_channels + 3, folder)
+        self.networks = {"unet": self._pipeline.unet, "vae": self._pipeline.vqvae}
         half.again_in_float32(self._pipeline.vqvae.decoder, "The decoder of ldm-sr")
 
     def __call__(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
@@ -90,9 +92,11 @@ def _folder(found: Mapping[str, Path], path: str) -> Path:
 
 def _part(kind: Any, folder: Path, part: str) -> Any:
     """A module from its subfolder. UserError if that is damaged, of another architecture, or not whole."""
-    from transformers.utils import logging
+    import diffusers
+    import transformers
 
-    logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity(50)  # it takes for an error every .bin file that is no .safetensors
     hint = f"Move {folder / part} away and fetch it anew."
     try:
         module, info = kind.from_pretrained(folder / part, local_files_only=True, output_loading_info=True)

@@ -11,6 +11,12 @@ def _repository(folder: str, paths: tuple[str, ...], *repositories: str) -> tupl
     return tuple(WeightFile(f"{folder}/{path}", tuple(f"hf:{one}/{path}" for one in repositories)) for path in paths)
 
 
+def _file(repository: str, path: str) -> WeightFile:
+    """A file at the top of the weights folder, as it is called in a Hub repository."""
+    return WeightFile(path.rpartition("/")[2], (f"hf:{repository}/{path}",))
+
+
+CFW = _file("Iceclear/StableSR", "vqgan_cfw_00011.ckpt")
 TOKENIZER = tuple(
     f"tokenizer/{name}" for name in ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
 )
@@ -37,4 +43,6 @@ DIFFUSION: dict[str, Release] = {
             "CompVis/ldm-super-resolution-4x-openimages",
         ),
     ),
+    "stablesr": Release("StableSR", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_000117.ckpt"), CFW)),
+    "stablesr-turbo": Release("StableSR-Turbo", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_turbo.ckpt"), CFW)),
 }  # fmt: skip

@@ -20,6 +20,7 @@ class Restorer(Protocol):
     multiple: int  # sides of the low-resolution input are extended by reflection to a multiple of this
     smallest_tile: int  # in low-resolution pixels: below it a tile saves no memory, or shows the model too little
     knobs: Mapping[str, Any]  # resolved
+    networks: Mapping[str, Any]  # its torch modules by what they do: "unet" and others
 
     def __call__(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
         """float32 (B, 3, h, w) in [0, 1] → (B, 3, h·scale, w·scale), nominally in [0, 1]; noise of row i from `sources[i]`."""
