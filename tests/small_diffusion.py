@@ -137,9 +137,24 @@ def stablesr(folder: Path, main: str = "stablesr_000117.ckpt", wrapped: str = "v
     torch.save({"state_dict": autoencoder | {"loss.discriminator.main.0.weight": torch.zeros(4, 3, 4, 4)}}, folder / wrapped)
 
 
+def resshift(folder: Path, main: str = "resshift_realsrx4_s15_v2.pth", prefix: str = "module.") -> None:
+    """The release of zsyOAOA/ResShift."""
+    from fgr.generate.upscalers.diffusion.swin import swin_unet
+
+    reference = recorded("resshift_reference.npz")
+    shapes = reference.shapes("unet_keys")
+    state = filled({name: shape for name, shape in shapes.items() if not name.endswith(("attn_mask", "position_index"))})
+    fixed = swin_unet(state).state_dict()
+    torch.save({"state_dict": {f"{prefix}{name}": state.get(name, fixed[name]) for name in shapes}}, folder / main)
+    torch.save(filled(reference.shapes("vq_keys")), folder / "autoencoder_vq_f4.pth")
+
+
 SMALL = {  # model → what puts its files into a weights folder
     "sd-x4-upscaler": lambda folder: sd_x4(folder / "sd-x4-upscaler"),
     "ldm-sr": lambda folder: ldm_sr(folder / "ldm-sr"),
     "stablesr": stablesr,
+    "resshift": resshift,
+    "resshift-s4": lambda folder: resshift(folder, "resshift_realsrx4_s4_v3.pth"),
+    "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),
     "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),
 }

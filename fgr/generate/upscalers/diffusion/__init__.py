@@ -16,6 +16,9 @@ MODELS = {  # name in the table of releases → module and class
     "ldm-sr": ("pipelines", "LatentDiffusion"),
     "stablesr": ("stablesr", "StableSR"),
     "stablesr-turbo": ("stablesr", "StableSRTurbo"),
+    "resshift": ("resshift", "ResShift"),
+    "resshift-s4": ("resshift", "ResShiftFour"),
+    "resshift-bicubic": ("resshift", "ResShiftFour"),
 }
 
 

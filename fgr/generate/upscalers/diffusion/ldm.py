@@ -26,7 +26,7 @@ def unet(state: State, file: Path, attach: Callable[[Any], None] | None = None) 
     from diffusers import UNet2DConditionModel
     from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 
-    with _expecting(file, "a Stable Diffusion 2 UNet"):
+    with expecting(file, "a Stable Diffusion 2 UNet"):
         channels = tuple(state[f"{UNET}input_blocks.{3 * i + 1}.0.out_layers.3.weight"].shape[0] for i in range(4))
         module: Any = UNet2DConditionModel(
             in_channels=state[f"{UNET}input_blocks.0.0.weight"].shape[1], out_channels=state[f"{UNET}out.2.weight"].shape[0],
@@ -38,7 +38,7 @@ def unet(state: State, file: Path, attach: Callable[[Any], None] | None = None) 
         attach(module)
     own = {key: value for key, value in state.items() if key.startswith(UNET)}
     converted = convert_ldm_unet_checkpoint(own, dict(module.config))
-    _expect_all_taken(own, converted, "a Stable Diffusion 2 UNet", file)
+    expect_all_taken(own, converted, "a Stable Diffusion 2 UNet", file)
     return load_strictly(module, converted, "a Stable Diffusion 2 UNet", file)
 
 
@@ -48,14 +48,14 @@ def vae(state: State, file: Path, prefix: str = VAE) -> Any:
     from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
     own = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    with _expecting(file, "an autoencoder of Stable Diffusion"):
+    with expecting(file, "an autoencoder of Stable Diffusion"):
         channels = tuple(own[f"encoder.down.{i}.block.1.conv2.weight"].shape[0] for i in range(4))
         module: Any = AutoencoderKL(
             block_out_channels=channels, down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
             layers_per_block=2, latent_channels=own["post_quant_conv.weight"].shape[1], scaling_factor=LATENT_SCALE,
         )  # fmt: skip
         converted = convert_ldm_vae_checkpoint(own, dict(module.config))
-    _expect_all_taken(own, converted, "an autoencoder of Stable Diffusion", file)
+    expect_all_taken(own, converted, "an autoencoder of Stable Diffusion", file)
     return load_strictly(module, converted, "an autoencoder of Stable Diffusion", file)
 
 
@@ -67,7 +67,7 @@ def text_encoder(state: State, file: Path) -> Any:
     layers = 1 + max((int(key.split(".")[4]) for key in state if key.startswith(f"{TEXT}transformer.resblocks.")), default=0)
     last = f"{TEXT}transformer.resblocks.{layers - 1}."
     own = {key: value for key, value in state.items() if key.startswith(TEXT) and not key.startswith(last)}
-    with _expecting(file, "an OpenCLIP text encoder"):
+    with expecting(file, "an OpenCLIP text encoder"):
         words, width = own[f"{TEXT}token_embedding.weight"].shape
         module = CLIPTextModel(
             CLIPTextConfig(
@@ -83,7 +83,7 @@ def text_encoder(state: State, file: Path) -> Any:
     return load_strictly(module, names, "an OpenCLIP text encoder", file)
 
 
-def _expect_all_taken(own: State, converted: State, what: str, file: Path) -> None:
+def expect_all_taken(own: State, converted: State, what: str, file: Path) -> None:
     """The converters pass over names that they do not know: UserError if they did."""
     taken = {tensor.data_ptr() for tensor in converted.values()}
     left = [name for name, tensor in own.items() if tensor.data_ptr() not in taken]
@@ -94,7 +94,7 @@ def _expect_all_taken(own: State, converted: State, what: str, file: Path) -> No
 
 
 @contextlib.contextmanager
-def _expecting(file: Path, what: str) -> Iterator[None]:
+def expecting(file: Path, what: str) -> Iterator[None]:
     """Turns a tensor that is not there into a sentence."""
     try:
         yield

@@ -16,6 +16,12 @@ def _file(repository: str, path: str) -> WeightFile:
     return WeightFile(path.rpartition("/")[2], (f"hf:{repository}/{path}",))
 
 
+def _released(name: str) -> WeightFile:
+    """A file of ResShift's release."""
+    return WeightFile(name, (f"https://github.com/zsyOAOA/ResShift/releases/download/v2.0/{name}",))
+
+
+VQ = _released("autoencoder_vq_f4.pth")
 CFW = _file("Iceclear/StableSR", "vqgan_cfw_00011.ckpt")
 TOKENIZER = tuple(
     f"tokenizer/{name}" for name in ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
@@ -45,4 +51,7 @@ DIFFUSION: dict[str, Release] = {
     ),
     "stablesr": Release("StableSR", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_000117.ckpt"), CFW)),
     "stablesr-turbo": Release("StableSR-Turbo", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_turbo.ckpt"), CFW)),
+    "resshift": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s15_v2.pth"), VQ)),
+    "resshift-s4": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s4_v3.pth"), VQ)),
+    "resshift-bicubic": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_bicsrx4_s4.pth"), VQ)),
 }  # fmt: skip
