@@ -23,6 +23,48 @@ class Policy(Strict):
     accept_license: tuple[str, ...] = Field((), description="models whose licence limits tuning or sharing, and that is accepted")
 
 
+class Sampling(Strict):
+    """How a diffusion policy samples while it is tuned and audited; null = the model's own default."""
+
+    steps: int | None = Field(None, ge=1, le=1000)
+    guidance: float | None = Field(None, ge=0)
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    noise_level: int | None = Field(None, ge=0, le=350)
+    seed: int = Field(0, ge=0)
+
+
+class Algorithm(Strict):
+    """How the policy climbs: `direct` for networks, the others for diffusion models. Shares are of the denoising steps."""
+
+    name: Literal["direct", "refl", "draft", "draft-lv", "grpo", "dpo"] = "direct"
+    anchor: Weight = Field(0.0, description="squared distance of predictions to the untuned model's (refl, draft, draft-lv)")
+    hinge: float | None = Field(
+        2.0, description="z-units from which an image pulls no further (refl, draft, draft-lv); null = none"
+    )
+    late: tuple[float, float] = Field((0.75, 1.0), description="refl: where the one step with a gradient is drawn")
+    endpoint: bool = Field(False, description="refl: reward the real sample, not the prediction of x_0")
+    early: Share = Field(0.4, description="refl: where the step of the low-frequency loss is drawn, from the start")
+    low_frequency: Weight = Field(0.0, description="refl: between the early prediction and the reference")
+    last: Steps = Field(1, description="draft: denoising steps that the gradient goes through")
+    draws: Steps = Field(2, description="draft-lv: noises that the last step is drawn with")
+    group: Steps = Field(8, description="grpo: samples of an input")
+    eta: float = Field(1.0, gt=0, le=1, description="grpo: how stochastic the learned denoising steps are")
+    updates: Steps = Field(1, description="grpo: optimiser steps on one rollout")
+    clip: float = Field(1e-4, gt=0, description="grpo: how far a ratio may move")
+    advantage_clip: float = Field(5.0, gt=0, description="grpo")
+    spread: Literal["group", "global", "none"] = Field("global", description="grpo: what advantages are divided by")
+    beta: Weight = Field(0.04, description="grpo: weight of the KL divergence from the start")
+    window: int = Field(0, ge=0, description="grpo: stochastic steps in a sliding window (MixGRPO); 0 = all")
+    window_every: Steps = Field(25, description="grpo: training steps after which the window moves on by one")
+    shared_noise: bool = Field(True, description="grpo: members of a group begin from the same noise")
+    dense: bool = Field(False, description="grpo: an advantage a place, from the degradation map (DenseFlow-GRPO)")
+    pairs: Literal["triplets", "preferences", "samples"] = Field("triplets", description="dpo: what is preferred to what")
+    dpo_beta: float = Field(2000.0, gt=0, description="dpo")
+    samples: int = Field(8, ge=2, description="dpo: samples of an input, ranked by the reward (pairs: samples)")
+    top: Steps = Field(2, description="dpo: of the best and of the worst samples, so many against one another")
+
+
 class Data(Strict):
     """Low-resolution inputs: a dataset's degradations replayed, or a folder of real low-resolution images."""
 
@@ -133,6 +175,8 @@ class RlhfRecipe(Strict):
     name: str
     seed: int = Field(0, ge=0)
     policy: Policy = Policy()
+    sampling: Sampling = Sampling()
+    algorithm: Algorithm = Algorithm()
     data: Data = Data()
     reward: Reward = Reward()
     anchor: Anchor = Anchor()
@@ -154,10 +198,22 @@ class RlhfRecipe(Strict):
             raise ValueError("curriculum.stage is for direct training: curriculum.schedule=none")
         if not any((self.anchor.start, self.anchor.reference, self.anchor.low_frequency, self.anchor.consistency)):
             raise ValueError("the anchor's weights are all 0: nothing holds the policy, and the reward's weight has no measure")
+        self._algorithm_fits()
         unknown = [name for name in self.audit.metrics if name not in ("lpips", "clipiqa") and not name.startswith("pyiqa:")]
         if unknown:
             raise ValueError(f"audit.metrics knows lpips, clipiqa and pyiqa:NAME, not {', '.join(unknown)}")
         return self
+
+    def _algorithm_fits(self) -> None:
+        chosen = self.algorithm
+        if chosen.name == "grpo" and chosen.group < 2:
+            raise ValueError("algorithm.group=1 has no advantage over itself: at least 2")
+        if chosen.name == "dpo" and chosen.pairs == "samples" and 2 * chosen.top > chosen.samples:
+            raise ValueError("algorithm.top: the best and the worst samples overlap; at most half of algorithm.samples")
+        if chosen.name == "grpo" and chosen.updates > 1 and self.training.accumulate > 1:
+            raise ValueError("algorithm.updates > 1 and training.accumulate > 1 do not go together")
+        if not 0 <= chosen.late[0] < chosen.late[1] <= 1:
+            raise ValueError("algorithm.late must be two shares, the lower first")
 
 
 def _is_plain(name: str) -> bool:

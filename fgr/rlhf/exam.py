@@ -12,6 +12,7 @@ import torch
 from fgr.errors import UserError
 from fgr.rlhf import naturalness
 from fgr.rlhf.battery import Battery
+from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Inputs, Pair, Replayed, stacked
 from fgr.rlhf.policy import Policy
 from fgr.rlhf.reward import Reward
@@ -30,7 +31,9 @@ class Measured:
 class Exam:
     """Fixed `pairs` of one size, in batches of `batch`."""
 
-    def __init__(self, policy: Policy, battery: Battery, rewards: Sequence[Reward], pairs: Sequence[Pair], batch: int) -> None:
+    def __init__(
+        self, policy: Policy | DiffusionPolicy, battery: Battery, rewards: Sequence[Reward], pairs: Sequence[Pair], batch: int
+    ) -> None:
         self.policy, self.battery, self.rewards, self.pairs, self.batch = policy, battery, rewards, pairs, batch
 
     def take(self, network: Any, device: torch.device, stages: Iterable[int], keep: int = 0) -> Measured:
@@ -70,7 +73,7 @@ def fit_naturalness(inputs: Inputs, patch: int) -> naturalness.Naturalness | Non
     if not isinstance(inputs, Replayed):
         return None
     seen = islice((inputs[index][1] for index in range(len(inputs))), CLEAN_PHOTOGRAPHS)
-    distinct = {hashlib.sha256(image.tobytes()).digest(): image for image in seen if image is not None}
+    distinct = {hashlib.sha256(image.tobytes()).digest(): image for image in seen}
     try:
         return naturalness.fit(distinct.values(), patch)
     except ValueError as error:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,22 +17,29 @@ from fgr.errors import UserError
 from fgr.images import codec, degrade
 from fgr.reward.score import SUFFIXES
 
-Pair = tuple[np.ndarray, np.ndarray | None]  # low-resolution input and reference, uint8 (h, w, 3) and (h·scale, w·scale, 3)
+Pair = tuple[np.ndarray, ...]  # low-resolution input uint8 (h, w, 3), and images (h·scale, w·scale, 3): the reference, its rival
 HELD_OUT = 5
 EXTERNAL = "external"  # the preset of rows whose low-resolution input was made elsewhere
 
 
 @dataclass(frozen=True)
 class Batch:
-    """float32 (B, 3, h, w) in [0, 1], and the references (B, 3, h·scale, w·scale) or None."""
+    """float32 (B, 3, h, w) in [0, 1]; the references (B, 3, h·scale, w·scale) and the rivals they are preferred to, or None.
+
+    `number` is the batch's place in the run: what is drawn at random in a step follows from it.
+    """
 
     low: torch.Tensor
     reference: torch.Tensor | None
+    rival: torch.Tensor | None = None
+    number: int = 0
 
     def to(self, device: torch.device) -> "Batch":
         """On `device`."""
-        reference = None if self.reference is None else self.reference.to(device, non_blocking=True)
-        return Batch(self.low.to(device, non_blocking=True), reference)
+        images = (self.low, self.reference, self.rival)
+        low, reference, rival = (None if one is None else one.to(device, non_blocking=True) for one in images)
+        assert low is not None
+        return Batch(low, reference, rival, self.number)
 
 
 class Replayed:
@@ -45,7 +52,7 @@ class Replayed:
         self._chosen = _distinct(self.rows, data, split, scale)
         self._room, self._kept = cache_bytes, dict[int, Pair]()
         self.side = source.size_of(self.rows)[0]
-        self.digest = _digest([self.rows[index]["id"] for index in self._chosen])
+        self.digest = digest_of([self.rows[index]["id"] for index in self._chosen])
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -84,7 +91,7 @@ class Folder:
                 f"Known endings: {', '.join(sorted(SUFFIXES))}.",
             )
         self._files = [file for number, file in enumerate(files) if (number % HELD_OUT == 0) == (split != "train")]
-        self.digest = _digest([f"{file.relative_to(folder)} {file.stat().st_size}" for file in self._files])
+        self.digest = digest_of([f"{file.relative_to(folder)} {file.stat().st_size}" for file in self._files])
 
     def __len__(self) -> int:
         return len(self._files)
@@ -92,10 +99,16 @@ class Folder:
     def __getitem__(self, index: int) -> Pair:
         from fgr.reward.score import read
 
-        return read(self._files[index]), None
+        return (read(self._files[index]),)
 
 
-Inputs = Replayed | Folder
+class Inputs(Protocol):
+    """Pairs by index; `digest` says which they are."""
+
+    digest: str
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Pair: ...
 
 
 def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0) -> Inputs:
@@ -130,7 +143,7 @@ def batches(
                 order = np.random.default_rng([seed, epoch]).permutation(len(inputs))
             rng = np.random.default_rng([seed, position, 1])
             pairs.append(cut(inputs[int(order[position % len(inputs)])], scale, crop, flips, rng))
-        yield stacked(pairs)
+        yield stacked(pairs, number)
 
 
 def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[Pair]:
@@ -146,7 +159,7 @@ def cut(pair: Pair, scale: int, crop: int, flips: bool, rng: np.random.Generator
 
     UserError for an image smaller than the crop.
     """
-    low, reference = pair
+    low, *others = pair
     height, width = low.shape[:2]
     if crop:
         if min(height, width) < crop:
@@ -156,23 +169,21 @@ def cut(pair: Pair, scale: int, crop: int, flips: bool, rng: np.random.Generator
             )
         top, left = int(rng.integers(0, height - crop + 1)), int(rng.integers(0, width - crop + 1))
         low = low[top : top + crop, left : left + crop]
-        if reference is not None:
-            rows, columns = (slice(at * scale, (at + crop) * scale) for at in (top, left))
-            reference = reference[rows, columns]
+        rows, columns = (slice(at * scale, (at + crop) * scale) for at in (top, left))
+        others = [image[rows, columns] for image in others]
     if flips:
         turns, mirror = int(rng.integers(0, 4)) if low.shape[0] == low.shape[1] else 0, bool(rng.integers(0, 2))
-        low, reference = _turned(low, turns, mirror), None if reference is None else _turned(reference, turns, mirror)
-    return low, reference
+        low, *others = (_turned(image, turns, mirror) for image in (low, *others))
+    return low, *others
 
 
-def stacked(pairs: Sequence[Pair]) -> Batch:
+def stacked(pairs: Sequence[Pair], number: int = 0) -> Batch:
     """A batch of pairs of one size. UserError for pairs of several sizes."""
-    if len({low.shape for low, _ in pairs}) > 1:
-        raise UserError(
-            "The low-resolution images differ in size, so they do not make a batch.", "Set data.crop, or data.batch=1."
-        )
-    references = [reference for _, reference in pairs if reference is not None]
-    return Batch(as_tensor([low for low, _ in pairs]), as_tensor(references) if references else None)
+    if len({pair[0].shape for pair in pairs}) > 1:
+        raise UserError("The low-resolution images differ in size: they make no batch.", "Set data.crop, or data.batch=1.")
+    low, *others = (as_tensor(images) for images in zip(*pairs, strict=True))
+    reference, rival = (*others, None, None)[:2]
+    return Batch(low, reference, rival, number)
 
 
 def as_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
@@ -210,5 +221,6 @@ def _distinct(rows: Any, data: str, split: str, scale: int) -> list[int]:
     return list(first.values())
 
 
-def _digest(parts: Sequence[str]) -> str:
+def digest_of(parts: Sequence[str]) -> str:
+    """16 hexadecimal digits that identify a list of texts."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -15,8 +15,9 @@ from accelerate.utils import broadcast_object_list
 from fgr.errors import UserError
 from fgr.progress import Progress
 from fgr.rlhf import audit, curriculum, pictures
-from fgr.rlhf.climb import Climb
+from fgr.rlhf.climb import Algorithm
 from fgr.rlhf.curriculum import Plan, Point, Standing
+from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.exam import Exam, Measured
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.policy import Policy, Weights
@@ -68,8 +69,8 @@ class Loop:
     """Tunes `policy`; `batches(first, last)` gives the batches of steps, `refresh(stage)` renews a stage before it is climbed."""
 
     def __init__(
-        self, policy: Policy, climb: Climb, exam: Exam, plan: Plan, knobs: Knobs, run: Run, accelerator: Any,
-        batches: Callable[[int, int], Iterator[Batch]], refresh: Callable[[int], None] | None, maps: Any,
+        self, policy: Policy | DiffusionPolicy, climb: Algorithm, exam: Exam, plan: Plan, knobs: Knobs, run: Run,
+        accelerator: Any, batches: Callable[[int, int], Iterator[Batch]], refresh: Callable[[int], None] | None, maps: Any,
     ) -> None:  # fmt: skip
         self.policy, self.climb, self.exam, self.plan, self.knobs, self.run = policy, climb, exam, plan, knobs, run
         self.accelerator, self.batches, self.refresh, self.maps = accelerator, batches, refresh, maps
@@ -77,7 +78,9 @@ class Loop:
         self.optimizer_of: Callable[[], Any] = lambda: torch.optim.AdamW(
             list(policy.learned().values()), lr=knobs.lr, weight_decay=knobs.weight_decay
         )
-        self.network, self.optimizer = accelerator.prepare(policy, self.optimizer_of())
+        self.wrapped = isinstance(policy, Policy)  # others are called in parts
+        self.optimizer = accelerator.prepare(self.optimizer_of())
+        self.network = accelerator.prepare(policy) if self.wrapped else policy
         self.state.ema = _copies(policy.learned())
         self.started: torch.Tensor | None = None  # outputs of the untuned network for the sheets
 
@@ -145,22 +148,32 @@ class Loop:
             batch = next(source).to(self.accelerator.device)
             final = number == knobs.accumulate - 1
             with self.accelerator.accumulate() if final else self.accelerator.no_sync(self.network):
-                ascent = self.climb(self.network, batch, state.standing.stage, faded)
-                self.accelerator.backward(ascent.loss / knobs.accumulate)
-            for name, value in ascent.figures.items():
+                found = self.climb.step(self.network, batch, state.standing.stage, faded, self._backward, self._update)
+            for name, value in found.items():
                 figures[name] = figures.get(name, 0.0) + value / knobs.accumulate
-        norm = float(self.accelerator.clip_grad_norm_(self.policy.learned().values(), knobs.clip))
         state.step += 1
-        if self._usable(norm):
-            self.optimizer.step()
-            self._average()
-        elif knobs.precision == "fp16":
-            self.optimizer.step()  # the scaler leaves the weights alone and lowers its scale
-        self.optimizer.zero_grad()
+        norm = self._update()
         figures |= {"norm": norm, "clipped": float(norm > knobs.clip), "lr": rate, "step_s": time.perf_counter() - began}
         self._log("train", stage=state.standing.stage, share=faded, **figures)
         if state.bad >= knobs.bad_steps:
             raise self._broken(norm)
+
+    def _backward(self, loss: torch.Tensor) -> None:
+        self.accelerator.backward(loss / self.knobs.accumulate)
+
+    def _update(self) -> float:
+        """An optimiser step, if the gradient can be used; its norm before clipping."""
+        if not self.wrapped and self.accelerator.num_processes > 1:
+            for value in self.policy.learned().values():
+                value.grad = self.accelerator.reduce(value.grad, "mean")
+        norm = float(self.accelerator.clip_grad_norm_(self.policy.learned().values(), self.knobs.clip))
+        if self._usable(norm):
+            self.optimizer.step()
+            self._average()
+        elif self.knobs.precision == "fp16":
+            self.optimizer.step()  # the scaler leaves the weights alone and lowers its scale
+        self.optimizer.zero_grad()
+        return norm
 
     def _usable(self, norm: float) -> bool:
         state = self.state

@@ -27,7 +27,7 @@ def views(model: Any, pair: Pair, before: np.ndarray, after: np.ndarray) -> dict
     maps that `model` (None: no maps) gives before and after."""
     size = before.shape[1], before.shape[0]
     found = {"input": cv2.resize(pair[0], size, interpolation=cv2.INTER_NEAREST)}
-    found |= {} if pair[1] is None else {"reference": pair[1]}
+    found |= {"reference": pair[1]} if len(pair) > 1 else {}
     found |= {"before": before, "after": after, "difference": difference(before, after)}
     if model is not None:
         found |= {f"map_{name}": overlay(image, score(model, image)[1]) for name, image in (("before", before), ("after", after))}

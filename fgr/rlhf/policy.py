@@ -5,7 +5,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from spandrel import ImageModelDescriptor
@@ -138,7 +138,7 @@ def open_policy(name: str, accepted: Sequence[str] = ()) -> Policy:
     if name == "bicubic" or name.startswith("folder:"):
         raise UserError(f"'{name}' is no network: there is nothing to tune.", "Name a network that `fgr models` lists.")
     found = weights.locate(name)
-    _expect_license(name, found.license, accepted)
+    expect_license(name, found.license, accepted)
     descriptor = build_descriptor(name, weights.load(found), None)
     return Policy(name, descriptor, found.digest, found.license)
 
@@ -174,17 +174,11 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
         yield from (module for module in own if type(module) is chosen)
 
 
-def _expect_license(name: str, license: str, accepted: Sequence[str]) -> None:
+def expect_license(name: str, license: str, accepted: Sequence[str]) -> None:
+    """UserError for a licence that limits what may be done with a tuned network, unless `accepted` names the model."""
     found = terms(license)
     if found.limit and name not in accepted:
         raise UserError(
             f"The SR model '{name}' is under {license}, which {found.limit}: so would be the tuned network.",
             f"If that suits you, say so in the recipe: policy.accept_license='[{name}]'.",
         )
-
-
-TRAIN: dict[str, Any] = {
-    "all": lambda policy, rank, alpha: policy.learn_all(),
-    "lora": lambda policy, rank, alpha: policy.learn_lora(rank, alpha),
-}
-Train = Literal["all", "lora"]

@@ -19,6 +19,7 @@ from fgr.progress import Progress
 from fgr.reward.batches import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM
 from fgr.reward.objective import Objective, Terms
+from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Replayed, as_images, stacked
 from fgr.rlhf.policy import Policy
 
@@ -37,16 +38,15 @@ class CompositeMaker:
         self._knobs = sample_knobs(self._recipe, made["calibration"]["scale"])
         self._features: FeatureDifference = open_features(self._recipe.map.features, device)
 
-    def rows(self, policy: Policy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
+    def rows(self, policy: Policy | DiffusionPolicy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
         """`count` rows, or fewer where no mask gives a severity in range, as the reward model's training takes them."""
         order = np.random.default_rng(seed).permutation(len(inputs))
         made = (self._row(policy, inputs, int(order[number % len(order)]), seed + number, device) for number in range(count))
         return [row for row in made if row is not None]
 
-    def _row(self, policy: Policy, inputs: Replayed, index: int, seed: int, device: torch.device) -> Row | None:
+    def _row(self, policy: Policy | DiffusionPolicy, inputs: Replayed, index: int, seed: int, device: torch.device) -> Row | None:
         pair = inputs[index]
         reference = pair[1]
-        assert reference is not None
         with torch.no_grad():
             sr = as_images(policy(stacked([pair]).low.to(device)))[0]
         map_ = self._recipe.map

@@ -8,7 +8,7 @@ RUN/summary.json       the start against the end, figure by figure
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -24,15 +24,15 @@ from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.load import choose_device, load_reward, load_stages
 from fgr.reward.model import FinPercepRM
 from fgr.reward.run import save_folder
-from fgr.rlhf import audit, battery, inputs, pictures
+from fgr.rlhf import algorithms, audit, battery, inputs, pictures
 from fgr.rlhf.battery import Battery
-from fgr.rlhf.climb import Climb
+from fgr.rlhf.climb import Algorithm, set_units
 from fgr.rlhf.curriculum import Plan, equal_lengths
 from fgr.rlhf.exam import Exam, fit_naturalness
 from fgr.rlhf.inputs import Batch, Replayed
 from fgr.rlhf.loop import Knobs, Loop
 from fgr.rlhf.objective import Anchor
-from fgr.rlhf.policy import TRAIN, checkpoint_blocks, open_policy
+from fgr.rlhf.pairs import Ranked
 from fgr.rlhf.refresh import CompositeMaker, refreshed
 from fgr.rlhf.reward import MAXIMA, Reward, plain_reward, stage_reward
 from fgr.runs import Run
@@ -69,9 +69,12 @@ class Tuner:
         self.recipe, self.data, self.out = recipe, data, out
         self.accelerator = _accelerator(recipe, out, device)
         self.device = self.accelerator.device
-        self.policy = open_policy(generator, recipe.policy.accept_license)
+        self.policy = algorithms.open_tuned(
+            generator, recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling.model_dump()
+        )
         self.stages = [stage.requires_grad_(False) for stage in load_stages(reward, str(self.device))]
         self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
+        self.trained_on = self._pairs_to_learn() or self.inputs
         self.audited = inputs.open_inputs(data, recipe.audit.split, self.policy.scale)
         self.anchor = Anchor(**recipe.anchor.model_dump())
         self.plan = plan_of(recipe, self.stages)
@@ -83,7 +86,7 @@ class Tuner:
             "generator": {"name": generator, "digest": self.policy.digest},
             "reward": [_digest(stage) for stage in self.stages],
             "held_out": [_digest(model) for model in self.held_out.values()],
-            "data": {"train": self.inputs.digest, "audit": self.audited.digest},
+            "data": {"train": self.trained_on.digest, "audit": self.audited.digest},
         }  # fmt: skip
 
     def run(self) -> dict[str, Any]:
@@ -103,12 +106,13 @@ class Tuner:
     def _loop(self) -> Loop:
         recipe, policy = self.recipe, self.policy
         torch.manual_seed(recipe.seed)  # low-rank changes begin at random
-        if recipe.policy.checkpoint_blocks and not checkpoint_blocks(policy.network):
-            raise UserError(f"{policy.name} has no repeated blocks to recompute.", "Set policy.checkpoint_blocks=false.")
-        TRAIN[recipe.policy.train](policy, recipe.policy.lora_rank, recipe.policy.lora_alpha)
+        algorithms.prepare(policy, **recipe.policy.model_dump(exclude={"accept_license"}))
         policy.to(self.device)
         lpips = battery.open_lpips(self.device) if self.anchor.lpips or "lpips" in recipe.audit.metrics else None
-        climb = Climb(policy, self.rewards, self.anchor, lpips, self.accelerator.autocast)
+        climb = algorithms.open_algorithm(
+            policy, self.rewards, recipe.algorithm.model_dump(), recipe.seed, self.anchor, lpips, self.accelerator.autocast,
+            self.stages,
+        )  # fmt: skip
         exam = Exam(policy, self._battery(lpips), self.rewards, self._pairs(), recipe.data.batch)
         loop = Loop(
             policy, climb, exam, self.plan, knobs_of(recipe), self.run_folder, self.accelerator, self._batches,
@@ -121,7 +125,7 @@ class Tuner:
             self.run_folder.keep(lambda line: line["step"] <= loop.state.step)
         else:
             self.run_folder.keep(lambda line: False)
-            climb.calibrate(*self._reference_set(), recipe.reward.ratio)
+            self._set_units(climb, range(len(self.rewards)))
         self.loop = loop
         if recipe.trackers:
             self.accelerator.init_trackers("fgr-rlhf")
@@ -175,6 +179,13 @@ class Tuner:
             lpips if "lpips" in self.recipe.audit.metrics else None, isinstance(self.audited, Replayed),
         )  # fmt: skip
 
+    def _pairs_to_learn(self) -> Ranked | None:
+        """What DPO learns from, where that is not the policy's own samples."""
+        chosen = self.recipe.algorithm
+        if chosen.name != "dpo" or chosen.pairs == "samples":
+            return None
+        return Ranked(chosen.pairs, self.data, self.recipe.data.split, self.policy.scale)
+
     def _pairs(self) -> list[inputs.Pair]:
         return inputs.fixed(self.audited, self.policy.scale, self.recipe.audit.crop, self.recipe.audit.images)
 
@@ -182,7 +193,7 @@ class Tuner:
         data = self.recipe.data
         part = (self.accelerator.process_index, self.accelerator.num_processes)
         return inputs.batches(
-            self.inputs, self.policy.scale, data.crop, data.batch, data.flips, self.recipe.seed, first, last, part
+            self.trained_on, self.policy.scale, data.crop, data.batch, data.flips, self.recipe.seed, first, last, part
         )
 
     def _reference_set(self) -> tuple[list[torch.Tensor], list[Batch]]:
@@ -199,7 +210,14 @@ class Tuner:
                 images.append(inputs.as_tensor(cut).to(self.device))
         return images, [batch.to(self.device) for batch in drawn]
 
-    def _refresh(self, climb: Climb, exam: Exam, number: int) -> None:
+    def _set_units(self, climb: Algorithm, numbers: Iterable[int]) -> None:
+        references, batches = self._reference_set()
+        starts = [self.policy.start(batch.low) for batch in batches]
+        held = climb.held(batches[0], starts[0])
+        for number in numbers:
+            set_units(climb.rewards[number], references, starts, held, self.recipe.reward.ratio)
+
+    def _refresh(self, climb: Algorithm, exam: Exam, number: int) -> None:
         refresh, data, stage = self.recipe.curriculum.refresh, self.recipe.data, self.stages[number]
         assert isinstance(self.inputs, Replayed)
         with self.policy.holding(self.loop.state.ema):
@@ -213,8 +231,7 @@ class Tuner:
         if self.run_folder.main:
             save_folder(model, self.out / "reward" / f"stage-{number}")
         self._take_stage(number, model)
-        references, batches = self._reference_set()
-        climb.calibrate_one(number, references, batches, self.recipe.reward.ratio)
+        self._set_units(climb, [number])
         self.loop.state.start |= exam.started(self.device, [number])
         self.loop.save()
 

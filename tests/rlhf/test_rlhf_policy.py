@@ -7,7 +7,7 @@ from safetensors import safe_open
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import Job, open_upscaler
-from fgr.rlhf import policy as policies
+from fgr.rlhf.algorithms import prepare
 from fgr.rlhf.policy import checkpoint_blocks, open_policy
 
 FAMILIES = ("rrdbnet", "compact", "swinir")
@@ -17,7 +17,7 @@ LOW = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 def opened(name, train):
     policy = open_policy(name)
     torch.manual_seed(0)
-    policies.TRAIN[train](policy, 4, 8)
+    prepare(policy, train, lora_rank=4, lora_alpha=8, checkpoint_blocks=False)
     return policy
 
 

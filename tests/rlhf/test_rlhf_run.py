@@ -86,7 +86,7 @@ def test_the_rewards_weight_makes_its_gradient_the_asked_share_of_the_anchors(so
     loop = tuner._loop()
     _, (batch, *_) = tuner._reference_set()
     start = tuner.policy.start(batch.low)
-    held = loop.climb._anchor_norm(batch, start)
+    held = loop.climb.held(batch, start)
     for reward in loop.climb.rewards:
         gradient = reward.weight * reward.gradient(start)[2]
         assert float(gradient.norm()) == pytest.approx(0.25 * held, rel=1e-4)
@@ -309,6 +309,8 @@ def test_knobs_that_contradict_one_another_are_named(overrides, said):
         small(*overrides)
 
 
-@pytest.mark.parametrize("name", ["ccl-realesrgan", "ccl-swinir", "direct", "iqa-reward", "demo"])
+@pytest.mark.parametrize(
+    "name", ["ccl-realesrgan", "ccl-swinir", "direct", "iqa-reward", "demo", "refl-sd-x4", "grpo-ldm-sr", "dpo-triplets"]
+)
 def test_the_shipped_recipes_load(name):
     assert recipes.load(name, "rlhf").name == name

@@ -5,6 +5,7 @@ sd-x4-upscaler · ldm-sr · …       its diffusion models (extra `fgr[diffusion
 bicubic                          the baseline
 folder:DIR                       outputs made elsewhere
 spandrel:PATH_OR_HUB_FILE        any weight file whose network spandrel knows, on the disk or as ORG/REPOSITORY/FILE on the Hub
+NAME+lora:PATH                   a diffusion model with low-rank changes of its UNet, as `fgr rlhf` writes them
 NAME@KEY=VALUE@KEY=VALUE         any of them, run in another way: see `settings`
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgr.errors import UserError, nearest
+from fgr.generate.upscalers.diffusion import MARK
 from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.generate.upscalers.jobs import Job, NonFiniteOutput, Upscaler
 from fgr.generate.upscalers.releases import RELEASES
@@ -58,11 +60,11 @@ def open_upscaler(
         return Folder(name, scale)
     from fgr.generate.upscalers import network, weights
 
-    if name in DIFFUSION:
+    if (plain := name.partition(MARK)[0]) in DIFFUSION:
         from fgr.generate.upscalers.diffusion import open_diffusion
 
-        if DIFFUSION[name].scale != scale:
-            raise network.wrong_scale(name, DIFFUSION[name].scale, scale)
+        if DIFFUSION[plain].scale != scale:
+            raise network.wrong_scale(name, DIFFUSION[plain].scale, scale)
         return open_diffusion(name, device=device, tile=tile, overlap=overlap, precision=precision, batch=batch, knobs=diffusion)
     found = weights.locate(name)
     if found.scale and found.scale != scale:
@@ -76,13 +78,18 @@ def open_upscaler(
 def license_of(name: str) -> str:
     """The licence of the weights that `name` stands for, without opening them; "unknown" for files of the user's."""
     check_name(name)
-    name = split(name)[0]
+    name = split(name)[0].partition(MARK)[0]
     return RELEASES[name].license if name in RELEASES else "none" if name == "bicubic" else "unknown"
 
 
 def check_name(name: str) -> None:
     """UserError, naming the nearest known name or setting, unless `name` is one that `open_upscaler` takes."""
-    name = split(name)[0]
+    name, changed, changes = split(name)[0].partition(MARK)
+    if changed and (name not in DIFFUSION or not changes):
+        raise UserError(
+            f"'{name}{changed}{changes}' names no diffusion model with low-rank changes.",
+            f"Write NAME{MARK}PATH; NAME can be: {', '.join(DIFFUSION)}.",
+        )
     kind, colon, rest = name.partition(":")
     if name in RELEASES or name == "bicubic" or (colon and rest and kind in ("folder", "spandrel")):
         return

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from fgr.errors import UserError, nearest
+from fgr.generate.upscalers.diffusion import MARK
 from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.generate.upscalers.jobs import Job, Upscaler
 from fgr.generate.upscalers.weights import Loaded
@@ -58,7 +59,7 @@ def split(name: str) -> tuple[str, dict[str, Any]]:
     if "denoise" in settings and base != STRONG:
         raise UserError(f"'{base}' has no setting denoise.", f"Only {STRONG} has: {STRONG}@denoise=0.5.")
     sampling = [key for key in settings if key in SAMPLING]
-    if sampling and base not in DIFFUSION:
+    if sampling and base.partition(MARK)[0] not in DIFFUSION:
         raise UserError(f"'{base}' has no setting {sampling[-1]}.", f"Only diffusion models have: {', '.join(DIFFUSION)}.")
     return base, dict(reversed(settings.items()))
 
@@ -66,6 +67,7 @@ def split(name: str) -> tuple[str, dict[str, Any]]:
 def parts(name: str) -> list[str]:
     """The networks whose weights `name` needs."""
     base, settings = split(name)
+    base = base.partition(MARK)[0]
     return [base, WEAK] if "denoise" in settings else [base]
 
 

@@ -1,0 +1,141 @@
+"""Seconds and memory of a tuning step with reward and audit, against the same step with the anchor to the reference alone.
+
+    python bench/rlhf.py --reward RUN [--device cpu|cuda] [--generators realesr-animevideov3,realesrgan] [--steps 3]
+
+Every case runs in a process of its own (its peak memory counts from before the network is loaded), both sides in turn. The audit
+of 24 images every 20 steps is timed once and shared out over 20 steps.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bench.environment import describe
+
+BATCH, AUDIT_IMAGES, EVERY = 4, 24, 20
+PLANS = {"all": "whole network", "lora": "LoRA, rank 16", "lora+recompute": "LoRA, blocks recomputed"}
+
+
+def case(generator: str, reward: str, side: int, train: str, kind: str, device: str, steps: int) -> dict[str, float]:
+    """Median seconds a step and peak memory in MB of one side."""
+    import torch
+
+    from fgr.reward.load import load_stages
+    from fgr.rlhf import policy as policies
+    from fgr.rlhf.battery import Battery
+    from fgr.rlhf.climb import Climb
+    from fgr.rlhf.exam import Exam
+    from fgr.rlhf.inputs import Batch, as_images
+    from fgr.rlhf.objective import Anchor, anchor_terms, total
+    from fgr.rlhf.reward import MAXIMA, stage_reward
+
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    where = torch.device(device)
+    policy = policies.open_policy(generator)
+    plan, _, recompute = train.partition("+")
+    if recompute:
+        policies.checkpoint_blocks(policy.network)
+    policies.TRAIN[plan](policy, 16, 16)
+    policy.to(where)
+    optimizer = torch.optim.AdamW(policy.learned().values(), lr=1e-6)
+    generator_ = torch.Generator().manual_seed(0)
+    batch = Batch(
+        torch.rand(BATCH, 3, side, side, generator=generator_), torch.rand(BATCH, 3, side * 4, side * 4, generator=generator_)
+    ).to(where)
+    shared = 0.0
+    if kind == "reward":
+        last = load_stages(reward, device)[-1].requires_grad_(False)
+        found = stage_reward(last, last.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
+        found.weight = 1.0
+        climb = Climb(policy, [found], Anchor())
+        low, reference = (as_images(image.repeat(AUDIT_IMAGES // BATCH, 1, 1, 1)) for image in (batch.low, batch.reference))
+        exam = Exam(policy, Battery(None), [found], list(zip(low, reference, strict=True)), BATCH)
+
+        def loss() -> Any:
+            return climb(policy, batch, 0).loss
+
+    else:
+
+        def loss() -> Any:
+            return total(anchor_terms(Anchor(start=0, reference=1.0), policy(batch.low), batch.low, batch.low, batch.reference))
+
+    times = [step(loss, optimizer, where) for _ in range(steps + 1)][1:]
+    if kind == "reward":
+        began = time.perf_counter()
+        exam.take(policy, where, [0])
+        shared = (time.perf_counter() - began) / EVERY
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    memory = torch.cuda.max_memory_allocated() / 2**20 if where.type == "cuda" else peak / 1024
+    return {"seconds": sorted(times)[len(times) // 2], "audit": shared, "memory": memory}
+
+
+def step(loss: Any, optimizer: Any, where: Any) -> float:
+    """Take a step; its seconds."""
+    import torch
+
+    began = time.perf_counter()
+    loss().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    if where.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reward", required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--generators", default="realesr-animevideov3,realesrgan")
+    parser.add_argument("--sides", default="32,64")
+    parser.add_argument("--plans", default="all,lora+recompute")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--case", nargs=4, metavar=("GENERATOR", "SIDE", "TRAIN", "KIND"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.case:
+        generator, side, train, kind = given.case
+        print(json.dumps(case(generator, given.reward, int(side), train, kind, given.device, given.steps)))
+        return
+    print(f"{describe('torch', 'spandrel', 'peft')} · {given.device}, one thread, batch {BATCH}")
+    print(
+        "| generator | inputs | learns | with reward | plain | ratio | with audit | memory | plain | ratio |\n"
+        + "|---" * 10
+        + "|"
+    )
+    for generator in given.generators.split(","):
+        for side in map(int, given.sides.split(",")):
+            for train in given.plans.split(","):
+                row(given, generator, side, train)
+
+
+def row(given: argparse.Namespace, generator: str, side: int, train: str) -> None:
+    """Measure both sides of a case and print its line."""
+    sides = {}
+    for kind in ("reward", "plain"):
+        command = [sys.executable, __file__, "--reward", given.reward, "--device", given.device, "--steps", str(given.steps)]
+        done = subprocess.run(
+            [*command, "--case", generator, str(side), train, kind], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            print(f"| {generator} | {side}→{side * 4} | {PLANS[train]} | {kind} failed: {done.stderr.strip().splitlines()[-1]} |")
+            return
+        sides[kind] = json.loads(done.stdout.splitlines()[-1])
+    full, bare = sides["reward"], sides["plain"]
+    audited = full["seconds"] + full["audit"]
+    print(
+        f"| {generator} | {side}→{side * 4} | {PLANS[train]} | {full['seconds']:.2f} s | {bare['seconds']:.2f} s "
+        f"| {full['seconds'] / bare['seconds']:.2f}× | {audited:.2f} s, {audited / bare['seconds']:.2f}× "
+        f"| {full['memory']:.0f} MB | {bare['memory']:.0f} MB | {full['memory'] / bare['memory']:.2f}× |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
