@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgr import atomic
 from fgr.errors import UserError
 from fgr.recipe import differences, resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.load import choose_device, load_reward, load_stages
 from fgr.reward.model import FinPercepRM
 from fgr.reward.run import save_folder
-from fgr.rlhf import algorithms, audit, battery, inputs, pictures
+from fgr.rlhf import algorithms, battery, inputs
 from fgr.rlhf.battery import Battery
 from fgr.rlhf.climb import Algorithm, set_units
 from fgr.rlhf.curriculum import Plan, equal_lengths
 from fgr.rlhf.exam import Exam, fit_naturalness
+from fgr.rlhf.finish import finish
 from fgr.rlhf.inputs import Batch, Replayed
 from fgr.rlhf.loop import Knobs, Loop
 from fgr.rlhf.objective import Anchor
@@ -36,8 +36,6 @@ from fgr.rlhf.pairs import Ranked
 from fgr.rlhf.refresh import CompositeMaker, refreshed
 from fgr.rlhf.reward import MAXIMA, Reward, plain_reward, stage_reward
 from fgr.runs import Run
-
-SHOWN = 6  # images of the report's gallery
 
 
 def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str = "auto") -> dict[str, Any]:
@@ -82,7 +80,7 @@ class Tuner:
         self.rewards = self._rewards()
         self.naturalness = fit_naturalness(self.inputs, recipe.audit.patch)
         self.held_out = {f"rm{number}": load_reward(name, str(self.device)) for number, name in enumerate(recipe.audit.rewards)}
-        self._facts = {
+        self._facts: dict[str, Any] = {
             "generator": {"name": generator, "digest": self.policy.digest},
             "reward": [_digest(stage) for stage in self.stages],
             "held_out": [_digest(model) for model in self.held_out.values()],
@@ -99,7 +97,7 @@ class Tuner:
             return json.loads(summary.read_text(encoding="utf-8"))
         loop = self._loop()
         loop.fit()
-        found = self._finish(loop)
+        found = finish(loop, self._facts["generator"])
         self.accelerator.end_training()
         return found
 
@@ -118,7 +116,7 @@ class Tuner:
             policy, climb, exam, self.plan, knobs_of(recipe), self.run_folder, self.accelerator, self._batches,
             partial(self._refresh, climb, exam) if recipe.curriculum.refresh.steps else None, self.stages[-1],
         )  # fmt: skip
-        self.exam, saved = exam, self.run_folder.load()
+        saved = self.run_folder.load()
         if saved:
             self._reopen_refreshed()
             loop.restore(saved)
@@ -130,32 +128,6 @@ class Tuner:
         if recipe.trackers:
             self.accelerator.init_trackers("fgr-rlhf")
         return loop
-
-    def _finish(self, loop: Loop) -> dict[str, Any]:
-        state, last = loop.state, self.plan.last
-        best = {name: value.to(self.device) for name, value in state.best["weights"].items()}
-        loop.write(self.out / "best.safetensors", best, state.best["step"])
-        loop.write(self.out / "last.safetensors", state.ema, state.step)
-        with self.policy.holding(best):
-            measured = self.exam.take(self.policy, self.device, [state.best["stage"], last], SHOWN)
-        start = self.exam.starts(self.exam.pairs[:SHOWN], self.device)
-        metrics = {f"reward_{last}": audit.Metric("trained reward", 1, False)} | self.exam.battery.metrics
-        verdict = audit.assess(
-            state.start, measured.values, metrics, (state.start[f"reward_{last}"], measured.values[f"reward_{last}"])
-        )
-        found = {
-            "steps": state.step, "ended": state.ended, "best_step": state.best["step"], "alarms": state.alarms,
-            "skipped": state.skipped, "rollbacks": state.standing.rollbacks, "images": len(self.exam.pairs),
-            "reward": verdict.reward, "battery": verdict.battery, "hacking_index": verdict.hacking_index,
-            "metrics": audit.compared(state.start, measured.values, metrics),
-            "generator": self._facts["generator"], "license": self.policy.license, "scale": self.policy.scale,
-        }  # fmt: skip
-        if self.run_folder.main:
-            found["examples"] = pictures.write_examples(
-                self.out / "examples", self.stages[-1], self.exam.pairs, start, measured.outputs
-            )
-            atomic.write_text(self.out / "summary.json", json.dumps(found, indent=1) + "\n")
-        return found
 
     def _rewards(self) -> list[Reward]:
         recipe = self.recipe.reward

@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 
 from fgr.errors import UserError
-from fgr.generate.upscalers import Job, open_upscaler
+from fgr.generate.upscalers import Job, license_of, open_upscaler
 from fgr.rlhf.algorithms import prepare
 from fgr.rlhf.policy import checkpoint_blocks, open_policy
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_tuned_is_named(name, said):
         open_policy(name)
 
 
-def test_a_licence_that_limits_tuning_must_be_accepted(network_files, monkeypatch):
+def test_a_licence_that_limits_tuning_must_be_accepted_and_stays_with_the_tuned_network(network_files, monkeypatch, tmp_path):
     from dataclasses import replace
 
     from fgr.generate.upscalers import weights
@@ -130,4 +130,8 @@ def test_a_licence_that_limits_tuning_must_be_accepted(network_files, monkeypatc
     name = network_files["compact"]
     with pytest.raises(UserError, match=r"S-Lab-1\.0, which allows non-commercial use only: so would be the tuned network"):
         open_policy(name)
-    assert open_policy(name, [name]).license == "S-Lab-1.0"
+    policy = open_policy(name, [name])
+    assert policy.license == "S-Lab-1.0"
+    policy.save(tmp_path / "best.safetensors")  # the tuned network is under it too
+    assert license_of(f"spandrel:{tmp_path / 'best.safetensors'}") == "S-Lab-1.0"
+    assert license_of(name) == "unknown"

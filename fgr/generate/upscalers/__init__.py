@@ -10,6 +10,7 @@ NAME@KEY=VALUE@KEY=VALUE         any of them, run in another way: see `settings`
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError, nearest
@@ -76,9 +77,13 @@ def open_upscaler(
 
 
 def license_of(name: str) -> str:
-    """The licence of the weights that `name` stands for, without opening them; "unknown" for files of the user's."""
+    """The licence of the weights that `name` stands for, without opening them; "unknown" for files that state none."""
     check_name(name)
     name = split(name)[0].partition(MARK)[0]
+    if name.startswith("spandrel:"):
+        from fgr.generate.upscalers import weights
+
+        return weights.stated_license(Path(name.partition(":")[2]).expanduser())
     return RELEASES[name].license if name in RELEASES else "none" if name == "bicubic" else "unknown"
 
 

@@ -61,7 +61,7 @@ def locate(name: str) -> Found:
     if name.startswith("spandrel:"):
         named = _named(name.partition(":")[2])
         digest = file_digest(named)
-        return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, "unknown", None, True)
+        return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, stated_license(named), None, True)
     release = RELEASES[name]
     wanted = release.files[0]
     if (file := downloaded(wanted)) is not None:
@@ -75,6 +75,19 @@ def locate(name: str) -> Found:
         )
     line = f"{release.wheel.stem}.bin of {WHEEL} 2.0.0, stored as float16"
     return Found(line, _converted_or_wheel(name, release), release.wheel.bin_digest, release.license, release, False)
+
+
+def stated_license(file: Path) -> str:
+    """The licence that a safetensors file states of itself, as networks tuned by `fgr rlhf` do; or "unknown"."""
+    if file.suffix.lower() != ".safetensors" or not file.is_file():
+        return "unknown"
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as content:
+            return str((content.metadata() or {}).get("license", "unknown"))
+    except SafetensorError:
+        return "unknown"  # damaged: reading it says so
 
 
 def _named(path: str) -> Path:
