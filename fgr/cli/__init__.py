@@ -72,4 +72,4 @@ def _say(text: str) -> None:
 
 
 # commands register themselves
-from fgr.cli import annotate, evaluate, generate, models, publish, report, reward, rlhf  # noqa: E402, F401
+from fgr.cli import annotate, app_page, evaluate, generate, models, publish, report, reward, rlhf  # noqa: E402, F401

@@ -29,7 +29,7 @@ def test_help_and_import_load_nothing_heavy():
 
 def test_every_verb_explains_itself():
     listed = fgr("--help").stdout
-    for verb in ("generate", "verify", "models", "report", "annotate", "train-rm", "score", "evaluate", "publish"):
+    for verb in ("generate", "verify", "models", "report", "annotate", "train-rm", "score", "evaluate", "app", "publish"):
         assert verb in listed
         assert fgr(verb, "--help").returncode == 0
 

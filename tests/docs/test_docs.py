@@ -22,6 +22,7 @@ hooks = importlib.import_module("hooks")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 ELSEWHERE = {  # commands that cannot run here, and why; their options are checked all the same
+    r"^fgr app": "serves until it is interrupted: tests/app",
     r"^fgr annotate": "needs a Label Studio server: tests/annotate",
     r"/shared/|^accelerate ": "needs a cluster",
     r"--fetch": "needs a network",
@@ -32,8 +33,8 @@ ELSEWHERE = {  # commands that cannot run here, and why; their options are check
 OTHERS = ("make", ".", "export", "hf", "accelerate", "git", "pip", "sbatch", "python")  # what else begins a line
 SMALL = {  # what makes each verb a matter of seconds
     "generate": (
-        "--limit", "12", "source.crop=128", "source.crops_per_photo=2", "map.calibration_pairs=2", "shard_rows=6",
-        "severity=[0.005,1]",
+        "--limit", "12", "--workers", "1", "source.crop=128", "source.crops_per_photo=2", "map.calibration_pairs=2",
+        "shard_rows=6", "severity=[0.005,1]",
     ),
     "train-rm": (
         "data.crop=48", "data.batch=2", "data.validation=2", "base.steps=2", "stages=[2,2,2,2]", "training.validate_every=2",

@@ -1,0 +1,64 @@
+"""What the page shows: an image's score, its map over it, how two images compare. Pure: arrays in, pictures and text out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from fgr.reward.score import overlay, worst
+
+STEPS = ((0.02, "clean"), (0.1, "hardly anything"), (0.3, "visible defects"), (1.01, "strong defects"))
+SAME = 0.05  # scores closer than this are not told apart
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """An image, uint8 (H, W, 3), with its score and map, float32 (H, W) in [0, 1]."""
+
+    image: np.ndarray
+    score: float
+    map: np.ndarray
+
+
+def blended(looked: Looked, strength: float) -> np.ndarray:
+    """The image with its map over it, from 0 (the image) to 1 (the overlay): uint8 (H, W, 3)."""
+    if strength <= 0:
+        return looked.image
+    heat = overlay(looked.image, looked.map).astype(np.float32)
+    return np.rint(looked.image * np.float32(1 - strength) + heat * np.float32(strength)).astype(np.uint8)
+
+
+def described(looked: Looked) -> str:
+    """Score and map in words, as Markdown; where the worst place is, in the ninths of the image."""
+    bad = worst(looked.map)
+    word = next(text for limit, text in STEPS if bad < limit)
+    place = f", worst at the {worst_place(looked.map)}" if bad >= STEPS[0][0] else ""
+    height, width = looked.map.shape
+    mean = float(looked.map.mean())
+    return f"**{looked.score:.3f}** · worst 1 %: {bad:.2f} – {word}{place} · mean {mean:.3f} · {width}×{height} pixels"
+
+
+def worst_place(map_: np.ndarray) -> str:
+    """The ninth of the image in which the smoothed map is largest."""
+    smooth = cv2.GaussianBlur(map_, (0, 0), max(1.0, min(map_.shape) / 32))
+    row, column = np.unravel_index(int(smooth.argmax()), smooth.shape)
+    down = ("top", "middle", "bottom")[min(2, 3 * int(row) // map_.shape[0])]
+    across = ("left", "centre", "right")[min(2, 3 * int(column) // map_.shape[1])]
+    return "centre" if (down, across) == ("middle", "centre") else f"{down} {across}"
+
+
+def compared(left: Looked, right: Looked) -> str:
+    """Which of two is better, by score and by their worst places, as Markdown."""
+    difference = left.score - right.score
+    by_score = "neither" if abs(difference) < SAME else "the left" if difference > 0 else "the right"
+    heat = worst(left.map) - worst(right.map)
+    by_map = "neither" if abs(heat) < STEPS[0][0] else "the right" if heat > 0 else "the left"
+    text = f"Better by score: **{by_score}** ({difference:+.3f}). Cleaner where it is worst: **{by_map}** ({-heat:+.3f})."
+    agree = by_score == by_map or "neither" in (by_score, by_map)
+    return text if agree else f"{text} Score and map disagree: look for yourself."
+
+
+def fitted(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """The image enlarged by bicubic interpolation to (height, width): what an SR model is compared with."""
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)

@@ -1,0 +1,131 @@
+"""`fgr app`: opens a reward model and serves the page on this machine."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from fgr.app.looking import Looked
+from fgr.errors import UserError, missing_extra
+
+HOST = "127.0.0.1"
+LARGEST_INPUT = 1024 * 1024  # pixels of a low-resolution image
+TILE = 256
+
+
+@contextmanager
+def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -> Iterator[str]:
+    """Serve the page on the loopback interface and give its address; `port` 0 takes a free one, no `models` all that are here.
+
+    UserError: gradio is not installed, no such reward model, unknown SR models, the port is taken.
+    """
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    try:
+        import gradio  # noqa: F401
+    except ImportError:
+        raise missing_extra("gradio", "app", "The page") from None
+    from fgr.app.page import appearance, build
+    from fgr.reward.load import choose_device, load_reward
+    from fgr.reward.score import score
+
+    chosen, port = choose_device(device), _usable(port)
+    model = load_reward(reward, chosen)
+
+    def judge(image: np.ndarray) -> Looked:
+        return Looked(image, *score(model, image))
+
+    names = list(models) if models else available()
+    page = build(f"Reward model {reward}", _read, judge, Upscalers(names, chosen), names)
+    page.queue(default_concurrency_limit=1)
+    _, address, _ = page.launch(
+        server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, show_error=True,
+        max_file_size="100mb", footer_links=[], **appearance(),
+    )  # fmt: skip
+    try:
+        yield str(address)
+    finally:
+        page.close(verbose=False)
+
+
+def _read(path: str) -> np.ndarray:
+    """An uploaded file; errors name it as its owner does, not where the server keeps it."""
+    from fgr.reward.score import read
+
+    try:
+        return read(Path(path))
+    except UserError as error:
+        raise UserError(error.message.replace(path, Path(path).name), error.hint) from None
+
+
+def available() -> list[str]:
+    """The SR models whose weights are on this machine, bicubic last."""
+    from fgr.generate.upscalers.catalogue import catalogue
+
+    here = [row["name"] for row in catalogue([]) if row["state"] == "here" and row["scale"]]
+    return [*here, "bicubic"]
+
+
+class Upscalers:
+    """SR models by name, each opened when it is first asked for. UserError for unknown names at once."""
+
+    def __init__(self, names: Sequence[str], device: str) -> None:
+        from fgr.evaluate.systems import BEST
+        from fgr.generate.upscalers import check_name
+
+        self._device = device
+        self._named = {name: f"spandrel:{Path(name) / BEST}" if (Path(name) / BEST).is_file() else name for name in names}
+        for name in self._named.values():
+            check_name(name)
+        self._open: dict[str, object] = {}
+
+    def __call__(self, name: str, image: np.ndarray) -> np.ndarray:
+        """The output for a low-resolution image, uint8 (H, W, 3). UserError if it is too large or the weights do not work."""
+        from fgr.generate.upscalers import Job, NonFiniteOutput
+
+        if image.shape[0] * image.shape[1] > LARGEST_INPUT:
+            raise UserError(
+                f"The image has {image.shape[1]}×{image.shape[0]} pixels: too many for the page.",
+                "Give a low-resolution image of at most a megapixel; `fgr generate` and `fgr evaluate` take larger ones.",
+            )
+        job = Job(image, "page", image.shape[:2], (0, 0, image.shape[0]))
+        try:
+            result: np.ndarray = self._opened(name).upscale([job])[0]
+        except NonFiniteOutput as error:
+            raise UserError(f"{error}.", "Check its weights.") from None
+        return result
+
+    def _opened(self, name: str):  # type: ignore[no-untyped-def]
+        if name not in self._open:
+            self._open[name] = _open_at_its_scale(self._named[name], self._device)
+        return self._open[name]
+
+
+def _open_at_its_scale(name: str, device: str):  # type: ignore[no-untyped-def]
+    """×4, or whatever other factor the network has."""
+    from fgr.generate.upscalers import open_upscaler
+
+    refused: UserError | None = None
+    for scale in (4, 2, 3, 1, 8):
+        try:
+            return open_upscaler(name, scale=scale, device=device, tile=0 if name == "bicubic" else TILE)
+        except UserError as error:
+            if "upscales ×" not in error.message:
+                raise
+            refused = error
+    assert refused is not None
+    raise refused
+
+
+def _usable(port: int) -> int:
+    """The port, or a free one for 0. UserError if it is taken."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise UserError(f"The port {port} of {HOST} cannot be used: {error}.", "Choose another with --port.") from None
+        return int(probe.getsockname()[1])

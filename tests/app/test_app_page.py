@@ -1,0 +1,222 @@
+"""The page in a real browser, with a real reward model of random weights."""
+
+import builtins
+import io
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from fgr.cli import app
+from fgr.errors import UserError
+
+pytest.importorskip("gradio", reason="the extra app is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+browser_test = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def reward(tmp_path_factory):
+    from fgr.reward.model import FinPercepRM
+
+    torch.manual_seed(0)
+    model = FinPercepRM()
+    for level in model.decoder.levels:
+        torch.nn.init.normal_(level.out.weight, std=0.3)
+    folder = tmp_path_factory.mktemp("app") / "rm"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    import skimage.data
+
+    folder = tmp_path_factory.mktemp("photos")
+    Image.fromarray(skimage.data.coffee()[100:164, 200:280]).save(folder / "coffee.png")
+    Image.fromarray(skimage.data.chelsea()[100:164, 100:180]).save(folder / "cat.png")
+    (folder / "text.png").write_text("no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(reward):
+    command = [
+        sys.executable,
+        "-m",
+        "fgr",
+        "app",
+        "--reward",
+        str(reward),
+        "--models",
+        "bicubic",
+        "--port",
+        "0",
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    address = process.stdout.readline().strip()
+    yield address
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(served, browser):
+    """The page, loaded; nothing may be asked of any other place."""
+    made = browser.new_page(viewport={"width": 1200, "height": 900})
+    made.set_default_timeout(90_000)  # a busy machine
+    asked = []
+    made.on("request", lambda request: asked.append(request.url))
+    made.goto(served)
+    made.locator("input[type=file]").first.wait_for(state="attached")
+    yield made
+    made.close()
+    assert [url for url in asked if not url.startswith((served, "data:", "blob:"))] == []
+
+
+def said(page, name, part):
+    page.wait_for_function(f"document.querySelector('#{name}')?.innerText.includes({part!r})")
+    return page.locator(f"#{name}").inner_text()
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name).click()
+    return page.get_by_role("tabpanel").filter(visible=True)
+
+
+@browser_test
+def test_an_image_is_scored_and_the_slider_moves_by_keys(page, photos, reward):
+    from fgr.app.looking import Looked, described
+    from fgr.reward.load import load_reward
+    from fgr.reward.score import read, score
+
+    page.locator("input[type=file]").first.set_input_files(photos / "coffee.png")
+    image = read(photos / "coffee.png")
+    expected = described(Looked(image, *score(load_reward(reward), image))).replace("**", "")
+    assert said(page, "score-said", "worst").split() == expected.split()
+    picture = page.get_by_role("tabpanel").filter(visible=True).locator("img").last
+    before = picture.get_attribute("src")
+    page.locator("input[type=range]").filter(visible=True).first.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function("before => [...document.querySelectorAll('img')].every(one => one.src != before)", arg=before)
+    page.wait_for_timeout(300)
+    shown = page.request.get(picture.get_attribute("src")).body()
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown)).convert("RGB")), image)  # at 0: the image itself
+
+
+@browser_test
+def test_two_images_are_compared(page, photos):
+    panel = tab(page, "Compare")
+    files = panel.locator("input[type=file]")
+    files.nth(0).set_input_files(photos / "coffee.png")
+    page.wait_for_timeout(200)
+    files.last.set_input_files(photos / "cat.png")
+    assert "Cleaner where it is worst" in said(page, "compare-said", "Better by score")
+
+
+@browser_test
+def test_an_image_is_upscaled_by_keyboard_alone(page, photos):
+    panel = tab(page, "Upscale")
+    panel.locator("input[type=file]").first.set_input_files(photos / "cat.png")
+    panel.locator("img").first.wait_for()
+    panel.get_by_role("button", name="Upscale").focus()
+    page.keyboard.press("Enter")
+    assert "320×256 pixels" in said(page, "upscale-said", "bicubic")
+
+
+@browser_test
+def test_what_is_no_image_is_a_sentence_on_the_page(page, photos):
+    page.locator("input[type=file]").first.set_input_files(photos / "text.png")
+    page.locator(".toast-wrap, [data-testid=toast-body]").first.wait_for()
+    told = page.locator(".toast-wrap, [data-testid=toast-body]").first.inner_text()
+    assert "text.png cannot be read: it is not an image" in told
+    assert "/" not in told
+
+
+@browser_test
+@pytest.mark.parametrize("name", ["Score", "Compare", "Upscale"])
+def test_narrow_screens_need_no_scrolling_aside(page, name):
+    page.set_viewport_size({"width": 360, "height": 740})
+    tab(page, name)
+    page.wait_for_timeout(300)
+    width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert width <= room
+
+
+def test_it_listens_on_this_machine_alone(served):
+    assert served.startswith("http://127.0.0.1:")
+
+
+def test_without_gradio_the_extra_is_named(monkeypatch, reward):
+    real = builtins.__import__
+
+    def refuse(name, *rest):
+        if name == "gradio":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    done = CliRunner().invoke(app, ["app", "--reward", str(reward), "--device", "cpu"])
+    assert isinstance(done.exception, UserError)
+    assert "pip install 'fgr[app]'" in str(done.exception)
+
+
+def test_wrong_names_and_ports_are_sentences(reward):
+    from fgr.app.run import serving
+
+    with pytest.raises(UserError, match="did you mean 'bicubic'"), serving(str(reward), ["bicubik"], 0, "cpu"):
+        pass
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UserError, match="cannot be used"), serving(str(reward), None, taken.getsockname()[1], "cpu"):
+            pass
+
+
+def test_models_open_at_their_own_scale_and_small_images_only():
+    from fgr.app.run import LARGEST_INPUT, Upscalers
+
+    upscale = Upscalers(["bicubic"], "cpu")
+    assert upscale("bicubic", np.zeros((8, 9, 3), np.uint8)).shape == (32, 36, 3)
+    with pytest.raises(UserError, match="too many for the page"):
+        upscale("bicubic", np.zeros((LARGEST_INPUT // 64 + 1, 64, 3), np.uint8))
+
+
+def test_a_tuned_run_and_a_network_of_another_factor(tmp_path):
+    from safetensors.torch import save_file
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    from fgr.app.run import Upscalers
+
+    torch.manual_seed(0)
+    save_file(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2).state_dict(), tmp_path / "best.safetensors")
+    assert Upscalers([str(tmp_path)], "cpu")(str(tmp_path), np.zeros((32, 40, 3), np.uint8)).shape == (64, 80, 3)
+
+
+def test_models_that_are_here_are_offered():
+    from fgr.app.run import available
+
+    assert available()[-1] == "bicubic"
+    assert len(set(available())) == len(available())
