@@ -1,8 +1,11 @@
-"""Real-ESRGAN ×4 in float32: `fgr`'s upscalers against RealESRGANer of the `realesrgan` package, same weights, same images.
+"""Each SR model in `fgr generate`, and Real-ESRGAN ×4 in float32 against RealESRGANer of the `realesrgan` package.
 
+    python bench/upscalers.py --models realesrgan,realesr-animevideov3 [--device cuda] [KEY=VALUE …]
     python bench/upscalers.py --peer DIR
 
-The peer goes into a folder of its own:  pip install --no-deps --target DIR realesrgan==0.3.0
+The first makes whole shards with one worker and prints images/s, peak memory, and the share of the time in which the device is at
+work on SR and features; KEY=VALUE are those of the recipe `demo`. The second compares same weights and same images; the peer goes
+into a folder of its own:  pip install --no-deps --target DIR realesrgan==0.3.0
 It runs with pre_pad=0; its tiles are `tile` + 2·10 pixels wide, ours `tile` pixels and share 16 or more.
 """
 
@@ -18,6 +21,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,6 +129,61 @@ def memory(model: str, height: int, width: int, tile: int, arguments: list[str])
     )
 
 
+def rate(model: str, device: str, overrides: list[str]) -> str:
+    """A model's row, made in a process of its own."""
+    command = [sys.executable, __file__, "--device", device, "--rate", model, *overrides]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    if made.returncode:
+        return f"| {model} | {(made.stderr.strip().splitlines() or ['failed'])[-1]} | | |"
+    found = json.loads(made.stdout.splitlines()[-1])
+    return f"| {model} | {found['rate']:.2f} | {found['peak'] / 2**20:.0f} MiB | {found['busy']:.0%} |"
+
+
+def shards(model: str, device: str, overrides: list[str]) -> None:
+    """Print one model's images/s in whole shards, its peak memory, and the share of the time that the device was at work."""
+    import torch
+
+    from fgr import recipe as recipes
+    from fgr.generate import plan, run
+    from fgr.generate.devices import choose_devices
+    from fgr.generate.makers import MakerFactory, describe
+
+    chosen = choose_devices(device, 1)[0]
+    recipe = recipes.load("demo", "generate", overrides, {"models": [model]})
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        out = Path(folder)
+        splits, source = recipe.splits.model_dump(), recipe.source.model_dump()
+        photographs = plan.build(out / ".fgr/plan", workers=1, splits=splits, **source)
+        factory = MakerFactory(recipe, out)
+        opened = factory.models(chosen)
+        (out / ".fgr/models.json").write_text(json.dumps(describe(*opened)))
+        factory.calibrate(chosen)  # which also warms everything up
+        busy = 0.0
+
+        def timed(call: Callable[..., Any]) -> Callable[..., Any]:
+            def wrapped(*arguments: Any) -> Any:
+                nonlocal busy
+                start = time.perf_counter()
+                result = call(*arguments)  # its results are on the processor: the device is done
+                busy += time.perf_counter() - start
+                return result
+
+            return wrapped
+
+        for upscaler in opened[0].values():
+            upscaler.upscale = timed(upscaler.upscale)  # type: ignore[method-assign]
+        opened[1].look = timed(opened[1].look)  # type: ignore[method-assign]
+        maker = factory(chosen)
+        todo = run.all_shards(recipe, photographs)
+        start = time.perf_counter()
+        for shard in todo:
+            maker.make(shard, lambda *_: None)
+        wall = time.perf_counter() - start
+    cuda = chosen.startswith("cuda")
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"rate": recipe.samples / wall, "peak": peak, "busy": busy / wall}))
+
+
 def one(side: str, model: str, height: str, width: str, tile: str, out: str) -> None:
     """Print the peak above what importing and building the network took."""
     run = SIDES[side](model, int(tile))
@@ -141,11 +200,24 @@ def one(side: str, model: str, height: str, width: str, tile: str, out: str) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="bicubic,realesr-animevideov3,realesrgan", help="comma-separated")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("--rate", help=argparse.SUPPRESS)
     parser.add_argument("--peer", help="folder into which realesrgan was installed")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.rate:
+        shards(given.rate, given.device, given.overrides)
+        return
+    if not given.peer and not given.one:
+        print(describe("torch", "spandrel", "opencv-python", "pillow"), f"· {given.device} {' '.join(given.overrides)}\n")
+        print("| model | images/s | peak memory | device at work |\n|---|---|---|---|")
+        for model in given.models.split(","):
+            print(rate(model, given.device, given.overrides), flush=True)
+        return
     if given.peer:
         sys.path.append(given.peer)
     import torch

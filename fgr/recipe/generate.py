@@ -64,7 +64,8 @@ class Inference(Strict):
     tile: int = Field(0, ge=0, description="side of a tile of the low-resolution input, 0 = whole; halved when memory runs out")
     overlap: int = Field(16, ge=0, description="low-resolution pixels that neighbouring tiles share")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    batch: int = Field(1, ge=1, description="images a forward pass")
+    batch: int = Field(1, ge=1, description="images a forward pass, on a GPU")
+    compile: bool = Field(False, description="torch.compile the networks: minutes at first, rounding of its own")
     diffusion: Diffusion = Diffusion()
 
 

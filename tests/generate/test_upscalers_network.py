@@ -62,6 +62,27 @@ def small(tmp_path):
     return open_small
 
 
+def test_a_compiled_network_gives_the_same_image_and_says_so(small, monkeypatch, tmp_path):
+    import torch._dynamo
+
+    image = PHOTO[:40, :48]
+    expected = small().upscale(jobs(image))
+    monkeypatch.setattr(network, "COMPILER", "eager")
+    torch._dynamo.reset()
+    compiled = open_upscaler(f"spandrel:{tmp_path / 'small.safetensors'}", scale=2, compile=True)
+    assert np.array_equal(compiled.upscale(jobs(image)), expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    assert compiled.settings()["compile"] is True
+
+    def broken(*_):
+        raise RuntimeError("no compiler here")
+
+    monkeypatch.setattr(network, "COMPILER", broken)
+    torch._dynamo.reset()
+    with pytest.raises(UserError, match=r"could not be compiled .*\nSet inference.compile=false"):
+        open_upscaler(f"spandrel:{tmp_path / 'small.safetensors'}", scale=2, compile=True).upscale(jobs(image))
+
+
 def jobs(*images):
     return [Job(image, "", image.shape[:2], (0, 0, len(image))) for image in images]
 

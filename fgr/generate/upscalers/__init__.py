@@ -32,14 +32,14 @@ def known() -> list[str]:
 
 def open_upscaler(
     name: str, *, scale: int, device: str = "cpu", tile: int = 0, overlap: int = 16, precision: str = "fp32", batch: int = 1,
-    passes: int = 1, denoise: float | None = None, diffusion: Mapping[str, Any] | None = None,
+    compile: bool = False, passes: int = 1, denoise: float | None = None, diffusion: Mapping[str, Any] | None = None,
 ) -> Upscaler:  # fmt: skip
     """Open the SR model `name` for `scale`.
 
     `tile` (0 = whole) and `overlap` are in low-resolution pixels; `batch` is ignored on the CPU, where images run one by one
     so that their bytes do not depend on their neighbours. `passes` and `denoise` are as in `settings`, `diffusion` holds knobs of
     diffusion models, `diffusion.knobs.Knobs`; what `name` says of any setting holds. Thread counts are the caller's:
-    torch.set_num_threads.
+    torch.set_num_threads. `compile` is of networks alone.
     UserError: unknown name, weights absent or damaged or of another network, another scale, settings that cannot work.
     """
     check_name(name)
@@ -47,7 +47,7 @@ def open_upscaler(
     if own or passes > 1:
         given: dict[str, Any] = {"tile": tile, "overlap": overlap, "precision": precision, "denoise": denoise}
         given, times, sampling = merged(given, passes, diffusion, own)
-        opened = open_upscaler(base, scale=scale, device=device, batch=batch, diffusion=sampling, **given)
+        opened = open_upscaler(base, scale=scale, device=device, batch=batch, diffusion=sampling, compile=compile, **given)
         expect_known(opened, own)
         opened.name = name
         return Repeated(opened, times) if times > 1 else opened
@@ -73,7 +73,7 @@ def open_upscaler(
     loaded = weights.load(found)
     if denoise is not None:
         loaded = mixed(loaded, weights.load(weights.locate(WEAK)), denoise)
-    return network.Network(name, loaded, scale, device, tile, overlap, precision, batch, denoise)
+    return network.Network(name, loaded, scale, device, tile, overlap, precision, batch, denoise, compile)
 
 
 def license_of(name: str) -> str:

@@ -17,6 +17,7 @@ from fgr.images import tiles
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_TILE = 32
+COMPILER = "inductor"
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
@@ -27,11 +28,11 @@ class Network:
 
     def __init__(
         self, name: str, loaded: Loaded, scale: int, device: str, tile: int, overlap: int, precision: str, batch: int,
-        denoise: float | None = None,
+        denoise: float | None = None, compile: bool = False,
     ) -> None:  # fmt: skip
         found = loaded.found
         self.name, self.scale, self.overlap, self.precision = name, scale, overlap, precision
-        self._mixed = {} if denoise is None else {"denoise": denoise}  # how the weights came about, for `settings` alone
+        self._others = ({} if denoise is None else {"denoise": denoise}) | ({"compile": True} if compile else {})
         self.digest, self.license, self.weights = found.digest, found.license, found.line
         self._descriptor = build_descriptor(name, loaded, scale)
         self._multiple = self._descriptor.size_requirements.multiple_of
@@ -44,11 +45,13 @@ class Network:
         self._descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
         self._room = memory.pixels_that_fit(self._descriptor.model, scale) if self._device.type == "cpu" else None
         self._descriptor.model.register_forward_hook(_expect_finite)
+        if compile:
+            self._descriptor.model.compile(backend=COMPILER, dynamic=False)
         self._fits: dict[tuple[int, int], tuple[int, int]] = {}  # image size → batch and tile that memory allowed
         self._last_tile = self.tile
 
     def settings(self) -> dict[str, Any]:
-        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision, **self._mixed}
+        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision, **self._others}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
@@ -75,6 +78,11 @@ class Network:
         try:
             return list(self._run(images, batch, tile))
         except (MemoryError, RuntimeError) as error:
+            if type(error).__module__ == "torch._dynamo.exc":
+                raise UserError(
+                    f"{self.name} could not be compiled ({str(error).strip().splitlines()[0][:160]}).",
+                    "Set inference.compile=false.",
+                ) from None
             if not is_out_of_memory(error):
                 raise
         raise _OutOfMemory  # outside the handler: the traceback would keep the network's activations alive
