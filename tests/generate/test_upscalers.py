@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from PIL import Image
 from skimage import data
 from typer.testing import CliRunner
 
+from fgr import recipe as recipes
 from fgr.cli import app
 from fgr.errors import UserError
-from fgr.generate.upscalers import Job, known, open_upscaler
+from fgr.generate.upscalers import Job, check_name, known, license_of, open_upscaler
+from fgr.generate.upscalers.diffusion.releases import DIFFUSION
+from fgr.generate.upscalers.licenses import expect_accepted
+from fgr.generate.upscalers.releases import RELEASES
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +199,21 @@ def test_models_lists_what_there_is(outputs):
     assert "bicubic" in text
     assert "2 outputs made elsewhere" in text
     assert "absent: There is no weight file none.pth." in text
+
+
+def test_the_readme_lists_every_model_and_its_licence():
+    lines = (Path(__file__).parents[2] / "README.md").read_text().splitlines()
+    for name, release in RELEASES.items():
+        row = next((line for line in lines if line.startswith("| ") and f"`{name}`" in line.split("|")[1]), "")
+        assert row, name
+        assert name in DIFFUSION or release.license in row, name
+
+
+def test_the_main_recipe_names_models_that_exist_and_are_free():
+    models = recipes.load("fgr30k", "generate").models
+    for name in models:
+        check_name(name)
+    expect_accepted({name: license_of(name) for name in models}, [])
 
 
 def test_models_suggests_the_nearest_name():
