@@ -71,11 +71,11 @@ class Upscalers:
     """SR models by name, each opened when it is first asked for. UserError for unknown names at once."""
 
     def __init__(self, names: Sequence[str], device: str) -> None:
-        from fgr.evaluate.systems import BEST
         from fgr.generate.upscalers import check_name
+        from fgr.generate.upscalers.tuned import of_run
 
         self._device = device
-        self._named = {name: f"spandrel:{Path(name) / BEST}" if (Path(name) / BEST).is_file() else name for name in names}
+        self._named = {name: of_run(Path(name)) if Path(name).is_dir() else name for name in names}
         for name in self._named.values():
             check_name(name)
         self._open: dict[str, object] = {}

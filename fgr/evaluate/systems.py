@@ -10,9 +10,8 @@ from fgr.errors import UserError, nearest
 from fgr.evaluate.layouts import SUFFIXES
 from fgr.evaluate.testset import Item
 from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler, open_upscaler
+from fgr.generate.upscalers.tuned import of_run
 from fgr.reward.score import read
-
-BEST = "best.safetensors"  # what a run of fgr rlhf keeps
 
 
 class System(Protocol):
@@ -32,17 +31,11 @@ def open_system(name: str, items: list[Item], *, scale: int, device: str = "cpu"
     folder = Path(name.removeprefix("folder:")).expanduser()
     if folder.is_dir():
         if (folder / "run.json").is_file():
-            return Model(name, open_upscaler(_tuned(folder), scale=scale, device=device, tile=tile))
+            return Model(name, open_upscaler(of_run(folder), scale=scale, device=device, tile=tile))
         return Outputs(name, folder, items)
     if name.startswith("folder:") or name.startswith(("/", "./", "~")):
         raise UserError(f"There is no folder {folder}.", "Name a folder of outputs, an SR model of `fgr models`, or a run.")
     return Model(name, open_upscaler(name, scale=scale, device=device, tile=tile))
-
-
-def _tuned(run: Path) -> str:
-    if not (run / BEST).is_file():
-        raise UserError(f"The run {run} has no {BEST}.", "Name a finished run of fgr rlhf, a folder of outputs, or an SR model.")
-    return f"spandrel:{run / BEST}"
 
 
 class Model:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fgr.dataset import hub, manifest
 from fgr.errors import UserError
-from fgr.publish import dataset, reward
+from fgr.publish import dataset, generator, reward
 from fgr.publish.package import Consent, Package
 
 
@@ -18,6 +18,8 @@ def prepare(folder: Path, name: str, consent: Consent, *, write: bool) -> Packag
     kind = _kind(folder)
     if kind == "dataset":
         return dataset.prepare(folder, name, consent, write=write)
+    if kind == "rlhf":
+        return generator.prepare(folder, name, consent, write=write)
     return reward.prepare(folder, name, write=write)
 
 

@@ -212,6 +212,7 @@ def test_a_tuned_run_and_a_network_of_another_factor(tmp_path):
 
     torch.manual_seed(0)
     save_file(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2).state_dict(), tmp_path / "best.safetensors")
+    (tmp_path / "summary.json").write_text('{"generator": {"name": "spandrel:x.pth"}, "metrics": []}')
     assert Upscalers([str(tmp_path)], "cpu")(str(tmp_path), np.zeros((32, 40, 3), np.uint8)).shape == (64, 80, 3)
 
 

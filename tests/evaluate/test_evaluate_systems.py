@@ -72,6 +72,9 @@ def test_a_run_stands_for_its_best_weights(pairs, tmp_path):
     with pytest.raises(UserError, match="holds no images"):
         run.systems([str(tmp_path)], str(pairs), device="cpu")
     (tmp_path / "run.json").write_text(json.dumps({"kind": "rlhf"}))
+    with pytest.raises(UserError, match=r"no finished run of fgr rlhf: it has no summary\.json"):
+        run.systems([str(tmp_path)], str(pairs), device="cpu")
+    (tmp_path / "summary.json").write_text('{"generator": {"name": "spandrel:x.pth"}, "metrics": []}')
     tests = open_test_set(str(pairs))
     system = open_system(str(tmp_path), tests.items, scale=2)
     low = torch.from_numpy(tests.items[0].low().transpose(2, 0, 1).copy())[None].float() / 255

@@ -1,0 +1,102 @@
+"""A tuned SR network as a package for the Hub: opened and tried, its licence heeded, its card written."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from fgr import __version__, atomic, runs
+from fgr.dataset import terms
+from fgr.dataset.manifest import file_digest
+from fgr.errors import UserError
+from fgr.generate.upscalers import Job, NonFiniteOutput, open_upscaler
+from fgr.generate.upscalers.diffusion import MARK
+from fgr.generate.upscalers.tuned import BEST, SUMMARY, of_run, summary_of
+from fgr.publish.package import Consent, Package
+from fgr.publish.templates import render
+
+SHOWN = ("before", "after", "difference")  # pictures of an example that the card shows
+EXAMPLES = 3
+
+
+def prepare(run: Path, name: str, consent: Consent, *, write: bool) -> Package:
+    """Open the best network of a run of fgr rlhf, try it, and write the card unless not `write`.
+
+    UserError: the run is not finished, the network does not open or gives no image, the licence of what was tuned forbids it.
+    """
+    summary, content = summary_of(run), runs.read(run)
+    generator = {"name": summary["generator"]["name"], "license": summary.get("license", "unknown")}
+    warnings = terms.check([generator], "networks tuned from it", **asdict(consent))
+    diffusion = MARK in of_run(run)
+    if diffusion:
+        _expect_numbers(run / BEST)
+    else:
+        _try(of_run(run), int(summary["scale"]))
+    warnings += _paths(str(generator["name"]), content)
+    examples = _examples(run, summary)
+    if write:
+        text = render(
+            "generator.md", name=name, version=__version__, diffusion=diffusion, base=generator["name"].partition(MARK)[0],
+            generator=generator, license=_hub_license(str(generator["license"])), digest=file_digest(run / BEST), summary=summary,
+            rows=_rows(summary), examples=examples, shown=SHOWN,
+            recipe=yaml.safe_dump(content["recipe"], sort_keys=False, allow_unicode=True, width=120), facts=content["facts"],
+        )  # fmt: skip
+        atomic.write_text(run / "README.md", text)
+    files = ["README.md", BEST, SUMMARY, "run.json", *(f"examples/{file}" for row in examples for file in row)]
+    return Package("model", "a tuned SR network", run, files, ["examples/*"], warnings)
+
+
+def _try(name: str, scale: int) -> None:
+    grey = np.random.default_rng(0).integers(96, 160, (48, 48, 3)).astype(np.uint8)
+    try:
+        found = open_upscaler(name, scale=scale).upscale([Job(grey, "grey", (48, 48), (0, 0, 48))])[0]
+    except NonFiniteOutput as error:
+        raise UserError(f"The tuned network gives no image: {error}.", "Tune it again at a lower rate.") from None
+    if found.shape != (48 * scale, 48 * scale, 3):
+        raise UserError(f"The tuned network gives {found.shape[1]}×{found.shape[0]} pixels for 48×48.", "Tune it again.")
+
+
+def _expect_numbers(file: Path) -> None:
+    """Low-rank changes need their diffusion model to be tried; here only that every number is one."""
+    from fgr.generate.upscalers.weights import read_tensors
+
+    if not all(bool(value.isfinite().all()) for value in read_tensors(file).values()):
+        raise UserError(f"{file} holds values that are no numbers.", "Tune it again at a lower rate.")
+
+
+def _paths(base: str, content: dict[str, Any]) -> list[str]:
+    rewards = content["recipe"].get("audit", {}).get("rewards", [])
+    local = [text for text in (base, *rewards) if text.partition(":")[2].startswith(("/", "~")) or text.startswith(("/", "~"))]
+    return [f"Card, run.json and the weights name paths of this machine: {', '.join(local)}."] if local else []
+
+
+def _examples(run: Path, summary: dict[str, Any]) -> list[list[str]]:
+    """File names of the pictures of the first examples that are there."""
+    found = [
+        [f"{number}-{view}.webp" for view in SHOWN if view in views]
+        for number, views in enumerate(summary.get("examples", [])[:EXAMPLES])
+    ]
+    return [row for row in found if row and all((run / "examples" / file).is_file() for file in row)]
+
+
+def _rows(summary: dict[str, Any]) -> list[list[str]]:
+    names = ("start", "end", "difference", "low", "high")
+    rows = []
+    for one in summary["metrics"]:
+        start, end, difference, low, high = (_number(one.get(name)) for name in names)
+        better = "↑" if one.get("better", 1) > 0 else "↓"
+        held_out = "" if one.get("counts") else " (not held out)"
+        rows.append([f"{one['metric']} {better}{held_out}", start, end, f"{difference} [{low}, {high}]"])
+    return rows
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else "–"
+
+
+def _hub_license(license: str) -> str:
+    known = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0"}
+    return license.lower() if license.lower() in known else "other"
