@@ -7,7 +7,7 @@ import typer
 
 from fgr.cli import app
 
-NAMES = "ccl-realesrgan, ccl-swinir, direct, iqa-reward, refl-sd-x4, grpo-ldm-sr, dpo-triplets, demo"
+NAMES = "ccl-realesrgan, ccl-swinir, ccl-stablesr, direct, iqa-reward, refl-sd-x4, grpo-ldm-sr, dpo-triplets, demo"
 
 
 @app.command()

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch.nn import functional
 
-from fgr.generate.upscalers.diffusion import noise
+from fgr.generate.upscalers.diffusion import color, ddpm, ldm, noise, stablesr
 
 Condition = Mapping[str, Any]
 
@@ -31,11 +32,14 @@ class Denoiser(Protocol):
     def predict(self, latents: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
         """The network's output at the training time step `time`, guidance included."""
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents → images (B, 3, H, W), nominally in [0, 1]."""
+    def decode(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """Latents → images (B, 3, 4h, 4w), nominally in [0, 1]."""
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W) in [0, 1] → latents."""
+
+    def to(self, *args: Any, **kwargs: Any) -> None:
+        """Move everything, as a module's `to` does."""
 
 
 class X4:
@@ -69,13 +73,16 @@ class X4:
         unguided, guided = both.chunk(2)
         return unguided + self._knobs["guidance"] * (guided - unguided)
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
         vae = self._pipeline.vae
         return vae.decode(latents / vae.config.scaling_factor).sample / 2 + 0.5
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         vae = self._pipeline.vae
         return vae.encode(images * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
+
+    def to(self, *args: Any, **kwargs: Any) -> None:
+        self._pipeline.to(*args, **kwargs)
 
 
 class Latent:
@@ -93,11 +100,74 @@ class Latent:
     def predict(self, latents: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
         return self.unet(torch.cat([latents, condition["image"]], dim=1), time).sample
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
         return self._pipeline.vqvae.decode(latents).sample / 2 + 0.5
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         return self._pipeline.vqvae.encode(images * 2 - 1).latents
 
+    def to(self, *args: Any, **kwargs: Any) -> None:
+        self._pipeline.to(*args, **kwargs)
 
-DENOISERS: dict[str, Any] = {"sd-x4-upscaler": X4, "ldm-sr": Latent}
+
+class Structured:
+    """StableSR. Its own sampler is ancestral; tuned and audited it is sampled by DDIM on the same schedule and networks.
+
+    Inputs are enlarged until the shorter side fills a latent tile, as the upscaler does; one tile is all that is tuned on.
+    """
+
+    def __init__(self, restorer: Any) -> None:
+        from diffusers import DDIMScheduler
+
+        self._restorer, self._knobs = restorer, restorer.knobs
+        self.unet = restorer.networks["unet"]
+        self._text = restorer._text.clone()  # out of inference mode
+        self.scheduler = DDIMScheduler(
+            beta_start=ddpm.FIRST_BETA, beta_end=ddpm.LAST_BETA, beta_schedule="scaled_linear", clip_sample=False,
+            set_alpha_to_one=False, steps_offset=1,
+        )  # fmt: skip
+
+    def begin(self, low: torch.Tensor, sources: Sequence[torch.Generator]) -> Begun:
+        enlarged = self._restorer._enlarged(low * 2 - 1)
+        known = self._latent(enlarged)
+        condition = {"enlarged": enlarged, "known": known, "size": (low.shape[-2] * 4, low.shape[-1] * 4)}
+        return Begun(noise.draw(known.shape, sources, known), condition)
+
+    def predict(self, latents: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+        known, guidance = condition["known"], self._knobs["guidance"]
+        times = time.expand(len(latents)) if time.ndim == 0 else time
+        with torch.no_grad():
+            self._restorer._structure.features = self._restorer._encoder(known, times)
+        wanted = self._call(latents, times, 1)
+        return wanted if guidance == 1 else torch.lerp(self._call(latents, times, 0), wanted, guidance)
+
+    def decode(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
+        enlarged = condition["enlarged"]
+        with torch.no_grad():
+            self._restorer._vae.encode(enlarged)  # what the decoder is wrapped with
+        decoded = self._restorer._vae.decode(latents / ldm.LATENT_SCALE).sample
+        fixed = color.FIXES[self._knobs["color_fix"]](decoded.float(), enlarged)
+        if tuple(fixed.shape[-2:]) != condition["size"]:
+            fixed = functional.interpolate(fixed.clamp(-1, 1), condition["size"], mode="bicubic")
+        return fixed / 2 + 0.5
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        size = max(1.0, self._knobs["latent_tile"] * stablesr.PIXELS / min(images.shape[-2:]))
+        return self._latent(functional.interpolate(images * 2 - 1, scale_factor=size, mode="bicubic").clamp(-1, 1))
+
+    def to(self, *args: Any, **kwargs: Any) -> None:
+        for network in (*self._restorer.networks.values(), self._restorer._wrapping):
+            network.to(*args, **kwargs)
+        self._text = self._text.to(*args, **kwargs)
+
+    def _latent(self, images: torch.Tensor) -> torch.Tensor:
+        return self._restorer._vae.encode(images).latent_dist.mode().float() * ldm.LATENT_SCALE
+
+    def _call(self, latents: torch.Tensor, times: torch.Tensor, prompt: int) -> torch.Tensor:
+        shown = self._text[prompt].expand(len(latents), -1, -1)
+        return self.unet(latents, times, encoder_hidden_states=shown).sample
+
+
+DENOISERS: dict[str, Any] = {
+    "sd-x4-upscaler": X4, "ldm-sr": Latent, "stablesr": Structured, "stablesr-turbo": Structured,
+}  # fmt: skip

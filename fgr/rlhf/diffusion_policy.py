@@ -80,7 +80,7 @@ class DiffusionPolicy(nn.Module):
         latents = begun.latents
         for index in range(self.steps):
             latents = self.step(latents, index, begun).mean
-        return self.image(latents, low)
+        return self.image(latents, low, begun)
 
     def begin(self, low: torch.Tensor, sources: Sequence[torch.Generator]) -> Begun:
         """The start of sampling; the input is extended to a multiple of 8 by reflection, as the upscaler does."""
@@ -108,10 +108,10 @@ class DiffusionPolicy(nn.Module):
         alpha = float(scheduler.alphas_cumprod[time])
         return transition(latents, output, alpha, float(alpha_before), scheduler.config.prediction_type, eta, clip)
 
-    def image(self, latents: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
+    def image(self, latents: torch.Tensor, low: torch.Tensor, begun: Begun) -> torch.Tensor:
         """The images of clean latents, at 4 times the size of `low`."""
         height, width = low.shape[-2:]
-        return self.denoiser.decode(latents).clamp(0, 1)[..., : height * self.scale, : width * self.scale]
+        return self.denoiser.decode(latents, begun.condition).clamp(0, 1)[..., : height * self.scale, : width * self.scale]
 
     def latents(self, images: torch.Tensor) -> torch.Tensor:
         """The latents of images whose sides are multiples of 32."""
@@ -121,7 +121,7 @@ class DiffusionPolicy(nn.Module):
     def to(self, *args: Any, **kwargs: Any) -> "DiffusionPolicy":
         """As for every module, all parts of the pipeline along."""
         super().to(*args, **kwargs)
-        self.denoiser._pipeline.to(*args, **kwargs)  # type: ignore[attr-defined]
+        self.denoiser.to(*args, **kwargs)
         return self
 
     def train(self, mode: bool = True) -> "DiffusionPolicy":

@@ -93,7 +93,7 @@ class Grpo:
             if index in learned:
                 before[index], after[index], likely[index], sd[index] = latents, drawn, sampling.log_prob(drawn, step), step.sd
             latents = drawn
-        images = policy.image(latents, low)
+        images = policy.image(latents, low, begun)
         value = self._value(images, stage, share)
         rewards, maps = value, self.maps(stage) if knobs.dense else None
         if maps is not None:

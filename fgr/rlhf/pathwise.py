@@ -63,17 +63,17 @@ class Pathwise:
         latents, kept = self._rolled(begun, 0, chosen, begun.latents, early)
         output, gap = self._predicted(latents, chosen, begun)
         step = policy.transition(latents, output, chosen)
-        image = self._decoded(step.clean, batch)
+        image = self._decoded(step.clean, batch, begun)
         seen = image.detach()
         if knobs.endpoint:  # the reward of the real sample, its gradient led to this step's prediction
             end, _ = self._rolled(begun, chosen + 1, policy.steps, step.mean.detach(), -1)
             with torch.no_grad():
-                seen = self._decoded(end, batch)
+                seen = self._decoded(end, batch, begun)
         gradient, figures = reward_gradient(self.rewards, seen, stage, share, knobs.hinge)
         loss = objective.surrogate(image, gradient) + gap
         if kept is not None and batch.reference is not None:
             guess = policy.transition(kept, self._predicted(kept, early, begun)[0], early).clean
-            kept_low = objective.low_frequency(self._decoded(guess, batch), 8)
+            kept_low = objective.low_frequency(self._decoded(guess, batch, begun), 8)
             term = knobs.low_frequency * (kept_low - objective.low_frequency(batch.reference, 8)).abs().mean()
             loss, figures["low_frequency"] = loss + term, float(term.detach())
         backward(loss)
@@ -88,7 +88,7 @@ class Pathwise:
             output, gap = self._predicted(latents, index, begun)
             latents = policy.transition(latents, output, index).mean
             gaps.append(gap)
-        return self._finished(latents, torch.stack(gaps).mean(), batch, stage, share, backward)
+        return self._finished(latents, begun, torch.stack(gaps).mean(), batch, stage, share, backward)
 
     def _draft_lv(self, batch: Batch, stage: int, share: float, backward: Backward) -> Figures:
         policy, draws = self.policy, self.knobs.draws
@@ -103,13 +103,13 @@ class Pathwise:
             noised = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
             output, gap = self._predicted(noised, last, begun)
             latents = policy.transition(noised, output, last).mean
-            found.append(self._finished(latents, gap, batch, stage, share, lambda loss: backward(loss / draws)))
+            found.append(self._finished(latents, begun, gap, batch, stage, share, lambda loss: backward(loss / draws)))
         return {name: sum(one[name] for one in found) / draws for name in found[0]}
 
     def _finished(
-        self, latents: torch.Tensor, gap: torch.Tensor, batch: Batch, stage: int, share: float, backward: Backward
+        self, latents: torch.Tensor, begun: Begun, gap: torch.Tensor, batch: Batch, stage: int, share: float, backward: Backward
     ) -> Figures:
-        image = self._decoded(latents, batch)
+        image = self._decoded(latents, batch, begun)
         gradient, figures = reward_gradient(self.rewards, image.detach(), stage, share, self.knobs.hinge)
         backward(objective.surrogate(image, gradient) + gap)
         return figures | {"anchor": float(gap.detach())}
@@ -142,9 +142,9 @@ class Pathwise:
             gap = self.knobs.anchor * (output.float() - before).square().mean()
         return output, gap
 
-    def _decoded(self, latents: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def _decoded(self, latents: torch.Tensor, batch: Batch, begun: Begun) -> torch.Tensor:
         with self.autocast():
-            return self.policy.image(latents, batch.low).float()
+            return self.policy.image(latents, batch.low, begun).float()
 
 
 ROUTES: dict[str, Callable[..., Figures]] = {"refl": Pathwise._refl, "draft": Pathwise._draft, "draft-lv": Pathwise._draft_lv}

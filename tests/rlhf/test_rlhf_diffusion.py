@@ -25,7 +25,7 @@ from fgr.rlhf.reward import Reward
 from fgr.rlhf.run import tune
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from small_diffusion import image, ldm_sr, sd_x4
+from small_diffusion import image, ldm_sr, sd_x4, stablesr
 
 NAMES = ("sd-x4-upscaler", "ldm-sr")
 STEPS = {"steps": 3}
@@ -37,6 +37,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     sd_x4(folder / "sd-x4-upscaler")
     ldm_sr(folder / "ldm-sr")
+    stablesr(folder)
     return folder
 
 
@@ -93,6 +94,31 @@ def test_diffusers_itself_reads_the_lora_file(folder, tmp_path):
     other = open_diffusion_policy("sd-x4-upscaler", STEPS)
     other.denoiser._pipeline.load_lora_weights(str(tmp_path), weight_name="best.safetensors")
     assert torch.allclose(other(LOW), policy(LOW), atol=1e-4)
+
+
+def test_stablesr_is_sampled_by_ddim_on_its_own_networks(folder, tmp_path):
+    knobs = STEPS | {"latent_tile": 16, "latent_overlap": 8}
+    policy = open_diffusion_policy("stablesr", knobs)
+    restorer = open_upscaler("stablesr", scale=4, diffusion=knobs).restorer
+    times = [int(time) for time in policy.times]
+    begun = policy.begin(LOW, policy.sources(LOW, 0))
+    with torch.inference_mode():
+        known = begun.condition["known"]
+        wanted = restorer._predicted(begun.latents, known, times[0])
+        assert torch.allclose(policy.predict(begun.latents, 0, begun), wanted, atol=1e-4)
+        assert policy.denoiser.scheduler.alphas_cumprod[times[0]] == pytest.approx(restorer._chain._all[times[0]], rel=1e-5)
+    policy.learn_lora(2, 4)
+    start = policy.start(LOW)
+    assert start.shape == (2, 3, 64, 64)
+    moved(policy)
+    assert torch.equal(policy.start(LOW), start)
+    policy.save(tmp_path / "best.safetensors")
+    name = f"stablesr+lora:{tmp_path / 'best.safetensors'}"
+    outputs = [
+        open_upscaler(one, scale=4, diffusion=knobs).upscale([Job(image(0), "", (64, 64), (0, 0, 64))])[0]
+        for one in ("stablesr", name)
+    ]
+    assert np.abs(outputs[0].astype(int) - outputs[1]).max() > 5
 
 
 @pytest.mark.parametrize(
@@ -175,7 +201,7 @@ class ToyDenoiser:
     def predict(self, latents, time, condition):
         return self.unet(torch.cat([latents, condition["colour"]], 1))
 
-    def decode(self, latents):
+    def decode(self, latents, condition):
         return torch.nn.functional.interpolate(latents, scale_factor=32) / 2 + 0.5
 
     def encode(self, images):
@@ -331,6 +357,14 @@ CASES = {
     "refl": ("ldm-sr", ["algorithm={name: refl, low_frequency: 0.1, anchor: 0.1, endpoint: true, hinge: null}"]),
     "draft-lv": ("sd-x4-upscaler", ["algorithm={name: draft-lv, hinge: null}", "policy.checkpoint_blocks=true"]),
     "grpo": ("sd-x4-upscaler", ["algorithm={name: grpo, group: 2, dense: true}"]),
+    "stablesr": (
+        "stablesr",
+        [
+            "algorithm={name: refl, hinge: null}",
+            "policy.accept_license=[stablesr]",
+            "sampling={steps: 3, latent_tile: 16, latent_overlap: 8}",
+        ],
+    ),
     "dpo": ("ldm-sr", ["algorithm={name: dpo, pairs: triplets}"]),
     "dpo, samples": ("ldm-sr", ["algorithm={name: dpo, pairs: samples, samples: 2, top: 1}"]),
 }
@@ -347,6 +381,8 @@ def test_one_key_changes_the_algorithm_under_the_curriculum_with_the_audit_on(fo
     assert all(math.isfinite(line["norm"]) and line["norm"] > 0 for line in steps)
     assert [line["step"] for line in lines if line["split"] == "audit"] == [0, 2, 4]
     assert found["steps"] == 4
+    if name == "stablesr":
+        return
     out = restored(f"{name}+lora:{tmp_path / 'run' / 'last.safetensors'}", image(0))
     assert out.shape == (64, 64, 3)
 

@@ -310,7 +310,8 @@ def test_knobs_that_contradict_one_another_are_named(overrides, said):
 
 
 @pytest.mark.parametrize(
-    "name", ["ccl-realesrgan", "ccl-swinir", "direct", "iqa-reward", "demo", "refl-sd-x4", "grpo-ldm-sr", "dpo-triplets"]
+    "name",
+    ["ccl-realesrgan", "ccl-swinir", "direct", "iqa-reward", "demo", "refl-sd-x4", "grpo-ldm-sr", "dpo-triplets", "ccl-stablesr"],
 )
 def test_the_shipped_recipes_load(name):
     assert recipes.load(name, "rlhf").name == name
