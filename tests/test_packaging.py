@@ -48,6 +48,26 @@ def test_the_wheel_runs_and_carries_recipes_cards_and_types(installed):
     assert not (installed / "tests").exists()
 
 
+def test_base_dependencies_suffice(installed, tmp_path):
+    """Without any package that only extras bring, all modules import, a dataset is made and used, and errors name the extra."""
+    import skimage.data
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for name in ("astronaut", "coffee", "chelsea"):
+        Image.fromarray(getattr(skimage.data, name)()[:192, :192]).save(tmp_path / "photos" / f"{name}.png")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    environment = os.environ | {
+        "PYTHONPATH": str(installed),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path),
+        "FGR_WEIGHTS": str(tmp_path),
+    }
+    command = [sys.executable, str(ROOT / "tests" / "base_only.py"), *declared]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_its_metadata_promise_what_is_there(installed):
     metadata = next(installed.glob("fgr-*.dist-info/METADATA")).read_text()
     required = re.findall(r"^Requires-Dist: ([\w.-]+)", metadata, re.MULTILINE)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -93,6 +94,10 @@ def test_the_card_tells_what_the_summary_holds(copy):
     assert "training:\n  steps: 3" in body
     assert all(f"(examples/{file})" in body for file in ("0-before.webp", "1-after.webp"))
     assert "{{" not in body + str(front)
+    lines = body.splitlines()
+    for above, line in pairwise(lines):  # Markdown takes what follows a table's row for another row
+        if above.startswith("|"):
+            assert not line or line.startswith("|"), line
     assert set(package.sizes()) == set(package.files)
 
 
