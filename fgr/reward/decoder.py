@@ -1,10 +1,15 @@
 """The map decoder: a pyramid of logits that grows finer stage by stage."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
 
+from fgr.reward.encoder import ChannelNorm, centred
+
 CLEAN_LOGIT = -3.0  # the untrained map is near 0.05: most pixels of most images are clean
+LARGEST_LOGIT = 10.0  # a map stays within 5e-5 of 0 and 1, where the losses still have a gradient
 
 
 class Level(nn.Module):
@@ -12,17 +17,19 @@ class Level(nn.Module):
 
     def __init__(self, channels: int, coarser: int, width: int) -> None:
         super().__init__()
+        self.norm = ChannelNorm(channels)
         self.lateral = nn.Conv2d(channels, width, 1)
         self.carry = nn.Conv2d(coarser, width, 1) if coarser else None
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
         self.out = nn.Conv2d(width, 1, 3, padding=1)
+        centred(self)
         self.out.weight.data.zero_()
         self.out.bias.data.fill_(0.0 if coarser else CLEAN_LOGIT)  # type: ignore[union-attr]
 
     def forward(
         self, feature: torch.Tensor, state: torch.Tensor | None, logits: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.lateral(feature)
+        x = self.lateral(self.norm(feature))
         if self.carry is not None and state is not None:
             x = x + _resize(self.carry(state), x)
         x = functional.gelu(x)
@@ -52,7 +59,21 @@ class Decoder(nn.Module):
         for level, feature in zip(self.levels, features[::-1], strict=False):
             state, logits = level(feature, state, logits)
         assert logits is not None
-        return logits
+        return bounded(logits)
+
+    def set_mean(self, mean: float) -> None:
+        """Let the coarsest level's bias alone give a map of `mean`, in (0, 1)."""
+        logit = math.log(mean / (1 - mean))
+        self.levels[0].out.bias.data.fill_(logit / (1 - abs(logit) / LARGEST_LOGIT))  # type: ignore[union-attr,operator]
+
+
+def bounded(logits: torch.Tensor) -> torch.Tensor:
+    """Logits squeezed into ±LARGEST_LOGIT by x / (1 + |x| / LARGEST_LOGIT).
+
+    A sigmoid of unbounded logits is exactly 1 in float32 from 17 on: its gradient is 0, and a map that one large step has taken
+    there stays there for good.
+    """
+    return logits / (1 + logits.abs() / LARGEST_LOGIT)
 
 
 def _resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -10,27 +10,66 @@ from torch.nn.utils import parametrize
 
 from fgr.errors import UserError, nearest
 
+RESIDUAL_GAIN = 4.0
 Trained = Literal["all", "none", "deepest", "lora"]
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels at each place of a (B, C, H, W) tensor."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
 class Block(nn.Module):
-    """A residual pair of 3×3 convolutions without normalisation; starts as the identity."""
+    """A residual pair of 3×3 convolutions on normalised channels; starts as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.norm = ChannelNorm(channels)
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        for parameter in self.second.parameters():
-            nn.init.zeros_(parameter)
+        centred(self)
+        nn.init.zeros_(self.second.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.second(functional.gelu(self.first(functional.gelu(x))))
+        return x + self.second(functional.gelu(self.first(self.norm(x))))
+
+
+class Scale(nn.Module):
+    """One level of the tiny encoder: the finer level at half the resolution, the image's energy there, and blocks."""
+
+    def __init__(self, finer: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.down = nn.Sequential(ChannelNorm(finer), nn.Conv2d(finer, channels, 2, stride=2))
+        self.energy = nn.Conv2d(3, channels, 1)
+        centred(self)
+        self.blocks = nn.Sequential(*(Block(channels) for _ in range(blocks)))
+
+    def forward(self, x: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.down(x) + self.energy(energy))
+
+
+class Stem(nn.Module):
+    """The finest level: pixels and their residual in cells of 2×2, and a block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(24, channels, 3, padding=1)
+        self.energy = nn.Conv2d(3, channels, 1)
+        centred(self)
+        self.blocks = Block(channels)
+
+    def forward(self, x: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
+        return self.blocks(self.mix(functional.pixel_unshuffle(x, 2)) + self.energy(energy))
 
 
 class TinyEncoder(nn.Module):
     """A ConvNet of 0.4 M parameters for training from scratch: features at 1/2, 1/4, 1/8 and 1/16 of the input.
 
-    Nothing in it looks at the batch or at statistics of the whole image, so a feature depends on its surroundings alone.
+    Each level is given the energy of the image's detail at its scale: a mean over a whole image tells sharp from soft only of
+    something that is not linear in the pixels, which a young network has not learned yet. Nothing in it looks at the batch or
+    at statistics of the whole image, so a feature depends on its surroundings alone.
     """
 
     channels = (16, 32, 64, 96)
@@ -40,23 +79,44 @@ class TinyEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        first, *deeper = self.channels
-        self.stem = nn.Conv2d(12, first, 3, padding=1)
-        self.levels = nn.ModuleList([Block(first)])
-        previous = first
-        for channels, blocks in zip(deeper, (2, 2, 1), strict=True):
-            down = nn.Conv2d(previous, channels, 2, stride=2)
-            self.levels.append(nn.Sequential(down, *(Block(channels) for _ in range(blocks))))
-            previous = channels
+        deeper = (Scale(*sizes) for sizes in zip(self.channels, self.channels[1:], (2, 2, 1), strict=False))
+        self.levels = nn.ModuleList([Stem(self.channels[0]), *deeper])
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Features of x (B, 3, H, W), H and W multiples of 16, finest first."""
-        x = self.stem(functional.pixel_unshuffle(x, 2))
-        features = []
+        detail = residual(x)
+        current, features = torch.cat([x, RESIDUAL_GAIN * detail], 1), []
         for level in self.levels:
-            x = level(x)
-            features.append(x)
+            current = level(current, energy(detail))
+            features.append(current)
+            x = functional.avg_pool2d(x, 2)
+            detail = residual(x)
         return features
+
+
+def centred(module: nn.Module) -> None:
+    """Draw the weights of the convolutions in `module` with mean 0 and unit gain, without bias.
+
+    Under torch's own draw signals shrink from layer to layer while biases do not: the deepest features come out alike for every
+    image, and so do scores and maps.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            weight = torch.randn_like(layer.weight)
+            weight -= weight.mean((1, 2, 3), keepdim=True)
+            layer.weight.data.copy_(weight * (2 / weight[0].numel()) ** 0.5)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def residual(x: torch.Tensor) -> torch.Tensor:
+    """What of x (B, C, H, W) its 3×3 mean leaves out."""
+    return x - functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+
+def energy(detail: torch.Tensor) -> torch.Tensor:
+    """Logarithm of the mean square of `detail` in cells of 2×2, in about [−1.5, 2.5]."""
+    return (torch.log(functional.avg_pool2d(detail.square(), 2) + 1e-3) + 4) / 2
 
 
 class TimmEncoder(nn.Module):

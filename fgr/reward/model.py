@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.reward.decoder import Decoder
-from fgr.reward.encoder import Trained, add_lora, build_encoder, set_trained
+from fgr.reward.encoder import ChannelNorm, Trained, add_lora, build_encoder, set_trained
 
 Gate = Literal["concat", "paper", "complement", "residual"]
 Pool = Callable[[torch.Tensor], torch.Tensor]
@@ -46,13 +46,6 @@ score, degradation_map = model(image)   # image: float32 (B, 3, H, W) RGB in [0,
 `config.json` holds the architecture and the stage of the curriculum. The score is on the scale of the image-quality model that
 the training was anchored to; it ranks images of like content and is no measure of fidelity to an unseen original.
 """
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels at each place of a (B, C, H, W) tensor."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class FinPercepRM(
@@ -103,7 +96,10 @@ class FinPercepRM(
         self.multiple = max(self.encoder.reductions)
         deepest = channels[-1]
         self.norm = ChannelNorm(deepest)
-        self.head = nn.Sequential(nn.Linear(deepest * (2 if gate == "concat" else 1), hidden), nn.GELU(), nn.Linear(hidden, 1))
+        last = nn.Linear(hidden, 1)
+        self.head = nn.Sequential(nn.Linear(deepest * (2 if gate == "concat" else 1), hidden), nn.GELU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.register_buffer("input_mean", torch.tensor(self.encoder.mean).view(1, 3, 1, 1))
         self.register_buffer("input_std", torch.tensor(self.encoder.std).view(1, 3, 1, 1))
         self.register_buffer("score_mean", torch.zeros(()))
@@ -148,9 +144,10 @@ class FinPercepRM(
             whole = torch.zeros_like(padded[:, :1])
             modulation = torch.ones_like(weight) if self.gate == "paper" else torch.zeros_like(weight)
         else:
-            logits = self.decoder(features)
-            whole = torch.sigmoid(functional.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False))
-            modulation = functional.adaptive_avg_pool2d(whole * valid, deepest.shape[-2:]) / weight.clamp_min(1e-6)
+            small = torch.sigmoid(self.decoder(features))
+            whole = functional.interpolate(small, padded.shape[-2:], mode="bilinear", align_corners=False)
+            counted = small * functional.adaptive_avg_pool2d(valid, (small.shape[-2], small.shape[-1]))
+            modulation = functional.adaptive_avg_pool2d(counted, deepest.shape[-2:]) / weight.clamp_min(1e-6)
         gated = torch.cat(GATES[self.gate](deepest, modulation, self.gain), 1)
         return (gated * weight).sum((2, 3)), weight.sum((2, 3)), whole[..., :height, :width]
 
@@ -177,6 +174,11 @@ class FinPercepRM(
     def choose_trained(self, trained: Trained) -> None:
         """Choose which of the encoder's parameters learn; decoder and head always do."""
         set_trained(self.encoder, trained)
+
+    def set_map_mean(self, mean: float) -> None:
+        """Give an untrained map the value `mean` everywhere. A bias learns slowly: what it lacks, every weight would learn."""
+        if self.decoder is not None:
+            self.decoder.set_mean(mean)
 
     def set_scale(self, mean: float, std: float) -> None:
         """Put the score on another scale: its untrained head gives about `mean`, one unit of it is `std`."""

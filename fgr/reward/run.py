@@ -20,7 +20,7 @@ from fgr.reward.encoder import load_pretrained
 from fgr.reward.load import choose_device
 from fgr.reward.loop import Knobs, Phase
 from fgr.reward.model import FinPercepRM
-from fgr.reward.objective import Objective, Terms
+from fgr.reward.objective import Objective, Terms, labels
 from fgr.reward.validate import Validation
 from fgr.runs import Run
 
@@ -95,7 +95,11 @@ class _Trainer:
 
     def _begin(self, position: int, stage: int, objective: Objective) -> FinPercepRM:
         if position:
-            return FinPercepRM.from_pretrained(self.out / self.phases[position - 1][0]).grown(stage).train()
+            before = FinPercepRM.from_pretrained(self.out / self.phases[position - 1][0])
+            model = before.grown(stage)
+            if before.decoder is None and model.decoder is not None:
+                model.set_map_mean(self._map_mean())
+            return model.train()
         model = FinPercepRM(**self._settings(stage))
         if self.recipe.encoder.pretrained and self.recipe.encoder.name != "tiny":
             load_pretrained(model.encoder, self.recipe.encoder.name)
@@ -113,6 +117,14 @@ class _Trainer:
                 values += [score(image, images[0]).float().cpu() for image in images]
         scores = torch.cat(values)
         return float(scores.mean()), max(float(scores.std()), 1e-3)
+
+    def _map_mean(self) -> float:
+        """Mean of the maps that the crops' labels know of, kept off 0 and 1."""
+        sums = torch.zeros(2)
+        for batch in self._batches(max(1, SCALE_SAMPLES // self.recipe.data.batch), 0, 0, distorted=False):
+            target, known = labels(batch)
+            sums += torch.stack([(target * known).sum(), known.sum()])
+        return float((sums[0] / sums[1]).clamp(0.01, 0.99))
 
     def _objective(self, name: str) -> Objective:
         recipe = self.recipe

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from fgr.errors import UserError
+from fgr.reward.decoder import bounded
 from fgr.reward.encoder import add_lora, build_encoder, merge_lora
 from fgr.reward.load import load_reward
+from fgr.reward.loss import map_loss
 from fgr.reward.model import GATES, FinPercepRM, levels_of
 
 
@@ -120,7 +123,7 @@ def test_the_literal_gate_collapses_on_clean_images():
         for level in model.decoder.levels:
             level.out.weight.data.zero_()
         spread[gate] = model(images(8))[0].std().item()
-    assert spread["paper"] < 1e-6 < 1e-3 < spread["concat"]
+    assert spread["paper"] < 1e-4 < 1e-3 < spread["concat"]
 
 
 def test_stages_grow_from_coarse_to_fine():
@@ -140,7 +143,7 @@ def test_what_is_trained_moves_and_what_is_frozen_does_not(trained):
     for step in range(3):
         score, degradation_map = model(images(2, 64, 64, seed=step))
         optimizer.zero_grad()
-        (score.square().sum() + (degradation_map - images(2, 64, 64, seed=9)[:, :1]).square().sum()).backward()
+        ((score - 1).square().sum() + (degradation_map - images(2, 64, 64, seed=9)[:, :1]).square().sum()).backward()
         optimizer.step()
     moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
     expected = {
@@ -218,3 +221,33 @@ def test_wrong_input_is_refused():
         model(torch.rand(3, 32, 32))
     with pytest.raises(TypeError, match="floating point"):
         model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_an_untrained_model_tells_images_apart():
+    """Features that are alike for every image before the first step stay so: nothing is learned but the mean."""
+    torch.manual_seed(0)
+    encoder = build_encoder("tiny")
+    image = images(1, 64, 64)
+    sharp, soft = (encoder(picture)[-1].mean((0, 2, 3)) for picture in (image, avg_pool2d(image, 5, 1, 2)))
+    assert (sharp - soft).abs().mean() > 0.1 * sharp.abs().mean()
+
+
+def test_an_untrained_map_and_score_are_what_they_are_set_to():
+    model = FinPercepRM().eval()
+    model.set_map_mean(0.3)
+    model.set_scale(0.7, 0.2)
+    score, degradation_map = model(images())
+    torch.testing.assert_close(degradation_map, torch.full((2, 1, 48, 64), 0.3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(score, torch.full((2,), 0.7))
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_a_map_that_has_run_away_can_come_back(logit):
+    model = FinPercepRM()
+    bias = model.decoder.levels[0].out.bias
+    bias.data.fill_(logit)
+    for target in (0.0, 1.0):
+        bias.grad = None
+        map_loss(model(images())[1], torch.full((2, 1, 48, 64), target), torch.ones(2, 1, 48, 64), "bce").backward()
+        assert abs(bias.grad) > 0
+    assert bounded(torch.tensor(10.0)) == 5

@@ -9,6 +9,7 @@ import torch
 from fgr import recipe, runs
 from fgr.errors import UserError
 from fgr.reward import loop
+from fgr.reward.judge import judge
 from fgr.reward.load import load_reward, stages_of
 from fgr.reward.model import FinPercepRM
 from fgr.reward.run import train
@@ -116,6 +117,18 @@ def test_an_exploding_loss_stops_the_run(data, overrides, tmp_path, monkeypatch)
     phase.state.mean = 0.1
     with pytest.raises(UserError, match="exploded in step 31"):
         phase._guard(5.1, 1.0)
+
+
+def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
+    """The demo recipe at twice its rate and a fraction of its steps: neither map nor score may collapse to a constant."""
+    keys = ("data.crop=64", "data.batch=4", "base.steps=8", "stages=[4,32]")
+    hurried = recipe.load("demo", "reward", (*keys, "training.lr=2e-3", "training.validate_every=40"))
+    train(hurried, str(data), tmp_path / "rm", device="cpu")
+    found = judge(str(tmp_path / "rm"), str(data), "test", None, "cpu")
+    assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.15
+    assert found["maps"]["model"]["cc"] > 0.35
+    assert found["empty"]["clean"]["mean"] < 0.4
+    assert found["clean"]["std"] > 1e-4
 
 
 def test_the_rate_rises_and_falls():
