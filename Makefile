@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := dev,docs,offline,annotate,diffusion,app,ray
+EXTRAS := dev,docs,offline,annotate,diffusion,onnx,app,ray
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test check clean
