@@ -6,6 +6,7 @@ import string
 import sys
 import types
 import unittest.mock
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -179,12 +180,32 @@ def osediff(folder: Path) -> None:
     torch.save(content | {name: reference[name].tolist() for name in lists}, folder / "osediff.pkl")
 
 
+def diffbir(folder: Path) -> None:
+    """lxq007/DiffBIR-v2, and the base's tokenizer."""
+    from spandrel.architectures.SwinIR import SwinIR
+
+    reference = recorded("diffbir_reference.npz")
+    torch.save({"state_dict": filled(reference.shapes("main_keys"))}, folder / "sd2.1-base-zsnr-laionaes5.ckpt")
+    torch.save(filled(reference.shapes("control_keys")), folder / "DiffBIR_v2.1.pt")
+    shapes = reference.shapes("cleaner_keys")
+    state = filled({name: shape for name, shape in shapes.items() if not name.endswith(("attn_mask", "position_index"))})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
+        fixed = SwinIR(
+            img_size=64, embed_dim=12, depths=[2, 2], num_heads=[2, 2], window_size=8, mlp_ratio=2, upscale=8, img_range=1.0,
+            upsampler="nearest+conv", resi_connection="1conv", start_unshuffle=8,
+        ).state_dict()  # fmt: skip
+    torch.save({name: state.get(name, fixed.get(name)) for name in shapes}, folder / "realesrgan_s4_swinir_100k.pth")
+    tokenizer(folder / "sd2.1-base" / "tokenizer")
+
+
 SMALL = {  # model → what puts its files into a weights folder
     "sd-x4-upscaler": lambda folder: sd_x4(folder / "sd-x4-upscaler"),
     "ldm-sr": lambda folder: ldm_sr(folder / "ldm-sr"),
     "stablesr": stablesr,
     "resshift": resshift,
     "osediff": osediff,
+    "diffbir": diffbir,
     "resshift-s4": lambda folder: resshift(folder, "resshift_realsrx4_s4_v3.pth"),
     "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),
     "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),

@@ -23,6 +23,7 @@ MODELS = {  # name in the table of releases → module and class
     "resshift-s4": ("resshift", "ResShiftFour"),
     "resshift-bicubic": ("resshift", "ResShiftFour"),
     "osediff": ("osediff", "OSEDiff"),
+    "diffbir": ("diffbir", "DiffBIR"),
 }
 
 

@@ -62,4 +62,10 @@ DIFFUSION: dict[str, Release] = {
         "OSEDiff", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
         (WeightFile("osediff.pkl", ("https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",)), *BASE),
     ),
+    "diffbir": Release(
+        "DiffBIR 2.1", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (*(_file("lxq007/DiffBIR-v2", name) for name in
+           ("DiffBIR_v2.1.pt", "realesrgan_s4_swinir_100k.pth", "sd2.1-base-zsnr-laionaes5.ckpt")),
+         *(file for file in BASE if "/tokenizer/" in file.name)),
+    ),
 }  # fmt: skip
