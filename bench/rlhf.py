@@ -1,6 +1,7 @@
 """Seconds and memory of a tuning step with reward and audit, against the same step with the anchor to the reference alone.
 
     python bench/rlhf.py --reward RUN [--device cpu|cuda] [--generators realesr-animevideov3,realesrgan] [--steps 3]
+    python bench/rlhf.py --reward RUN --draft 1,2,4,8       peak memory of DRaFT-K on a small ldm-sr of random weights, by K
 
 Every case runs in a process of its own (its peak memory counts from before the network is loaded), both sides in turn. The audit
 of 24 images every 20 steps is timed once and shared out over 20 steps.
@@ -26,23 +27,16 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
     """Median seconds a step and peak memory in MB of one side."""
     import torch
 
-    from fgr.reward.load import load_stages
     from fgr.rlhf import policy as policies
-    from fgr.rlhf.battery import Battery
-    from fgr.rlhf.climb import Climb
-    from fgr.rlhf.exam import Exam
-    from fgr.rlhf.inputs import Batch, as_images
-    from fgr.rlhf.objective import Anchor, anchor_terms, total
-    from fgr.rlhf.reward import MAXIMA, stage_reward
+    from fgr.rlhf.algorithms import prepare
+    from fgr.rlhf.inputs import Batch
 
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     where = torch.device(device)
     policy = policies.open_policy(generator)
     plan, _, recompute = train.partition("+")
-    if recompute:
-        policies.checkpoint_blocks(policy.network)
-    policies.TRAIN[plan](policy, 16, 16)
+    prepare(policy, plan, lora_rank=16, lora_alpha=16, checkpoint_blocks=bool(recompute))
     policy.to(where)
     optimizer = torch.optim.AdamW(policy.learned().values(), lr=1e-6)
     generator_ = torch.Generator().manual_seed(0)
@@ -50,30 +44,97 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
         torch.rand(BATCH, 3, side, side, generator=generator_), torch.rand(BATCH, 3, side * 4, side * 4, generator=generator_)
     ).to(where)
     shared = 0.0
-    if kind == "reward":
-        last = load_stages(reward, device)[-1].requires_grad_(False)
-        found = stage_reward(last, last.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
-        found.weight = 1.0
-        climb = Climb(policy, [found], Anchor())
-        low, reference = (as_images(image.repeat(AUDIT_IMAGES // BATCH, 1, 1, 1)) for image in (batch.low, batch.reference))
-        exam = Exam(policy, Battery(None), [found], list(zip(low, reference, strict=True)), BATCH)
-
-        def loss() -> Any:
-            return climb(policy, batch, 0).loss
-
-    else:
-
-        def loss() -> Any:
-            return total(anchor_terms(Anchor(start=0, reference=1.0), policy(batch.low), batch.low, batch.low, batch.reference))
-
+    exam, loss = _reward_side(policy, batch, reward, device) if kind == "reward" else (None, _plain_side(policy, batch))
     times = [step(loss, optimizer, where) for _ in range(steps + 1)][1:]
-    if kind == "reward":
+    if exam is not None:
         began = time.perf_counter()
         exam.take(policy, where, [0])
         shared = (time.perf_counter() - began) / EVERY
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     memory = torch.cuda.max_memory_allocated() / 2**20 if where.type == "cuda" else peak / 1024
     return {"seconds": sorted(times)[len(times) // 2], "audit": shared, "memory": memory}
+
+
+def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any, Any]:
+    """The audit, and the loss with the last stage's reward."""
+    from fgr.reward.load import load_stages
+    from fgr.rlhf.battery import Battery
+    from fgr.rlhf.climb import Climb
+    from fgr.rlhf.exam import Exam
+    from fgr.rlhf.inputs import as_images
+    from fgr.rlhf.objective import Anchor
+    from fgr.rlhf.reward import MAXIMA, stage_reward
+
+    last = load_stages(reward, device)[-1].requires_grad_(False)
+    found = stage_reward(last, last.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
+    found.weight = 1.0
+    climb, losses = Climb(policy, [found], Anchor()), []
+    low, reference = (as_images(image.repeat(AUDIT_IMAGES // BATCH, 1, 1, 1)) for image in (batch.low, batch.reference))
+
+    def loss() -> Any:
+        climb.step(policy, batch, 0, 1.0, losses.append, lambda: None)
+        return losses.pop()
+
+    return Exam(policy, Battery(None), [found], list(zip(low, reference, strict=True)), BATCH), loss
+
+
+def _plain_side(policy: Any, batch: Any) -> Any:
+    """The loss to the reference alone."""
+    from fgr.rlhf.objective import Anchor, anchor_terms, total
+
+    anchor = Anchor(start=0, reference=1.0)
+    return lambda: total(anchor_terms(anchor, policy(batch.low), batch.low, batch.low, batch.reference))
+
+
+def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, float]:
+    """Seconds and peak memory in MB of a DRaFT-K step: 10 denoising steps, the gradient through the last `last`."""
+    import os
+    import tempfile
+
+    import torch
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from small_diffusion import ldm_sr
+
+    from fgr.reward.load import load_stages
+    from fgr.rlhf.diffusion_policy import open_diffusion_policy
+    from fgr.rlhf.inputs import Batch
+    from fgr.rlhf.pathwise import Knobs, Pathwise
+    from fgr.rlhf.reward import MAXIMA, stage_reward
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FGR_WEIGHTS"] = folder
+        ldm_sr(Path(folder) / "ldm-sr")
+        policy = open_diffusion_policy("ldm-sr", {"steps": 10})
+    policy.learn_lora(8, 8)
+    policy.recompute = recompute
+    policy.to(torch.device(device))
+    model = load_stages(reward, device)[-1].requires_grad_(False)
+    found = stage_reward(model, model.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
+    found.weight = 1.0
+    algorithm = Pathwise(policy, [found], "draft", Knobs(last=last, hinge=None))
+    batch = Batch(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), None).to(torch.device(device))
+    policy(batch.low)  # what sampling alone takes
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
+    algorithm.step(policy, batch, 0, 1.0, lambda loss: loss.backward(), lambda: None)
+    took = time.perf_counter() - began
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return {"seconds": took, "memory": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else peak}
+
+
+def draft_table(given: argparse.Namespace) -> None:
+    """A line for each K, activations kept and recomputed."""
+    print("| K | memory above sampling | s/step | blocks recomputed: memory | s/step |\n|---|---|---|---|---|")
+    for last in given.draft.split(","):
+        sides = []
+        for recompute in ("", "recompute"):
+            command = [sys.executable, __file__, "--reward", given.reward, "--device", given.device]
+            done = subprocess.run([*command, "--case", "draft", last, recompute, ""], capture_output=True, text=True, check=True)
+            sides.append(json.loads(done.stdout.splitlines()[-1]))
+        cells = " | ".join(f"{side['memory']:.0f} MB | {side['seconds']:.1f} s" for side in sides)
+        print(f"| {last} | {cells} |", flush=True)
 
 
 def step(loss: Any, optimizer: Any, where: Any) -> float:
@@ -95,15 +156,22 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--generators", default="realesr-animevideov3,realesrgan")
     parser.add_argument("--sides", default="32,64")
-    parser.add_argument("--plans", default="all,lora+recompute")
+    parser.add_argument("--plans", default="all,lora")
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--draft", metavar="K,K…")
     parser.add_argument("--case", nargs=4, metavar=("GENERATOR", "SIDE", "TRAIN", "KIND"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.case:
         generator, side, train, kind = given.case
+        if generator == "draft":
+            print(json.dumps(drafted(given.reward, int(side), bool(train), given.device)))
+            return
         print(json.dumps(case(generator, given.reward, int(side), train, kind, given.device, given.steps)))
         return
-    print(f"{describe('torch', 'spandrel', 'peft')} · {given.device}, one thread, batch {BATCH}")
+    print(f"{describe('torch', 'spandrel', 'peft', 'diffusers')} · {given.device}, one thread, batch {BATCH}")
+    if given.draft:
+        draft_table(given)
+        return
     print(
         "| generator | inputs | learns | with reward | plain | ratio | with audit | memory | plain | ratio |\n"
         + "|---" * 10

@@ -149,6 +149,7 @@ def test_an_alarm_stops_the_run_and_the_best_is_not_the_hacked_network(sources, 
     assert (found["alarms"], found["best_step"], found["steps"]) == ([4], 0, 4)
     alarm = next(line for line in logged(tmp_path / "run", "event") if line["event"] == "alarm")
     assert alarm["fidelity"] < 0
+    assert "last_stage" in alarm  # RM_2 is not what is climbed: it counts
     assert logged(tmp_path / "run", "audit")[-1]["alarm"] is True
 
 
