@@ -36,7 +36,7 @@ ROW = dict.fromkeys(TEXTS, "text")
 PLAIN = {  # how the plain script stores its RGB images: Pillow's defaults, and the settings that fgr chose
     "plain, lossless WebP by default settings": ("webp", {"lossless": True, "exact": True}),
     "plain, PNG by default settings": ("png", {}),
-    "plain, lossless WebP with fgr's settings": ("webp", {"lossless": True, "method": 1, "quality": 20, "exact": True}),
+    "plain, lossless WebP with fgr's settings": ("webp", {"lossless": True, "method": 0, "quality": 0, "exact": True}),
 }
 
 

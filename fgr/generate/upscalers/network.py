@@ -10,7 +10,7 @@ import torch
 from spandrel import ImageModelDescriptor, ModelLoader
 
 from fgr.errors import UserError
-from fgr.generate.upscalers import memory
+from fgr.generate.upscalers import memory, winograd
 from fgr.generate.upscalers.jobs import Job, NonFiniteOutput
 from fgr.generate.upscalers.weights import Found, Loaded
 from fgr.images import tiles
@@ -45,6 +45,8 @@ class Network:
         self._descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
         self._room = memory.pixels_that_fit(self._descriptor.model, scale) if self._device.type == "cpu" else None
         self._descriptor.model.register_forward_hook(_expect_finite)
+        if self._device.type == "cpu" and precision == "fp32" and not compile:
+            winograd.speed_up(self._descriptor.model)
         if compile:
             self._descriptor.model.compile(backend=COMPILER, dynamic=False)
         self._fits: dict[tuple[int, int], tuple[int, int]] = {}  # image size → batch and tile that memory allowed
