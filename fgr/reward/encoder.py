@@ -103,7 +103,8 @@ def centred(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             weight = torch.randn_like(layer.weight)
-            weight -= weight.mean((1, 2, 3), keepdim=True)
+            if layer.kernel_size != (1, 1):  # the energies of three colours are nearly one: centred weights would cancel them
+                weight -= weight.mean((1, 2, 3), keepdim=True)
             layer.weight.data.copy_(weight * (2 / weight[0].numel()) ** 0.5)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
@@ -115,8 +116,8 @@ def residual(x: torch.Tensor) -> torch.Tensor:
 
 
 def energy(detail: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the mean square of `detail` in cells of 2×2, in about [−1.5, 2.5]."""
-    return (torch.log(functional.avg_pool2d(detail.square(), 2) + 1e-3) + 4) / 2
+    """Logarithm of the mean square of `detail` in cells of 2×2, in about [−2.5, 2.5]; grain of a 255th still tells."""
+    return (torch.log(functional.avg_pool2d(detail.square(), 2) + 1e-5) + 6) / 2
 
 
 class TimmEncoder(nn.Module):
