@@ -250,12 +250,13 @@ class Loop:
             state.ended = f"{reason}, after {state.standing.rollbacks} rollbacks"
             self._event("stop", state.ended, **evidence)
             return
-        state.standing = curriculum.retreat(state.standing, state.step, state.best["stage"])
+        stage = state.best["stage"] if self.plan.schedule == "adaptive" else state.standing.stage  # else steps say the stage
+        state.standing = curriculum.retreat(state.standing, state.step, stage)
         self.policy.put(state.best["weights"])
         state.ema = self._placed(_copies(state.best["weights"]))
         self.optimizer.load_state_dict(self.optimizer_of().state_dict())  # moments of another place are of no use
         self._event("rollback", reason, to=state.best["step"], **evidence)
-        state.points = [*state.points, replace(state.points[-1], battery=state.best["battery"], stage=state.best["stage"])]
+        state.points = [*state.points, replace(state.points[-1], battery=state.best["battery"], stage=stage)]
 
     def _switch(self, reason: str, evidence: dict[str, float]) -> None:
         state = self.state

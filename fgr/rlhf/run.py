@@ -145,17 +145,12 @@ class Tuner:
     def _battery(self, lpips: Any) -> Battery:
         judges = battery.open_judges(self.recipe.audit.metrics, self.device)
         models: dict[str, tuple[Any, bool]] = {name: (model, True) for name, model in self.held_out.items()}
-        climbed = self._climbs_last()  # then its score and heat are only shown
-        models["trained" if climbed else "last_stage"] = (self.stages[-1], not climbed)
+        # the last stage is only shown: stages of one run share what they are blind to, even where another one is climbed
+        models["last_stage"] = (self.stages[-1], False)
         return Battery(
             self.naturalness, judges, models,
             lpips if "lpips" in self.recipe.audit.metrics else None, isinstance(self.audited, Replayed),
         )  # fmt: skip
-
-    def _climbs_last(self) -> bool:
-        last = len(self.stages) - 1
-        plain = self.recipe.reward.plain
-        return f"rm-stage:{last}" in plain if plain else self.plan.last == last
 
     def _pairs_to_learn(self) -> Ranked | None:
         """What DPO learns from, where that is not the policy's own samples."""

@@ -79,6 +79,7 @@ def reward_run(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     for stage in range(3):
         model = FinPercepRM(stage=stage, stages=2).eval()
+        torch.nn.init.normal_(model.head[-1].weight)
         for level in model.decoder.levels if model.decoder else ():
             torch.nn.init.normal_(level.out.weight, std=0.3)
         model.save_pretrained(folder / f"stage-{stage}")

@@ -78,8 +78,10 @@ def test_a_term_that_does_not_vary_or_is_no_number_is_refused_by_name():
 def stages() -> list[FinPercepRM]:
     torch.manual_seed(0)
     models = [FinPercepRM(stage=number, stages=2).eval().requires_grad_(False) for number in range(3)]
+    for model in models:
+        torch.nn.init.normal_(model.head[-1].weight)
     for level in (level for model in models[1:] for level in model.decoder.levels):
-        torch.nn.init.normal_(level.out.weight, std=0.3)  # they begin at 0: untrained maps do not vary
+        torch.nn.init.normal_(level.out.weight, std=3.0)  # they begin at 0: untrained maps do not vary
     return models
 
 
