@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := dev,docs,offline,annotate,diffusion,onnx,app,ray
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check clean
+.PHONY: setup demo demo-train test check clean
 
 setup: $(STAMP)
 
@@ -20,6 +20,12 @@ demo: setup
 	$(BIN)/fgr generate demo --out out/demo
 	$(BIN)/fgr verify out/demo --replay 2
 	$(BIN)/fgr report out/demo
+
+demo-train: demo
+	$(BIN)/fgr train-rm demo --data out/demo --out out/rm
+	$(BIN)/fgr evaluate --reward out/rm --data out/demo
+	$(BIN)/fgr score docs/images/samples.webp --reward out/rm --maps out/maps
+	$(BIN)/fgr report out/rm
 
 test: setup
 	$(BIN)/python -m pytest

@@ -1,4 +1,4 @@
-"""`fgr train-rm` and `fgr score`."""
+"""`fgr train-rm`, `fgr score` and `fgr export`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -65,3 +65,22 @@ def score(
         if maps:
             line["map"] = str(scoring.save_overlay(maps, file, image, map_))
         typer.echo(dumps(line) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
+
+
+@app.command()
+def export(
+    reward: Annotated[str, typer.Argument(metavar="DIR|ID", help="A run, one of its stages, or a reward model on the Hub.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write: .onnx, or .pt2 (torch.export).")],
+) -> None:
+    """Write a reward model as a file that runs without fgr, and compare the two.
+
+    It takes float32 images (B, 3, H, W), RGB in [0, 1], H and W multiples of what is printed, and gives score (B,) and
+    map (B, 1, H, W).
+    """
+    from fgr.reward import export as exporting
+    from fgr.reward.load import load_reward
+
+    model = load_reward(reward)
+    found = exporting.export(model, file)
+    differences = f"score {found['score']:.1e}, map {found['map']:.1e}"
+    typer.echo(f"{file}  sides: multiples of {model.multiple}  largest difference: {differences}")

@@ -20,7 +20,7 @@ from fgr.generate.shards import Shard, ShardMaker, Tick
 MakerFactory = Callable[[str], ShardMaker]  # device → maker; picklable
 POLL = 0.2  # seconds between looks at the workers' reports
 
-_todo: Any = None  # a worker's queues
+_maker: ShardMaker | None = None
 _reports: Any = None
 
 
@@ -61,15 +61,17 @@ class Local:
         if not shards:
             return
         if len(self.devices) == 1 or len(shards) == 1:
-            factory(self.here).make(shards, tick)
+            maker = factory(self.here)
+            for shard in shards:
+                maker.make(shard, tick)
             return
         context = multiprocessing.get_context("spawn")
-        todo, reports = context.Queue(), context.Queue()
-        for one in [*shards, *[None] * len(self.devices)]:
-            todo.put(one)
-        pool = ProcessPoolExecutor(len(self.devices), context, _start, (todo, reports))
+        free, reports = context.Queue(), context.Queue()
+        for device in self.devices:
+            free.put(device)
+        pool = ProcessPoolExecutor(len(self.devices), context, _start, (factory, free, reports))
         try:
-            _drain([pool.submit(_work, factory, device) for device in self.devices], reports, tick)
+            _drain([pool.submit(_make, shard) for shard in shards], reports, tick)
         except BrokenProcessPool:
             raise UserError(
                 "A worker process was killed, perhaps because memory ran out.",
@@ -102,13 +104,13 @@ def _stop(pool: ProcessPoolExecutor) -> None:
         worker.join()
 
 
-def _start(todo: Any, reports: Any) -> None:
-    global _todo, _reports
+def _start(factory: MakerFactory, free: Any, reports: Any) -> None:
+    global _maker, _reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
-    _todo, _reports = todo, reports
+    _maker, _reports = factory(free.get()), reports
 
 
-def _work(factory: MakerFactory, device: str) -> None:
-    """Take shards until there are none left: the next one when the maker has room for it."""
-    factory(device).make(iter(_todo.get, None), lambda count, drops: _reports.put((count, drops)))
+def _make(shard: Shard) -> None:
+    assert _maker is not None
+    _maker.make(shard, lambda count, drops: _reports.put((count, drops)))

@@ -67,9 +67,10 @@ class Stem(nn.Module):
 class TinyEncoder(nn.Module):
     """A ConvNet of 0.4 M parameters for training from scratch: features at 1/2, 1/4, 1/8 and 1/16 of the input.
 
-    Each level is given the energy of the image's detail at its scale: a mean over a whole image tells sharp from soft only of
-    something that is not linear in the pixels, which a young network has not learned yet. Nothing in it looks at the batch or
-    at statistics of the whole image, so a feature depends on its surroundings alone.
+    Each level is given the energy of the image's detail at its scale, and the deepest features carry that of every scale: a mean
+    over a whole image tells sharp from soft only of something that is not linear in the pixels, which a young network has not
+    learned yet. Nothing in it looks at the batch or at statistics of the whole image, so a feature depends on its surroundings
+    alone.
     """
 
     channels = (16, 32, 64, 96)
@@ -79,19 +80,25 @@ class TinyEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        deeper = (Scale(*sizes) for sizes in zip(self.channels, self.channels[1:], (2, 2, 1), strict=False))
-        self.levels = nn.ModuleList([Stem(self.channels[0]), *deeper])
+        energies = 3 * len(self.reductions)
+        widths = (*self.channels[:-1], self.channels[-1] - energies)
+        deeper = (Scale(*sizes) for sizes in zip(widths, widths[1:], (2, 2, 1), strict=False))
+        self.levels = nn.ModuleList([Stem(widths[0]), *deeper])
+        self.norm = ChannelNorm(widths[-1])
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Features of x (B, 3, H, W), H and W multiples of 16, finest first."""
         detail = residual(x)
-        current, features = torch.cat([x, RESIDUAL_GAIN * detail], 1), []
-        for level in self.levels:
-            current = level(current, energy(detail))
+        current = torch.cat([x, RESIDUAL_GAIN * detail], 1)
+        features, energies = [], []
+        for level, reduction in zip(self.levels, self.reductions, strict=True):
+            energies.append(energy(detail))
+            current = level(current, energies[-1])
             features.append(current)
             x = functional.avg_pool2d(x, 2)
             detail = residual(x)
-        return features
+            energies[-1] = functional.avg_pool2d(energies[-1], self.reductions[-1] // reduction)
+        return [*features[:-1], torch.cat([self.norm(current), *energies], 1)]
 
 
 def centred(module: nn.Module) -> None:

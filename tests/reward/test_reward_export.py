@@ -61,3 +61,14 @@ def test_a_file_that_disagrees_is_not_left(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match=r"neither in \.pt2"):
         export(awake(stage=0), tmp_path / "rm.pth")
+
+
+def test_the_command_says_what_it_wrote(tmp_path):
+    from typer.testing import CliRunner
+
+    from fgr.cli import app
+
+    awake(stage=0).save_pretrained(tmp_path / "rm")
+    done = CliRunner().invoke(app, ["export", str(tmp_path / "rm"), str(tmp_path / "rm.pt2")])
+    assert "multiples of 16  largest difference: score" in done.output
+    assert (tmp_path / "rm.pt2").is_file()
