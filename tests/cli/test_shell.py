@@ -40,7 +40,20 @@ def test_help_answers_in_less_than_0_4_seconds():
 
 def test_every_verb_explains_itself():
     listed = fgr("--help").stdout
-    for verb in ("generate", "verify", "models", "report", "annotate", "train-rm", "score", "evaluate", "app", "publish"):
+    for verb in (
+        "generate",
+        "verify",
+        "models",
+        "report",
+        "annotate",
+        "train-rm",
+        "score",
+        "evaluate",
+        "export",
+        "app",
+        "rlhf",
+        "publish",
+    ):
         assert verb in listed
         assert fgr(verb, "--help").returncode == 0
 

@@ -37,8 +37,8 @@ SMALL = {  # what makes each verb a matter of seconds
         "shard_rows=6", "severity=[0.005,1]",
     ),
     "train-rm": (
-        "data.crop=48", "data.batch=2", "data.validation=2", "base.steps=2", "stages=[2,2,2,2]", "training.validate_every=2",
-        "training.checkpoint_every=2",
+        "data.crop=48", "data.batch=2", "data.validation=2", "base.steps=6", "stages=[6,6,6,6]", "training.validate_every=6",
+        "training.checkpoint_every=6", "training.lr=0.01",
     ),
     "rlhf": (
         "training.steps=8", "audit.every=4", "audit.images=2", "audit.crop=32", "data.crop=16", "data.batch=2",
