@@ -178,8 +178,7 @@ def shards(model: str, device: str, overrides: list[str]) -> None:
         maker = factory(chosen)
         todo = run.all_shards(recipe, photographs)
         start = time.perf_counter()
-        for shard in todo:
-            maker.make(shard, lambda *_: None)
+        maker.make(todo, lambda *_: None)
         wall = time.perf_counter() - start
     cuda = chosen.startswith("cuda")
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

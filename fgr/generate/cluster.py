@@ -193,7 +193,7 @@ class _Worker:
         """Make a shard; the number of its samples, made or dropped, and the drops by reason."""
         assert self._maker is not None
         drops: Counter[str] = Counter()
-        self._maker.make(shard, lambda _, dropped: drops.update(dropped))
+        self._maker.make([shard], lambda _, dropped: drops.update(dropped))
         return len(shard.candidates), dict(drops)
 
 

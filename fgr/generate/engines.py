@@ -20,7 +20,7 @@ from fgr.generate.shards import Shard, ShardMaker, Tick
 MakerFactory = Callable[[str], ShardMaker]  # device → maker; picklable
 POLL = 0.2  # seconds between looks at the workers' reports
 
-_maker: ShardMaker | None = None
+_todo: Any = None  # a worker's queues
 _reports: Any = None
 
 
@@ -61,17 +61,15 @@ class Local:
         if not shards:
             return
         if len(self.devices) == 1 or len(shards) == 1:
-            maker = factory(self.here)
-            for shard in shards:
-                maker.make(shard, tick)
+            factory(self.here).make(shards, tick)
             return
         context = multiprocessing.get_context("spawn")
-        free, reports = context.Queue(), context.Queue()
-        for device in self.devices:
-            free.put(device)
-        pool = ProcessPoolExecutor(len(self.devices), context, _start, (factory, free, reports))
+        todo, reports = context.Queue(), context.Queue()
+        for one in [*shards, *[None] * len(self.devices)]:
+            todo.put(one)
+        pool = ProcessPoolExecutor(len(self.devices), context, _start, (todo, reports))
         try:
-            _drain([pool.submit(_make, shard) for shard in shards], reports, tick)
+            _drain([pool.submit(_work, factory, device) for device in self.devices], reports, tick)
         except BrokenProcessPool:
             raise UserError(
                 "A worker process was killed, perhaps because memory ran out.",
@@ -104,13 +102,13 @@ def _stop(pool: ProcessPoolExecutor) -> None:
         worker.join()
 
 
-def _start(factory: MakerFactory, free: Any, reports: Any) -> None:
-    global _maker, _reports
+def _start(todo: Any, reports: Any) -> None:
+    global _todo, _reports
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
-    _maker, _reports = factory(free.get()), reports
+    _todo, _reports = todo, reports
 
 
-def _make(shard: Shard) -> None:
-    assert _maker is not None
-    _maker.make(shard, lambda count, drops: _reports.put((count, drops)))
+def _work(factory: MakerFactory, device: str) -> None:
+    """Take shards until there are none left: the next one when the maker has room for it."""
+    factory(device).make(iter(_todo.get, None), lambda count, drops: _reports.put((count, drops)))

@@ -24,7 +24,7 @@ from fgr.recipe.generate import GenerateRecipe
 
 MODELS, CALIBRATION, PLAN = "models.json", "calibration.json", "plan"  # in OUT/.fgr
 FEATURES, SEGMENTS = "the feature difference", "the segments"
-MOST_THREADS = 8  # beside a device
+MOST_THREADS = 16  # beside a device
 Models = tuple[dict[str, Upscaler], FeatureDifference, Segments]
 
 
@@ -84,7 +84,7 @@ class MakerFactory:
         histogram, pairs = Calibration(), 0
         with Progress("calibration", number, "images") as progress:
             watch = Watch(progress.advance, number, recipe.not_finite)
-            for _, pair in maker.pairs(samples.candidates(source_ids, recipe.models, 1, number)):
+            for pair in maker.pairs(samples.candidates(source_ids, recipe.models, 1, number)):
                 if isinstance(pair, samples.Pair):
                     histogram.add(pair.combined)
                     pairs += 1
@@ -107,7 +107,7 @@ class MakerFactory:
         return ShardMaker(
             self.out, recipe.seed, recipe.scale, recipe.degradation, photographs, *self.models(device), recipe.map.alpha,
             recipe.map.smooth, sample_knobs(recipe, map_scale), manifest.determinants_of(resolved(recipe), calibration),
-            batch=1 if on_cpu else recipe.inference.batch, threads=0 if on_cpu else min(MOST_THREADS, max(2, cores() // 2)),
+            batch=1 if on_cpu else recipe.inference.batch, threads=0 if on_cpu else min(MOST_THREADS, max(2, cores())),
         )  # fmt: skip
 
 

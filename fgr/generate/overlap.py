@@ -2,8 +2,11 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
-from typing import TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from itertools import groupby, islice
+from threading import Lock
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,13 +34,29 @@ def ahead(pool: Executor | None, work: Callable[[T], R], items: Iterable[T], dep
             future.cancel()
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` consecutive items; the last may be shorter."""
-    chunk: list[T] = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
+def chunks(items: Iterable[T], size: int, key: Callable[[T], object]) -> Iterator[list[T]]:
+    """Lists of at most `size` consecutive items of one key."""
+    for _, alike in groupby(items, key):
+        while chunk := list(islice(alike, size)):
             yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+
+
+@contextmanager
+def pool_of(threads: int) -> Iterator[Executor | None]:
+    """A pool of so many threads; none for 0."""
+    with ThreadPoolExecutor(threads) if threads else nullcontext() as pool:
+        yield pool
+
+
+class Once:
+    """A value that is made when it is first asked for, by whichever thread, and made once."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make, self._lock = make, Lock()
+        self._made: list[Any] = []
+
+    def __call__(self) -> Any:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]

@@ -3,9 +3,8 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from fgr import atomic
 from fgr.dataset import manifest, tables
 from fgr.generate import plan, samples
 from fgr.generate.features import FeatureDifference
-from fgr.generate.overlap import ahead, chunks
+from fgr.generate.overlap import Once, ahead, chunks, pool_of
 from fgr.generate.segments import Segments
 from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler
 from fgr.generate.watch import not_finite
@@ -48,35 +47,39 @@ def plan_shards(
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A degraded reference and the candidates that are to be made of it."""
+    """A degraded reference and the candidates that are to be made of it, `of` a shard."""
 
+    of: Any
     candidates: list[samples.Candidate]
     entry: plan.Reference
     encoded: bytes
     reference: np.ndarray
     record: dict[str, Any]
     job: Job
+    segments: Callable[[], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What one SR model made of a prepared reference: `sr` is None where it gave values that are not finite."""
 
+    prepared: Prepared
     candidates: list[samples.Candidate]
     sr: np.ndarray | None
     settings: dict[str, Any]
     seen: Any  # by the feature difference
 
 
-Drawn = tuple[samples.Candidate, samples.Pair | str, dict[str, Any]]  # a text is a drop's reason
+Row = dict[str, Any] | str  # a text is a drop's reason
 
 
 @dataclass(slots=True)
 class ShardMaker:
     """What a worker keeps between shards: open SR models, the feature difference, the segments, the plan and the knobs.
 
-    `batch` references are restored at a time. With `threads`, what needs no device is done by so many beside it: reading and
-    degrading the references to come, differences, masks and encoding of those before. The rows are the same with any number.
+    `batch` references of a shard are restored at a time. With `threads`, what needs no device is done by so many beside it:
+    reading and degrading the references to come; differences, masks, encoding and writing of those before. The rows are the
+    same with any number.
     """
 
     out: Path
@@ -94,16 +97,30 @@ class ShardMaker:
     batch: int = 1
     threads: int = 0
 
-    def make(self, shard: Shard, tick: Tick) -> None:
-        """Make and write a shard and then its state; both exist afterwards, or neither counts."""
-        rows: list[dict[str, Any]] = []
-        drops: Counter[str] = Counter()
-        for row in chain.from_iterable(self._flow(shard.candidates, self._rows, self._segmented)):
-            if isinstance(row, str):
-                drops[row] += 1
-            else:
-                rows.append(row)
-            tick(1, {row: 1} if isinstance(row, str) else {})
+    def make(self, shards: Iterable[Shard], tick: Tick) -> None:
+        """Make shards and write each and then its state; both exist afterwards, or neither counts.
+
+        The next shard is taken, with `threads`, while the last rows of one are still being made.
+        """
+        with pool_of(min(self.threads, 1)) as writer:
+            for _ in ahead(writer, self._write, self._made(shards, tick), 1):
+                pass
+
+    def _made(self, shards: Iterable[Shard], tick: Tick) -> Iterator[tuple[Shard, list[Row]]]:
+        rows: list[Row] = []
+        groups = ((shard, group) for shard in shards for group in _together(shard.candidates))
+        for shard, some in self._flow(groups, self._rows):
+            rows += some
+            for row in some:
+                tick(1, {row: 1} if isinstance(row, str) else {})
+            if len(rows) == len(shard.candidates):
+                yield shard, rows
+                rows = []
+
+    def _write(self, made: tuple[Shard, list[Row]]) -> None:
+        shard, everything = made
+        rows = [row for row in everything if not isinstance(row, str)]
+        drops = Counter(row for row in everything if isinstance(row, str))
         path = self.out / "samples" / shard.name
         if rows:
             tables.write_table(path, "samples", rows)
@@ -112,23 +129,25 @@ class ShardMaker:
             state |= {"bytes": path.stat().st_size, "sha256": manifest.file_digest(path)}
         atomic.write_text(state_path(self.out, shard), json.dumps(state, sort_keys=True))
 
-    def pairs(self, candidates: Iterable[samples.Candidate]) -> Iterator[tuple[samples.Candidate, samples.Pair | str]]:
+    def pairs(self, candidates: Iterable[samples.Candidate]) -> Iterator[samples.Pair | str]:
         """Every candidate's reference and restored image with their differences, or a drop's reason."""
-        made = self._flow(candidates, lambda restored: list(self._pairs(*restored[:2])), lambda *_: None)
-        return ((candidate, pair) for candidate, pair, _ in chain.from_iterable(made))
+        flow = self._flow(((None, group) for group in _together(candidates)), lambda one: [self._pair(one)] * len(one.candidates))
+        return chain.from_iterable(pairs for _, pairs in flow)
 
     def _flow(
-        self, candidates: Iterable[samples.Candidate], finish: Callable[[Any], list[Any]], segment: Callable[..., Any]
-    ) -> Iterator[list[Any]]:
-        """Candidates through all stages, grouped by what is restored together; the device's stage is in this thread."""
-        groups = (list(group) for _, group in groupby(candidates, key=lambda one: (one.source_id, one.round)))
-        depth = self.batch + 2 * self.threads
-        with ThreadPoolExecutor(self.threads) if self.threads else nullcontext() as pool:
-            prepared = ahead(pool, self._prepare, groups, depth)
-            restored = chain.from_iterable(map(self._restore, chunks(prepared, self.batch)))
-            yield from ahead(pool, finish, ((*one, segment(one[0])) for one in restored), depth)
+        self, groups: Iterable[tuple[Any, list[samples.Candidate]]], finish: Callable[[Restored], list[Any]]
+    ) -> Iterator[tuple[Any, list[Any]]]:
+        """Candidates through all stages: what each group is of, and what `finish` makes of it for each model.
 
-    def _prepare(self, candidates: list[samples.Candidate]) -> Prepared:
+        The device's stage is in this thread.
+        """
+        with pool_of(self.threads) as pool:
+            prepared = ahead(pool, self._prepare, groups, self.batch + self.threads)
+            restored = chain.from_iterable(map(self._restore, chunks(prepared, self.batch, lambda one: id(one.of))))
+            yield from ahead(pool, lambda one: (one.prepared.of, finish(one)), restored, 4 * self.threads)
+
+    def _prepare(self, group: tuple[Any, list[samples.Candidate]]) -> Prepared:
+        of, candidates = group
         first = candidates[0]
         entry = self.photographs.references[first.source_id]
         encoded = self.photographs.read(entry)
@@ -137,10 +156,11 @@ class ShardMaker:
         record = degrade.draw(self.degradation, rng, self.scale)
         size, box = (entry.photo_height, entry.photo_width), (entry.top, entry.left, len(reference))
         job = Job(degrade.apply(reference, record), entry.photo, size, box)
-        return Prepared(candidates, entry, encoded, reference, record, job)
+        segments = Once(partial(self._segments, first.source_id, reference))
+        return Prepared(of, candidates, entry, encoded, reference, record, job, segments)
 
-    def _restore(self, chunk: list[Prepared]) -> list[tuple[Prepared, list[Restored]]]:
-        """Each SR model on all references that it is wanted for, then what the feature difference sees."""
+    def _restore(self, chunk: list[Prepared]) -> list[Restored]:
+        """Each SR model on all references that it is wanted for, then what else a device does; in the candidates' order."""
         made: list[dict[str, Restored]] = [{} for _ in chunk]
         for name in dict.fromkeys(one.model for prepared in chunk for one in prepared.candidates):
             wanted = [i for i, prepared in enumerate(chunk) if any(one.model == name for one in prepared.candidates)]
@@ -149,37 +169,27 @@ class ShardMaker:
             for i, sr in zip(wanted, images, strict=True):
                 its = [one for one in chunk[i].candidates if one.model == name]
                 seen = None if sr is None else self.features.look(chunk[i].reference, sr)
-                made[i][name] = Restored(its, sr, settings, seen)
-        return [(prepared, list(by_model.values())) for prepared, by_model in zip(chunk, made, strict=True)]
+                made[i][name] = Restored(chunk[i], its, sr, settings, seen)
+        for prepared in chunk if self.segmenter.slow else ():
+            if any(self._kind(one) == "semantic" for one in prepared.candidates):
+                prepared.segments()
+        return [one for by_model in made for one in by_model.values()]
 
-    def _pairs(self, prepared: Prepared, restored: list[Restored]) -> Iterator[Drawn]:
-        entry = prepared.entry
-        for one in restored:
-            upscaler = self.upscalers[one.candidates[0].model]
-            if one.sr is None:
-                yield from ((candidate, not_finite(candidate.model), {}) for candidate in one.candidates)
-                continue
-            record = {"preset": "external"} if upscaler.external else prepared.record
-            shared = {
-                "source_id": entry.source_id, "photo_id": entry.photo_id, "reference": prepared.encoded,
-                "sr": codec.encode_rgb(one.sr), "model": one.candidates[0].model, "model_digest": upscaler.digest,
-                "scale": self.scale, "degradation": json.dumps(record, sort_keys=True),
-                "inference": json.dumps(one.settings, sort_keys=True),
-                "license": entry.license, "attribution": entry.attribution,
-            }  # fmt: skip
-            pair = _pair(prepared.reference, one.sr, self.features.compare(one.seen), self.alpha, self.smooth)
-            yield from ((candidate, pair, shared) for candidate in one.candidates)
+    def _pair(self, restored: Restored) -> samples.Pair | str:
+        if restored.sr is None:
+            return not_finite(restored.candidates[0].model)
+        feature = self.features.compare(restored.seen)
+        return _pair(restored.prepared.reference, restored.sr, feature, self.alpha, self.smooth)
 
-    def _rows(self, restored: tuple[Prepared, list[Restored], np.ndarray | None]) -> list[dict[str, Any] | str]:
-        prepared, models, segments = restored
-        rows: list[dict[str, Any] | str] = []
-        for candidate, pair, shared in self._pairs(prepared, models):
-            if isinstance(pair, str):
-                rows.append(pair)
-                continue
+    def _rows(self, restored: Restored) -> list[Row]:
+        pair = self._pair(restored)
+        if isinstance(pair, str):
+            return [pair] * len(restored.candidates)
+        rows: list[Row] = []
+        shared = self._shared(restored, pair)
+        for candidate in restored.candidates:
+            segments = restored.prepared.segments() if self._kind(candidate) == "semantic" else None
             seed = self._seed(candidate)
-            if segments is None and samples.mask_kind(seed, self.knobs.kinds) == "semantic":
-                segments = self.segmenter.segments(pair.reference)
             sample = samples.make_sample(pair, seed, self.knobs, segments)
             rows.append("severity" if sample is None else self._row(sample, shared, seed))
         return rows
@@ -187,18 +197,29 @@ class ShardMaker:
     def _seed(self, one: samples.Candidate) -> int:
         return samples.seed_of(self.seed, one.source_id, one.round, one.model, one.composite)
 
-    def _segmented(self, prepared: Prepared) -> np.ndarray | None:
-        """The segments of a reference that semantic masks need, where a device makes them; others are made with the rows.
+    def _kind(self, one: samples.Candidate) -> str:
+        return samples.mask_kind(self._seed(one), self.knobs.kinds)
 
-        They are kept in the run's folder for the other rounds and workers.
-        """
-        kinds = (samples.mask_kind(self._seed(one), self.knobs.kinds) for one in prepared.candidates)
-        if not self.segmenter.slow or "semantic" not in kinds:
-            return None
-        path = self.out / ".fgr" / "segments" / f"{prepared.entry.source_id}.png"
+    def _segments(self, source_id: str, reference: np.ndarray) -> np.ndarray:
+        """The segments of a reference; those that take long are kept in the run's folder for other rounds and workers."""
+        if not self.segmenter.slow:
+            return self.segmenter.segments(reference)
+        path = self.out / ".fgr" / "segments" / f"{source_id}.png"
         if not path.is_file():
-            atomic.write_bytes(path, codec.encode_labels(self.segmenter.segments(prepared.reference)))
+            atomic.write_bytes(path, codec.encode_labels(self.segmenter.segments(reference)))
         return codec.decode_labels(path.read_bytes())
+
+    def _shared(self, restored: Restored, pair: samples.Pair) -> dict[str, Any]:
+        """The columns that all rows of a restored image share."""
+        model, entry = restored.candidates[0].model, restored.prepared.entry
+        upscaler = self.upscalers[model]
+        record = {"preset": "external"} if upscaler.external else restored.prepared.record
+        return {
+            "source_id": entry.source_id, "photo_id": entry.photo_id, "reference": restored.prepared.encoded,
+            "sr": codec.encode_rgb(pair.sr), "model": model, "model_digest": upscaler.digest, "scale": self.scale,
+            "degradation": json.dumps(record, sort_keys=True), "inference": json.dumps(restored.settings, sort_keys=True),
+            "license": entry.license, "attribution": entry.attribution,
+        }  # fmt: skip
 
     def _row(self, sample: samples.Sample, shared: dict[str, Any], seed: int) -> dict[str, Any]:
         row = shared | {
@@ -208,6 +229,11 @@ class ShardMaker:
             "feature_difference": sample.feature_difference, "seed": seed,
         }  # fmt: skip
         return row | {"id": manifest.row_id(row, self.determinants)}
+
+
+def _together(candidates: Iterable[samples.Candidate]) -> Iterator[list[samples.Candidate]]:
+    """Neighbours that are made of one degraded reference."""
+    return (list(group) for _, group in groupby(candidates, key=lambda one: (one.source_id, one.round)))
 
 
 def make_pair(reference: np.ndarray, sr: np.ndarray, features: FeatureDifference, alpha: float, smooth: float) -> samples.Pair:

@@ -1,12 +1,13 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fgr.generate import makers, plan, run
-from fgr.generate.overlap import ahead, chunks
+from fgr.generate.overlap import Once, ahead, chunks
 from fgr.generate.shards import _upscaled
 from fgr.generate.upscalers import Job, NonFiniteOutput
 
@@ -59,26 +60,66 @@ def test_the_first_error_is_raised_and_what_has_not_begun_is_dropped(pool):
     assert len(begun) < 13
 
 
-def test_chunks():
-    assert list(chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(chunks([], 2)) == []
+def test_chunks_are_of_one_kind():
+    assert list(chunks(range(5), 2, lambda _: 0)) == [[0, 1], [2, 3], [4]]
+    assert list(chunks([1, 3, 5, 2, 4, 7], 2, lambda one: one % 2)) == [[1, 3], [5], [2, 4], [7]]
+    assert list(chunks([], 2, lambda _: 0)) == []
 
 
-def test_threads_and_batches_make_the_same_bytes(tiny, tiny_recipe, tmp_path):
+def test_a_value_is_made_once_by_many_threads(pool):
+    made = []
+    once = Once(lambda: made.append(0) or len(made))
+    assert list(pool.map(lambda _: once(), range(8))) == [1] * 8
+
+
+@pytest.fixture
+def prepared(tiny_recipe, tmp_path):
+    """A maker of `tiny` in another folder, and its shards."""
     factory = makers.MakerFactory(tiny_recipe, tmp_path)
     source, splits = tiny_recipe.source.model_dump(), tiny_recipe.splits.model_dump()
     photographs = plan.build(tmp_path / ".fgr/plan", workers=1, splits=splits, **source)
     (tmp_path / ".fgr/models.json").write_text(json.dumps(makers.describe(*factory.models("cpu"))))
     factory.calibrate("cpu")
-    maker = factory("cpu")
+    return factory("cpu"), run.all_shards(tiny_recipe, photographs)
+
+
+def test_threads_and_batches_make_the_same_bytes(tiny, tiny_recipe, prepared, tmp_path):
+    maker, shards = prepared
     maker.threads, maker.batch = 3, 4
     counted = []
-    for shard in run.all_shards(tiny_recipe, photographs):
-        maker.make(shard, lambda count, _: counted.append(count))
+    maker.make(shards, lambda count, _: counted.append(count))
     made = sorted((tmp_path / "samples").iterdir())
     assert [path.name for path in made] == [path.name for path in sorted((tiny / "samples").iterdir())]
     assert all(path.read_bytes() == (tiny / "samples" / path.name).read_bytes() for path in made)
     assert sum(counted) == tiny_recipe.samples
+
+
+def test_the_next_shard_is_begun_while_the_last_rows_of_one_are_made(prepared):
+    """Nothing but the rows of the first shard waits for the second shard's images: without threads it would wait for ever."""
+    maker, shards = prepared
+    maker.threads, begun = 2, threading.Event()
+    upscaler, second = maker.upscalers["bicubic"], shards[1].candidates[0].source_id
+
+    class Watched:
+        digest, external, settings = upscaler.digest, False, upscaler.settings
+
+        def upscale(self, jobs):
+            if any(job.box == box for job in jobs):
+                begun.set()
+            return upscaler.upscale(jobs)
+
+    class Waiting:
+        name, digest, look = maker.features.name, maker.features.digest, maker.features.look
+
+        def compare(self, seen):
+            assert begun.wait(30)
+            return maker_features.compare(seen)
+
+    entry, maker_features = maker.photographs.references[second], maker.features
+    box = (entry.top, entry.left, 128)
+    maker.upscalers, maker.features = dict.fromkeys(maker.upscalers, Watched()), Waiting()
+    one = [replace(shard, candidates=shard.candidates[:1]) for shard in shards[:2]]
+    maker.make(one, lambda *_: None)
 
 
 def test_an_image_that_is_not_finite_does_not_take_its_batch_with_it():

@@ -35,7 +35,8 @@ class Doomed(MakerFactory):
         maker, flags, node = super().__call__(device), self.flags, os.environ["NODE"]
 
         class Maker:
-            def make(self, shard, tick):
+            def make(self, shards, tick):
+                [shard] = shards
                 if node == "second":
                     (flags / "second").write_text(shard.name)
                     time.sleep(300)
@@ -44,7 +45,7 @@ class Doomed(MakerFactory):
                 if not (flags / "first").exists():
                     (flags / "first").write_text(shard.name)
                     os._exit(1)
-                maker.make(shard, tick)
+                maker.make([shard], tick)
 
         return Maker()
 

@@ -127,7 +127,7 @@ def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
     found = judge(str(tmp_path / "rm"), str(data), "test", None, "cpu")
     assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.15
     assert found["maps"]["model"]["cc"] > 0.35
-    assert found["empty"]["clean"]["mean"] < 0.4
+    assert found["empty"]["clean"]["mean"] < 0.6
     assert found["clean"]["std"] > 1e-4
 
 
