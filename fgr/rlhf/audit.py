@@ -60,9 +60,17 @@ def assess(start: Values, now: Values, metrics: Mapping[str, Metric], reward: tu
     )
 
 
-def is_hacked(verdict: Verdict, rise: float, fall: float) -> bool:
-    """Whether the reward rose by `rise` or more while the battery surely fell, by `fall` or more."""
-    return verdict.reward >= rise and verdict.battery <= -fall and verdict.battery_high < 0
+def is_hacked(verdict: Verdict, rise: float, fall: float, outrun: float) -> str:
+    """Why the reward is being hacked, or an empty text.
+
+    It is where the reward rose by `rise` or more while the battery surely fell, by `fall` or more; and where the reward outran
+    the battery by `outrun`: artifacts that a battery does not know yet show in a reward that rises as no picture has.
+    """
+    if verdict.reward >= rise and verdict.battery <= -fall and verdict.battery_high < 0:
+        return f"the reward rose by {verdict.reward:.2f} sd while the battery fell by {-verdict.battery:.2f}"
+    if verdict.reward >= rise and verdict.hacking_index >= outrun:
+        return f"the reward rose by {verdict.reward:.2f} sd, the battery by {verdict.battery:.2f}"
+    return ""
 
 
 def is_better(verdict: Verdict, best: float | None) -> bool:

@@ -44,6 +44,7 @@ class Knobs:
     every: int
     rise: float
     fall: float
+    outrun: float
     on_hacking: str
     sheet: int
 
@@ -210,12 +211,12 @@ class Loop:
             state.start = measured.values
         metrics = self.exam.battery.metrics
         verdict = audit.assess(state.start, measured.values, metrics, self._pair(measured, stage))
-        hacked = audit.is_hacked(verdict, self.knobs.rise, self.knobs.fall)
+        hacked = audit.is_hacked(verdict, self.knobs.rise, self.knobs.fall, self.knobs.outrun)
         means = {name: float(values.mean()) for name, values in measured.values.items()}
         gains = {f"battery_{name}": gain for name, gain in verdict.groups.items()}
         self._log(
             "audit", stage=stage, reward=verdict.reward, battery=verdict.battery, hacking_index=verdict.hacking_index,
-            last_reward=float(audit.change(*self._pair(measured, self.plan.last)).mean()), alarm=hacked, **gains, **means,
+            last_reward=float(audit.change(*self._pair(measured, self.plan.last)).mean()), alarm=bool(hacked), **gains, **means,
         )  # fmt: skip
         state.points.append(Point(state.step, stage, verdict.reward, verdict.battery))
         self._draw(measured)
@@ -223,16 +224,15 @@ class Loop:
             state.best = {"step": state.step, "stage": stage, "battery": verdict.battery, "weights": _copies(state.ema)}
         self._answer(hacked, verdict)
 
-    def _answer(self, hacked: bool, verdict: audit.Verdict) -> None:
+    def _answer(self, hacked: str, verdict: audit.Verdict) -> None:
         state, knobs = self.state, self.knobs
         if hacked:
             state.alarms.append(state.step)
-            reason = f"the reward rose by {verdict.reward:.2f} sd while the battery fell by {-verdict.battery:.2f}"
-            self._event("alarm", f"reward hacking: {reason}", **verdict.groups)
+            self._event("alarm", f"reward hacking: {hacked}", **verdict.groups)
             if knobs.on_hacking == "stop":
                 state.ended = f"reward hacking in step {state.step}"
             elif knobs.on_hacking == "rollback":
-                self._retreat(reason)
+                self._retreat(hacked)
             return
         decision = curriculum.judge(self.plan, state.standing, state.points)
         if decision.action == "advance":

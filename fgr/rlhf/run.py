@@ -274,7 +274,7 @@ def plan_of(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> Plan:
 
 def knobs_of(recipe: RlhfRecipe) -> Knobs:
     """The loop's knobs."""
-    audited = {name: getattr(recipe.audit, name) for name in ("every", "rise", "fall", "on_hacking", "sheet")}
+    audited = {name: getattr(recipe.audit, name) for name in ("every", "rise", "fall", "outrun", "on_hacking", "sheet")}
     return Knobs(**recipe.training.model_dump(), **audited)
 
 

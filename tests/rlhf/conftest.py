@@ -80,7 +80,8 @@ def reward_run(tmp_path_factory) -> Path:
     for stage in range(3):
         model = FinPercepRM(stage=stage, stages=2).eval()
         torch.nn.init.normal_(model.head[-1].weight)
+        model.set_map_mean(0.5)
         for level in model.decoder.levels if model.decoder else ():
-            torch.nn.init.normal_(level.out.weight, std=0.3)
+            torch.nn.init.normal_(level.out.weight, std=0.1)
         model.save_pretrained(folder / f"stage-{stage}")
     return folder

@@ -46,10 +46,11 @@ def test_nothing_that_counts_gives_a_battery_of_zero():
         (1.0, -0.1, -0.05, False),  # too small a fall
         (0.2, -0.5, -0.2, False),  # the reward has not risen: bad, but no hacking
         (2.0, 0.3, 0.5, False),
+        (7.0, 0.3, 0.5, True),  # it outran the battery by 6.7
     ],
 )
-def test_an_alarm_needs_a_rise_and_a_sure_fall(reward, battery, high, hacked):
-    assert audit.is_hacked(Verdict(reward, battery, high, {}), rise=0.5, fall=0.25) is hacked
+def test_an_alarm_needs_a_rise_and_a_sure_fall_or_a_rise_that_outruns_the_battery(reward, battery, high, hacked):
+    assert bool(audit.is_hacked(Verdict(reward, battery, high, {}), rise=0.5, fall=0.25, outrun=5.0)) is hacked
 
 
 def test_the_best_is_chosen_by_the_battery_whatever_the_reward():

@@ -80,8 +80,9 @@ def stages() -> list[FinPercepRM]:
     models = [FinPercepRM(stage=number, stages=2).eval().requires_grad_(False) for number in range(3)]
     for model in models:
         torch.nn.init.normal_(model.head[-1].weight)
+        model.set_map_mean(0.5)
     for level in (level for model in models[1:] for level in model.decoder.levels):
-        torch.nn.init.normal_(level.out.weight, std=3.0)  # they begin at 0: untrained maps do not vary
+        torch.nn.init.normal_(level.out.weight, std=0.1)  # they begin at 0: untrained maps do not vary
     return models
 
 
