@@ -67,27 +67,28 @@ class _DenseBlock(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 1 or x.shape[2] * x.shape[3] > LARGEST:
             return self.direct(x)  # type: ignore[no-any-return]
-        height, width = x.shape[2:]
-        room = self.room.fit(height, width, [conv.in_channels for conv in self._convs], self._convs[-1].out_channels)
-        room.first[1 : height + 1, 1 : width + 1] = x[0].permute(1, 2, 0)
+        room = self.room.fit(*x.shape[2:], [conv.in_channels for conv in self._convs], self._convs[-1].out_channels)
+        inputs = x[0].permute(1, 2, 0)
+        height, width, _ = inputs.shape
+        room.first[1 : height + 1, 1 : width + 1] = inputs
+        result = torch.empty_like(inputs)
         source, done = room.first, 0
         for conv in self._convs:
-            last = conv is self._convs[-1]
             kernels = torch.mm(room.kernel_side, conv.weight.permute(2, 3, 1, 0).reshape(9, -1))
             kernels = kernels.view(PATCH**2, conv.in_channels, conv.out_channels)
             for band in room.bands:
                 room.enter(band, source, done)
-            done = conv.in_channels
-            bias = conv.bias
-            assert bias is not None
+            source, done = room.grown, conv.in_channels
             for band in room.bands:
-                room.leave(band, kernels, bias, room.last if last else room.grown)
-            if not last:
-                functional.leaky_relu_(room.grown, 0.2)
-                room.grown[height + 1 :], room.grown[:, width + 1 :] = 0, 0  # beyond the image
-            source = room.grown
-        result = room.last[1 : height + 1, 1 : width + 1].permute(2, 0, 1)[None]
-        return torch.add(x, result, alpha=0.2)
+                top, end = band.first * OUT, band.stop * OUT
+                if conv is not self._convs[-1]:
+                    functional.leaky_relu_(room.leave(band, kernels, conv.bias, room.grown[1 + top : 1 + end, 1:-1]), 0.2)
+                    continue
+                made = room.leave(band, kernels, conv.bias, room.last[: end - top])
+                rows = slice(top, min(end, height))
+                torch.add(inputs[rows], made[: rows.stop - top, :width], alpha=0.2, out=result[rows])
+            room.grown[height + 1 :], room.grown[:, width + 1 :] = 0, 0  # beyond the image
+        return result.permute(2, 0, 1)[None]
 
 
 @dataclass(slots=True)
@@ -101,7 +102,10 @@ class _Band:
 
 @dataclass(slots=True)
 class _Room:
-    """What the blocks of a network work in, one after the other. Images lie in (rows, columns, channels) with a rim of zeros."""
+    """What the blocks of a network work in, one after the other.
+
+    Images lie in (rows, columns, channels): `first` and `grown` whole, with a rim of zeros, `last` a band of one.
+    """
 
     size: tuple[int, ...] = ()
     width: int = 0  # patches a row
@@ -126,7 +130,8 @@ class _Room:
         self.bands = [_Band(a, b, torch.empty(PATCH**2, (b - a) * self.width, read[-1])) for a, b in starts]
         rim = (rows * OUT + 2, self.width * OUT + 2)
         channels = read[0], read[1] - read[0], made
-        self.first, self.grown, self.last = (torch.zeros(*rim, count) for count in channels)
+        self.first, self.grown = torch.zeros(*rim, channels[0]), torch.zeros(*rim, channels[1])
+        self.last = torch.empty(step * OUT, self.width * OUT, made)
         most = PATCH**2 * step * self.width * max(channels)
         self.one, self.two = torch.empty(most), torch.empty(most)
         return self
@@ -144,8 +149,8 @@ class _Room:
         torch.mm(self.input_side, gathered.view(PATCH**2, -1), out=flat)
         band.channels[:, :, at : at + count] = flat.view(PATCH**2, -1, count)
 
-    def leave(self, band: _Band, kernels: torch.Tensor, bias: torch.Tensor, target: torch.Tensor) -> None:
-        """Convolve a band's channels and write the result into an image."""
+    def leave(self, band: _Band, kernels: torch.Tensor, bias: torch.Tensor | None, target: torch.Tensor) -> torch.Tensor:
+        """Convolve a band's channels into its rows of an image, which are given back."""
         (_, read, made), patches = kernels.shape, band.channels.shape[1]
         products = self.one[: PATCH**2 * patches * made].view(PATCH**2, patches, made)
         torch.bmm(band.channels[:, :, :read], kernels, out=products)
@@ -153,8 +158,9 @@ class _Room:
         torch.mm(self.output_side, products.view(PATCH**2, -1), out=flat)
         rows = band.stop - band.first
         image = flat.view(OUT, OUT, rows, self.width, made).permute(2, 0, 3, 1, 4)
-        part = target[1 + band.first * OUT : 1 + band.stop * OUT, 1:-1]
-        torch.add(image, bias, out=part.view(rows, OUT, self.width, OUT, made))
+        assert bias is not None
+        torch.add(image, bias, out=target.view(rows, OUT, self.width, OUT, made))
+        return target
 
 
 def _both_axes(rows: list[list[float]]) -> torch.Tensor:
