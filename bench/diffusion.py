@@ -1,6 +1,6 @@
 """Diffusion upscalers: seconds an image, peak memory, calls of the UNet, and what a pipeline costs beyond its networks.
 
-    python bench/diffusion.py [NAME…] [--side 128] [--steps N] [--device cuda] [--precision fp16] [--set KEY=VALUE…]
+    python bench/diffusion.py [NAME…] [--side 32] [--steps N] [--device cuda] [--precision fp16] [--set KEY=VALUE…]
 
 Without weights of a model (see `fgr models`), small random ones in the official layout are taken, and the row says so: they
 measure what is around the networks, not a model's speed. "Alone" runs the networks as often as the pipeline did, on inputs of
@@ -8,6 +8,7 @@ the same shapes, and nothing else.
 """
 
 import argparse
+import importlib
 import os
 import resource
 import sys
@@ -32,6 +33,14 @@ def small(name: str, folder: Path) -> dict[str, Any]:
 
     small_diffusion.SMALL[name](folder)
     return SMALL_KNOBS.get(name, {})
+
+
+def own_steps(name: str) -> int:
+    """The steps that a model takes where none are set."""
+    from fgr.generate.upscalers.diffusion import MODELS
+
+    module, kind = MODELS[name]
+    return int(getattr(importlib.import_module(f"fgr.generate.upscalers.diffusion.{module}"), kind).defaults["steps"])
 
 
 class Watched:
@@ -59,7 +68,7 @@ def measure(name: str, given: argparse.Namespace) -> str:
 
     knobs = dict(one.partition("=")[::2] for one in given.set)
     knobs = {key: float(value) if value.replace(".", "").isdigit() else value for key, value in knobs.items()}
-    knobs |= {"steps": given.steps} if given.steps else {}
+    knobs |= {"steps": min(given.steps, own_steps(name))} if given.steps else {}
     options = {"scale": 4, "device": given.device, "precision": given.precision}
     weights = "official"
     try:
@@ -121,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--side", type=int, default=32, help="of the low-resolution input, in pixels")
-    parser.add_argument("--steps", type=int, default=0, help="0 = the model's own number")
+    parser.add_argument("--steps", type=int, default=0, help="at most so many; 0 = the model's own number")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--rounds", type=int, default=3)

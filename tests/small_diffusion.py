@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging
 
@@ -199,6 +200,33 @@ def diffbir(folder: Path) -> None:
     tokenizer(folder / "sd2.1-base" / "tokenizer")
 
 
+SEESR = {  # sizes of its networks here
+    "block_out_channels": (64, 64, 64, 64), "attention_head_dim": (1, 1, 1, 1), "cross_attention_dim": 64,
+    "use_linear_projection": True, "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+    "use_image_cross_attention": True,
+}  # fmt: skip
+
+
+def seesr(folder: Path) -> None:
+    """CSWRY/SeeSR, RAM, and the base without its UNet."""
+    reference = recorded("seesr_reference.npz")
+    for part, key, more in (
+        ("unet", "unet_keys", {"up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3]}),
+        ("controlnet", "control_keys", {"conditioning_embedding_out_channels": (16, 16, 16, 16)}),
+    ):
+        (folder / "seesr" / part).mkdir(parents=True)
+        (folder / "seesr" / part / "config.json").write_text(json.dumps(SEESR | more))
+        save_file(filled(reference.shapes(key)), folder / "seesr" / part / "diffusion_pytorch_model.safetensors")
+    state = filled(reference.shapes("ram_keys"))
+    torch.save({"model": {name: one for name, one in state.items() if "lora_" not in name}}, folder / "ram_swin_large_14m.pth")
+    torch.save({name: one for name, one in state.items() if "lora_" in name}, folder / "DAPE.pth")
+    base(folder / "sd2.1-base")
+    for part, kind in (("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
+        module = kind.from_pretrained(folder / "sd2.1-base" / part)
+        module.load_state_dict(filled({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}))
+        module.save_pretrained(folder / "sd2.1-base" / part)
+
+
 SMALL = {  # model → what puts its files into a weights folder
     "sd-x4-upscaler": lambda folder: sd_x4(folder / "sd-x4-upscaler"),
     "ldm-sr": lambda folder: ldm_sr(folder / "ldm-sr"),
@@ -206,6 +234,7 @@ SMALL = {  # model → what puts its files into a weights folder
     "resshift": resshift,
     "osediff": osediff,
     "diffbir": diffbir,
+    "seesr": seesr,
     "resshift-s4": lambda folder: resshift(folder, "resshift_realsrx4_s4_v3.pth"),
     "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),
     "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),

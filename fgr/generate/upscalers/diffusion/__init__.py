@@ -24,6 +24,7 @@ MODELS = {  # name in the table of releases → module and class
     "resshift-bicubic": ("resshift", "ResShiftFour"),
     "osediff": ("osediff", "OSEDiff"),
     "diffbir": ("diffbir", "DiffBIR"),
+    "seesr": ("seesr", "SeeSR"),
 }
 
 

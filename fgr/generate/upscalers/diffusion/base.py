@@ -38,7 +38,8 @@ def absent(name: str, named: str | None, missing: str) -> UserError:
 
 def folder_of(found: Mapping[str, Path]) -> Path:
     """The folder that the base's files lie in."""
-    return found[f"{FOLDER}/unet/config.json"].parents[1]
+    name, path = next((name, path) for name, path in found.items() if name.startswith(f"{FOLDER}/"))
+    return path.parents[name.removeprefix(f"{FOLDER}/").count("/")]
 
 
 def unet(folder: Path) -> Any:

@@ -28,6 +28,14 @@ def merged(predict: Predict, latent: torch.Tensor, condition: torch.Tensor, tile
     return sums / total
 
 
+def square(height: int, width: int, tile: int, overlap: int) -> tuple[int, int]:
+    """Tile and overlap for a latent by the rule of OSEDiff and SeeSR: whole up to the area of a tile, else square."""
+    if height * width <= tile**2:
+        return max(height, width), 0
+    side = min(tile, height, width)
+    return side, min(overlap, side - 1)
+
+
 def offsets(length: int, tile: int, overlap: int) -> list[int]:
     """Where tiles begin along a side of `length`. ValueError unless overlap < tile."""
     if overlap >= tile:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch.nn import functional
 
 from fgr.errors import UserError
@@ -48,34 +49,20 @@ class OSEDiff:
 
     def __call__(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
         height, width = images.shape[2] * SCALE, images.shape[3] * SCALE
-        shown = self._enlarged(images)
+        shown = enlarge.twice(images, SCALE, self.least, PIXELS, Image.Resampling.LANCZOS)
         restored = self._restored(shown * 2 - 1, sources).clamp(-1, 1) / 2 + 0.5
         restored = color.FIXES[self.knobs["color_fix"]](restored, shown)
         if restored.shape[2:] == (height, width):
             return restored
         return functional.interpolate(restored.clamp(0, 1), (height, width), mode="bicubic", antialias=True)
 
-    def _enlarged(self, images: torch.Tensor) -> torch.Tensor:
-        """Twice where the input is small: first to the size that the model knows, then by the factor; sides multiples of 8."""
-        height, width = images.shape[2:]
-        factor = max(self.least / SCALE / min(height, width), 1)
-        if factor > 1:
-            height, width = int(height * factor), int(width * factor)
-            images = enlarge.bicubic(images, height, width)
-        height, width = height * SCALE, width * SCALE
-        enlarged = enlarge.bicubic(images, height, width)
-        return enlarged[:, :, : height - height % PIXELS, : width - width % PIXELS]
-
     def _restored(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
         """(B, 3, H, W) in [−1, 1] → the same size, nominally the same range."""
         posterior = self._vae.encode(images).latent_dist
         drawn = noise.draw(posterior.mean.shape, sources, posterior.mean)
         known = (posterior.mean + posterior.std * drawn).float() * self._vae.config.scaling_factor
-        height, width = known.shape[2:]
-        tile = min(self.knobs["latent_tile"], height, width)
-        if height * width <= self.knobs["latent_tile"] ** 2:
-            tile = max(height, width)
-        predicted = canvas.merged(self._predicted, known, known, tile, min(self.knobs["latent_overlap"], tile // 2)).float()
+        tile, overlap = canvas.square(known.shape[2], known.shape[3], self.knobs["latent_tile"], self.knobs["latent_overlap"])
+        predicted = canvas.merged(self._predicted, known, known, tile, overlap).float()
         return self._vae.decode((known - self._noise * predicted) / self._signal / self._vae.config.scaling_factor).sample.float()
 
     def _predicted(self, latent: torch.Tensor, _: torch.Tensor) -> torch.Tensor:

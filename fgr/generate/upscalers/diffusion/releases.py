@@ -68,4 +68,14 @@ DIFFUSION: dict[str, Release] = {
            ("DiffBIR_v2.1.pt", "realesrgan_s4_swinir_100k.pth", "sd2.1-base-zsnr-laionaes5.ckpt")),
          *(file for file in BASE if "/tokenizer/" in file.name)),
     ),
+    "seesr": Release(
+        "SeeSR", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (*(WeightFile(path, (f"hf:CSWRY/SeeSR/{path}",)) for path in
+           (*(f"seesr/{path}" for path in (*UNET, *(one.replace("unet", "controlnet") for one in UNET))), "DAPE.pth")),
+         WeightFile("ram_swin_large_14m.pth", (
+             "https://huggingface.co/spaces/xinyu1205/recognize-anything/resolve/main/ram_swin_large_14m.pth",
+             "hf:xinyu1205/recognize_anything_model/ram_swin_large_14m.pth",
+         )),
+         *(file for file in BASE if "/unet/" not in file.name)),
+    ),
 }  # fmt: skip
