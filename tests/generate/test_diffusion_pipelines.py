@@ -235,3 +235,18 @@ def test_steps_of_a_name_are_a_model_of_their_own(folder):
     assert np.array_equal(named.upscale(jobs(image(0)))[0], opened("ldm-sr", {"steps": 3, "seed": 5}).upscale(jobs(image(0)))[0])
     with pytest.raises(UserError, match="'ldm-sr' has no setting cfw"):
         open_upscaler("ldm-sr@cfw=0.5", scale=4)
+
+
+def test_weights_in_the_hubs_cache_need_no_other_step(made, tmp_path, monkeypatch):
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--CompVis--ldm-super-resolution-4x-openimages"
+    shutil.copytree(made / "ldm-sr", repository / "snapshots" / ("a" * 40))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    [restored] = opened("ldm-sr").upscale(jobs(image(0)))
+    assert restored.shape == (64, 64, 3)
+    (tmp_path / "none" / "ldm-sr" / "unet").mkdir(parents=True)
+    shutil.copy(made / "ldm-sr" / "unet" / "config.json", tmp_path / "none" / "ldm-sr" / "unet")
+    with pytest.raises(UserError, match="The files of ldm-sr lie in several folders"):
+        opened("ldm-sr")

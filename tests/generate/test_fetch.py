@@ -300,3 +300,11 @@ def test_how_hub_files_are_written(source, place):
     assert hub_file(source) == place
     with contextlib.suppress(TypeError):
         assert "/".join(place) == source.removeprefix("hf:")
+
+
+def test_a_model_of_many_files_is_fetched_into_folders_of_its_own(server):
+    found = fetch("ldm-sr")
+    assert [file.relative_to(weights.folder()).as_posix() for file in found] == [file.name for file in RELEASES["ldm-sr"].files]
+    assert all(file.read_bytes() == CONTENT for file in found)
+    assert not [file for file in weights.folder().rglob("*") if file.name.startswith(".")]
+    assert ("GET", "/CompVis/ldm-super-resolution-4x-openimages/resolve/main/unet/config.json", None) in server.requests

@@ -142,11 +142,14 @@ def load(found: Found) -> Loaded:
     return Loaded(found, conversion.load(found.release.wheel, folder()))
 
 
-def read_tensors(file: Path) -> dict[str, Any]:
-    """The tensors of a .safetensors, .pth, .pt or .ckpt file; pickled objects other than tensors are refused, not run."""
+def read_tensors(file: Path, lazily: bool = False) -> dict[str, Any]:
+    """The tensors of a .safetensors, .pth, .pt or .ckpt file; pickled objects other than tensors are refused, not run.
+
+    With `lazily` they stay on the disk until they are used, for large files of which a part is wanted; the file must stay there.
+    """
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{file} is no weight file by its name.", f"Name a file ending in {', '.join(SUFFIXES)}.")
-    content = _safetensors(file) if file.suffix.lower() == ".safetensors" else unpickled(file)
+    content = _safetensors(file) if file.suffix.lower() == ".safetensors" else unpickled(file, lazily)
 
     from spandrel import canonicalize_state_dict
 
@@ -166,10 +169,11 @@ def _safetensors(file: Path) -> Any:
         raise _damaged(file, error) from None
 
 
-def unpickled(file: Path) -> Any:
+def unpickled(file: Path, lazily: bool = False) -> Any:
     """What torch.save wrote, as long as it is tensors and plain values. UserError for anything else, which is not run."""
     import pickle
     import warnings
+    import zipfile
 
     import torch
 
@@ -177,7 +181,7 @@ def unpickled(file: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on foreign pickles; they are refused below
             with torch.serialization.safe_globals([(_Callback, name) for name in CALLBACKS]):
-                return torch.load(file, map_location="cpu", weights_only=True)
+                return torch.load(file, map_location="cpu", weights_only=True, mmap=lazily and zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
         foreign = any(sign in str(error) for sign in ("Unsupported global", "Unsupported class", "GLOBAL"))
         told = "holds Python objects besides tensors; loading it could run code, so it was refused"

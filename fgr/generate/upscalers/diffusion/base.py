@@ -1,6 +1,5 @@
 """Stable Diffusion 2.1 base, which OSEDiff, DiffBIR and SeeSR stand on: where it is, and its parts in diffusers layout."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,6 @@ def absent(name: str, named: str | None, missing: str) -> UserError:
         f"Or put one in diffusers layout into {weights.folder() / FOLDER}, or name a folder, or a copy in the Hub's cache as "
         "ORG/REPOSITORY, in the recipe: inference.diffusion.base.",
     )
-
-
-def folder_of(found: Mapping[str, Path]) -> Path:
-    """The folder that the base's files lie in."""
-    name, path = next((name, path) for name, path in found.items() if name.startswith(f"{FOLDER}/"))
-    return path.parents[name.removeprefix(f"{FOLDER}/").count("/")]
 
 
 def unet(folder: Path) -> Any:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import weights
-from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, half, ldm, noise, text
+from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, files, half, ldm, noise, text
 from fgr.generate.upscalers.diffusion.ddpm import Chain, alphas_cumprod, spaced
 from fgr.generate.upscalers.diffusion.files import load_strictly
 
@@ -39,14 +39,14 @@ class DiffBIR:
             )
         self._chain = Chain(spaced(knobs["steps"]), zero_terminal(alphas_cumprod()))
         self._cleaner = _cleaner(found[CLEANER]).to(device)
-        state = weights.read_tensors(found[STABLE])
+        state = weights.read_tensors(found[STABLE], lazily=True)
         encoder = ldm.text_encoder(state, found[STABLE])
-        self._text = text.embed([knobs["negative_prompt"], knobs["prompt"]], encoder, base.folder_of(found) / "tokenizer").to(
-            device
-        )
+        self._text = text.embed(
+            [knobs["negative_prompt"], knobs["prompt"]], encoder, files.folder_of(found, base.FOLDER) / "tokenizer"
+        ).to(device)
         self._unet = ldm.unet(state, found[STABLE]).to(device)
         self._vae = ldm.vae(state, found[STABLE]).to(device)
-        self._control = control_net(weights.read_tensors(found[CONTROL]), found[CONTROL]).to(device)
+        self._control = control_net(weights.read_tensors(found[CONTROL], lazily=True), found[CONTROL]).to(device)
         self.networks = {"unet": self._unet, "control": self._control, "vae": self._vae, "cleaner": self._cleaner}
         half.again_in_float32(self._vae.decoder, "The decoder of DiffBIR")
         half.again_in_float32(self._vae.encoder, "The encoder of DiffBIR")

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
             "(FGR_WEIGHTS names another folder).",
         )
     return {file: path for file, path in found.items() if path is not None}
+
+
+def folder_of(found: Mapping[str, Path], top: str) -> Path:
+    """Where the files of the table's folder `top` lie, in diffusers layout. UserError if that is several places."""
+    inside = {name.removeprefix(f"{top}/"): path for name, path in found.items() if name.startswith(f"{top}/")}
+    places = sorted({path.parents[name.count("/")] for name, path in inside.items()})
+    if len(places) > 1:
+        raise UserError(f"The files of {top} lie in several folders: {', '.join(map(str, places))}.", "Put them into one.")
+    return places[0]
 
 
 def locate(name: str, named_base: str | None = None) -> weights.Found:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import weights
-from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, half, noise, text
+from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, files, half, noise, text
 from fgr.generate.upscalers.diffusion.ddpm import alphas_cumprod
 
 SCALE, PIXELS, TIME = 4, 8, 999
@@ -36,7 +36,7 @@ class OSEDiff:
         self.smallest_tile = self.least // SCALE
         if knobs["steps"] != 1:
             raise UserError(f"OSEDiff has one step, and {knobs['steps']} are asked for.", "Leave steps out, or set it to 1.")
-        folder, file = base.folder_of(found), found["osediff.pkl"]
+        folder, file = files.folder_of(found, base.FOLDER), found["osediff.pkl"]
         adapters = _read(file)
         self._unet = merged(base.unet(folder), adapters["state_dict_unet"], adapters["rank_unet"], folder, file).to(device)
         self._vae = merged(base.vae(folder), adapters["state_dict_vae"], adapters["rank_vae"], folder, file).to(device)

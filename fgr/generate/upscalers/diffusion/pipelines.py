@@ -8,6 +8,7 @@ import torch
 
 from fgr.errors import UserError
 from fgr.generate.upscalers.diffusion import half
+from fgr.generate.upscalers.diffusion.files import folder_of
 
 LARGEST_NOISE_LEVEL = 350  # the upscaler was trained up to here
 
@@ -22,7 +23,7 @@ class X4Upscaler:
         from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableDiffusionUpscalePipeline, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
-        folder = _folder(found, "unet/config.json")
+        folder = folder_of(found, "sd-x4-upscaler")
         self.knobs = knobs
         self._pipeline = _ready(
             StableDiffusionUpscalePipeline(
@@ -60,7 +61,7 @@ class LatentDiffusion:
     def __init__(self, found: Mapping[str, Path], knobs: Mapping[str, Any], device: torch.device) -> None:
         from diffusers import DDIMScheduler, LDMSuperResolutionPipeline, UNet2DModel, VQModel
 
-        folder = _folder(found, "unet/config.json")
+        folder = folder_of(found, "ldm-sr")
         self.knobs = knobs
         self._pipeline = _ready(
             LDMSuperResolutionPipeline(
@@ -78,16 +79,6 @@ class LatentDiffusion:
         return self._pipeline(
             images * 2 - 1, num_inference_steps=self.knobs["steps"], generator=list(sources), output_type="pt"
         ).images
-
-
-def _folder(found: Mapping[str, Path], path: str) -> Path:
-    """The folder in diffusers layout that the files lie in."""
-    [config] = [file for name, file in found.items() if name.endswith(path)]
-    folder = config.parents[path.count("/")]
-    apart = [str(file) for file in found.values() if not file.is_relative_to(folder)]
-    if apart:
-        raise UserError(f"The files of one model lie in several folders: {folder}, {apart[0]}.", "Put them into one.")
-    return folder
 
 
 def part(kind: Any, folder: Path, part: str) -> Any:

@@ -112,7 +112,7 @@ def vq(state: Mapping[str, torch.Tensor], file: Path) -> Any:
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:
     found = {}
-    for name, tensor in weights.read_tensors(file).items():
+    for name, tensor in weights.read_tensors(file, lazily=True).items():
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)
         found[name] = tensor

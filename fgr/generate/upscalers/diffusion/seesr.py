@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import weights
-from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, half, noise, ram, text
+from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, files, half, noise, ram, text
 from fgr.generate.upscalers.diffusion.ddpm import STEPS, Chain
 from fgr.generate.upscalers.diffusion.files import load_strictly
 
@@ -37,9 +37,9 @@ class SeeSR:
         self.knobs = knobs
         self.smallest_tile = self.least // SCALE
         self._chain = Chain([i * (STEPS // knobs["steps"]) + 1 for i in range(knobs["steps"])])
-        state, adapters = weights.read_tensors(found[RAM]), weights.read_tensors(found[DAPE])
+        state, adapters = weights.read_tensors(found[RAM], lazily=True), weights.read_tensors(found[DAPE])
         self._tokens = ram.tokens(state, adapters, found[RAM], found[DAPE]).to(device)
-        folder = base.folder_of(found)
+        folder = files.folder_of(found, base.FOLDER)
         prompts = [knobs["negative_prompt"], knobs["prompt"]]
         self._text = text.embed(prompts, base.text_encoder(folder), folder / "tokenizer").to(device)
         self._vae = base.vae(folder).to(device)
