@@ -67,7 +67,7 @@ class _DenseBlock(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(x) > 1 or x.shape[2] * x.shape[3] > LARGEST:
             return self.direct(x)  # type: ignore[no-any-return]
-        room = self.room.fit(*x.shape[2:], [conv.in_channels for conv in self._convs], self._convs[-1].out_channels)
+        room = self.room.fit(x.shape[2], x.shape[3], [conv.in_channels for conv in self._convs], self._convs[-1].out_channels)
         inputs = x[0].permute(1, 2, 0)
         height, width, _ = inputs.shape
         room.first[1 : height + 1, 1 : width + 1] = inputs
