@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -67,7 +68,10 @@ def test_killed_at_any_moment_the_same_command_gives_the_same_bytes(tiny, comman
 
 def test_an_interrupt_leaves_only_whole_shards(command, tmp_path):
     out = tmp_path / "interrupted"
-    process = subprocess.Popen(command(out, "--workers", "2"), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # programs in the background begin deaf to it
+    process = subprocess.Popen(
+        command(out, "--workers", "2"), stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    )
     while process.poll() is None and not list(out.glob("samples/*.parquet")):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)

@@ -46,7 +46,7 @@ def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_pa
         'from_pretrained("acme/rm")',
         "| encoder | tiny |",
         "Stage 1 of 1",
-        "| triplets in order | 0",
+        "| triplets in order | ",
         "stages:",
         "12 rows",
     ):
