@@ -16,9 +16,10 @@ from fgr.annotate import plan as plans
 from fgr.annotate import pull as pulls
 from fgr.annotate import push as pushes
 from fgr.annotate import status as statuses
+from fgr.annotate.answers import TOKENS
 from fgr.annotate.consensus import Bounds
 from fgr.annotate.plan import Entry, Plan
-from fgr.annotate.studio import TOKENS, Studio
+from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.images import codec

@@ -90,7 +90,7 @@ def _figures(plan: Plan, seen: _Seen, tally: Tally, overlap: int) -> dict[str, A
 def _done_by(times: list[str], left: int) -> str | None:
     """When it will be done at the pace of the work so far, None where that cannot be told."""
     if len(times) < 2 or not left:
-        return times[-1] if times and not left else None
+        return datetime.fromisoformat(times[-1]).isoformat(timespec="minutes") if times and not left else None
     first, last = (datetime.fromisoformat(time) for time in (times[0], times[-1]))
     if last <= first:
         return None

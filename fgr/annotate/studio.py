@@ -7,11 +7,15 @@ cookies, it has no upload, and turning every stroke into models costs more than 
 import json
 import random
 import time
+from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
 
+from fgr.annotate import answers
+from fgr.annotate.answers import TOKENS
 from fgr.annotate.tasks import KEY
 from fgr.errors import UserError
 
@@ -19,11 +23,9 @@ PASSING = {408, 429, 500, 502, 503, 504}  # answers that another try may change
 ATTEMPTS = 7  # waits of 0.5, 1, 2 … s: a restart of the server fits in
 LONGEST = 30.0  # seconds of a wait
 PAGE = 500
+AHEAD = 2  # pages under way at once
+SPARSE = 4  # ids a task: above, ranges of ids would be mostly empty
 FIELDS = "id,data,annotations,result,completed_by,was_cancelled,lead_time,created_at,updated_at"
-TOKENS = (
-    "A personal access token is made under Account & Settings → Personal Access Token, a legacy token under → Access Token "
-    "(an owner allows each kind under Organization → API Tokens Settings). Put it into LABEL_STUDIO_API_KEY."
-)
 
 
 class Passing(Exception):
@@ -100,10 +102,10 @@ class Studio:
         except httpx.TransportError as error:
             raise Passing(f"no connection ({type(error).__name__})") from None
         if answer.status_code in PASSING:
-            raise Passing(f"the server answered {answer.status_code}", _after(answer))
+            raise Passing(f"the server answered {answer.status_code}", answers.retry_after(answer))
         if answer.is_success:
             return answer
-        raise _refusal(answer, self.url)
+        raise answers.refusal(answer, self.url)
 
     def json(self, method: str, path: str, **options: Any) -> Any:
         """The JSON body of a repeatable request."""
@@ -160,14 +162,19 @@ class Studio:
         last = 0
         while True:
             items = [*(conditions or []), _condition("id", "greater", "Number", last)]
-            query = json.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": ["tasks:id"]})
-            params = {"project": project, "page": 1, "page_size": size, "include": include, "query": query} | options
-            page = self.json("GET", "/api/tasks", params=params)["tasks"]
+            page = self._page(project, include, items, size, **options)["tasks"]
             if page:
                 yield page
                 last = max(int(task["id"]) for task in page)
             if len(page) < size:
                 return
+
+    def _page(
+        self, project: int, include: str, items: list[dict[str, Any]], size: int, order: str = "tasks:id", **options: Any
+    ) -> Any:
+        query = json.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": [order]})
+        params = {"project": project, "page": 1, "page_size": size, "include": include, "query": query} | options
+        return self.json("GET", "/api/tasks", params=params)
 
     def keys(self, project: int) -> dict[str, list[int]]:
         """Task ids by our own key, ascending; more than one where an import went in twice."""
@@ -181,10 +188,38 @@ class Studio:
     def work(self, project: int, since: str = "", size: int = 200) -> Iterator[list[dict[str, Any]]]:
         """Pages of tasks with their annotations, those with a change after `since` (ISO time) alone if it is given.
 
-        `review` spares the server the columns of its own table of tasks, which join all results into texts.
+        Without `since` and where ids lie close together the pages are ranges of ids, some of which are fetched while one is
+        read: the server need not wait for its last answer to be understood.
         """
-        conditions = [_condition("updated_at", "greater", "Datetime", since)] if since else []
-        yield from self.tasks(project, FIELDS, conditions, size, fields="all", review="true")
+        options = {"fields": "all", "review": "true"}  # `review` spares the server columns that join all results into texts
+        if since:
+            changed = [_condition("updated_at", "greater", "Datetime", since)]
+            yield from self.tasks(project, FIELDS, changed, size, **options)
+            return
+        first, last, count = self._ends(project)
+        if last - first >= SPARSE * count:
+            yield from self.tasks(project, FIELDS, None, size, **options)
+            return
+
+        def fetch(start: int) -> list[dict[str, Any]]:
+            ids = [_condition("id", "greater", "Number", start - 1), _condition("id", "less", "Number", start + size)]
+            return list(self._page(project, FIELDS, ids, size, **options)["tasks"])
+
+        with ThreadPoolExecutor(AHEAD) as threads:
+            coming: deque[Future[list[dict[str, Any]]]] = deque()
+            for start in range(first, last + 1, size):
+                coming.append(threads.submit(fetch, start))
+                if len(coming) > AHEAD:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+
+    def _ends(self, project: int) -> tuple[int, int, int]:
+        """The lowest and the highest id of a project's tasks, and their number."""
+        low, high = (self._page(project, "id", [], 1, order) for order in ("tasks:id", "-tasks:id"))
+        if not low["tasks"] or not high["tasks"]:
+            return 0, -1, 0
+        return int(low["tasks"][0]["id"]), int(high["tasks"][0]["id"]), int(low["total"])
 
     def import_tasks(self, project: int, tasks: list[dict[str, Any]]) -> int:
         """Add the tasks whose key is not there yet; the number added. A lost answer is settled by asking what arrived."""
@@ -239,12 +274,6 @@ def pause(attempt: int, after: float = 0.0) -> None:
     time.sleep(max(min(LONGEST, 0.5 * 2**attempt) * random.uniform(0.75, 1.25), min(LONGEST, after)))
 
 
-def _after(answer: httpx.Response) -> float:
-    """Seconds of a Retry-After header; 0 where there is none (or a date, which servers of this kind do not send)."""
-    asked = answer.headers.get("Retry-After", "")
-    return float(asked) if asked.isascii() and asked.isdigit() else 0.0
-
-
 def _addresses(listed: list[dict[str, Any]]) -> dict[str, str]:
     """Addresses by original name: the server puts eight digits and a dash before it; the latest upload of a name counts."""
     ordered = sorted(listed, key=lambda file: int(file["id"]))
@@ -253,26 +282,3 @@ def _addresses(listed: list[dict[str, Any]]) -> dict[str, str]:
 
 def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
     return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
-
-
-def _refusal(answer: httpx.Response, url: str) -> UserError:
-    """The sentence for an answer that another try will not change; bodies are cut, since they echo whole requests."""
-    if answer.status_code == 401:
-        legacy = "legacy" in answer.text[:2000]
-        why = "this organization has legacy tokens switched off" if legacy else "it is wrong or expired"
-        return UserError(f"Label Studio at {url} does not accept the token: {why}.", TOKENS)
-    if answer.status_code == 403:
-        return UserError(f"Label Studio at {url} forbids this to the token's user.", "Ask the project's owner for access.")
-    path = answer.request.url.path
-    if answer.status_code == 404:
-        return UserError(f"Label Studio at {url} has no {path}.", "Was the project deleted? Check --url and --project.")
-    return UserError(f"Label Studio refused {answer.request.method} {path} ({answer.status_code}): {_detail(answer)}")
-
-
-def _detail(answer: httpx.Response) -> str:
-    try:
-        body = answer.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return "no reason given"
-    said = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else body
-    return " ".join(str(said).split())[:300]

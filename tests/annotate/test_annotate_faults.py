@@ -124,6 +124,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(run, "Studio", partial(Studio, timeout=TIMEOUT))
     monkeypatch.setattr(pushes, "UPLOAD_BATCH", 4)
     monkeypatch.setattr(Studio, "work", partialmethod(Studio.work, size=5))
+    monkeypatch.setattr(studios, "AHEAD", 1)  # faults happen in order
 
 
 def load(project, *more):
