@@ -23,7 +23,7 @@ PASSING = {408, 429, 500, 502, 503, 504}  # answers that another try may change
 ATTEMPTS = 7  # waits of 0.5, 1, 2 … s: a restart of the server fits in
 LONGEST = 30.0  # seconds of a wait
 PAGE = 500
-AHEAD = 2  # pages under way at once
+AHEAD = 1  # pages under way while one is read: more slow each other down in the server
 SPARSE = 4  # ids a task: above, ranges of ids would be mostly empty
 FIELDS = "id,data,annotations,result,completed_by,was_cancelled,lead_time,created_at,updated_at"
 
@@ -109,7 +109,9 @@ class Studio:
 
     def json(self, method: str, path: str, **options: Any) -> Any:
         """The JSON body of a repeatable request."""
-        answer = self.call(method, path, **options)
+        return self._understood(self.call(method, path, **options))
+
+    def _understood(self, answer: httpx.Response) -> Any:
         try:
             return answer.json()
         except json.JSONDecodeError:
@@ -162,7 +164,7 @@ class Studio:
         last = 0
         while True:
             items = [*(conditions or []), _condition("id", "greater", "Number", last)]
-            page = self._page(project, include, items, size, **options)["tasks"]
+            page = self._understood(self._page(project, include, items, size, **options))["tasks"]
             if page:
                 yield page
                 last = max(int(task["id"]) for task in page)
@@ -171,10 +173,10 @@ class Studio:
 
     def _page(
         self, project: int, include: str, items: list[dict[str, Any]], size: int, order: str = "tasks:id", **options: Any
-    ) -> Any:
+    ) -> httpx.Response:
         query = json.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": [order]})
         params = {"project": project, "page": 1, "page_size": size, "include": include, "query": query} | options
-        return self.json("GET", "/api/tasks", params=params)
+        return self.call("GET", "/api/tasks", params=params)
 
     def keys(self, project: int) -> dict[str, list[int]]:
         """Task ids by our own key, ascending; more than one where an import went in twice."""
@@ -185,10 +187,10 @@ class Studio:
                     found.setdefault(str(task["data"][KEY]), []).append(int(task["id"]))
         return found
 
-    def work(self, project: int, since: str = "", size: int = 200) -> Iterator[list[dict[str, Any]]]:
+    def work(self, project: int, since: str = "", size: int = 400) -> Iterator[list[dict[str, Any]]]:
         """Pages of tasks with their annotations, those with a change after `since` (ISO time) alone if it is given.
 
-        Without `since` and where ids lie close together the pages are ranges of ids, some of which are fetched while one is
+        Without `since` and where ids lie close together the pages are ranges of ids, the next of which is fetched while one is
         read: the server need not wait for its last answer to be understood.
         """
         options = {"fields": "all", "review": "true"}  # `review` spares the server columns that join all results into texts
@@ -201,22 +203,22 @@ class Studio:
             yield from self.tasks(project, FIELDS, None, size, **options)
             return
 
-        def fetch(start: int) -> list[dict[str, Any]]:
+        def fetch(start: int) -> httpx.Response:  # understood by the reader's thread: memory of many threads lies scattered
             ids = [_condition("id", "greater", "Number", start - 1), _condition("id", "less", "Number", start + size)]
-            return list(self._page(project, FIELDS, ids, size, **options)["tasks"])
+            return self._page(project, FIELDS, ids, size, **options)
 
         with ThreadPoolExecutor(AHEAD) as threads:
-            coming: deque[Future[list[dict[str, Any]]]] = deque()
+            coming: deque[Future[httpx.Response]] = deque()
             for start in range(first, last + 1, size):
                 coming.append(threads.submit(fetch, start))
                 if len(coming) > AHEAD:
-                    yield coming.popleft().result()
+                    yield self._understood(coming.popleft().result())["tasks"]
             while coming:
-                yield coming.popleft().result()
+                yield self._understood(coming.popleft().result())["tasks"]
 
     def _ends(self, project: int) -> tuple[int, int, int]:
         """The lowest and the highest id of a project's tasks, and their number."""
-        low, high = (self._page(project, "id", [], 1, order) for order in ("tasks:id", "-tasks:id"))
+        low, high = (self._understood(self._page(project, "id", [], 1, order)) for order in ("tasks:id", "-tasks:id"))
         if not low["tasks"] or not high["tasks"]:
             return 0, -1, 0
         return int(low["tasks"][0]["id"]), int(high["tasks"][0]["id"]), int(low["total"])
