@@ -28,9 +28,9 @@ def test_all_work_comes_in_order_once(studio, project, monkeypatch, size, ahead,
     listed = [task for page in studio.tasks(project, "id,data", size=4) for task in page]
     assert len(listed) == 11
     asked = []
-    call = studio.json
+    call = studio.call
     monkeypatch.setattr(
-        studio, "json", lambda *args, **options: asked.append(options["params"]["query"]) or call(*args, **options)
+        studio, "call", lambda *args, **options: asked.append(options["params"]["query"]) or call(*args, **options)
     )
     found = list(studio.work(project, size=size))
     assert [(task["id"], task["data"]) for page in found for task in page] == [(task["id"], task["data"]) for task in listed]
