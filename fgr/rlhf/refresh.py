@@ -13,8 +13,9 @@ from fgr.errors import UserError
 from fgr.generate import samples
 from fgr.generate.features import FeatureDifference, open_features
 from fgr.generate.makers import sample_knobs
+from fgr.generate.segments import Segments, open_segments
 from fgr.generate.shards import make_pair
-from fgr.images import codec, masks
+from fgr.images import codec
 from fgr.progress import Progress
 from fgr.reward.batches import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM
@@ -27,9 +28,10 @@ Row = dict[str, Any]
 
 
 class CompositeMaker:
-    """Makes composites of a policy's outputs as `fgr generate` made the dataset's: its masks, map, calibration and pooling.
+    """Makes composites of a policy's outputs as `fgr generate` made the dataset's: masks, segments, map, calibration, pooling.
 
-    UserError if the dataset directory has no manifest (a dataset on the Hub has to be downloaded).
+    UserError if the dataset directory has no manifest (a dataset on the Hub has to be downloaded), or if the weights of its
+    features or segments are absent.
     """
 
     def __init__(self, data: Path, device: str) -> None:
@@ -37,6 +39,7 @@ class CompositeMaker:
         self._recipe = recipes.check(made["recipe"], "generate", f"of {data}")
         self._knobs = sample_knobs(self._recipe, made["calibration"]["scale"])
         self._features: FeatureDifference = open_features(self._recipe.map.features, device)
+        self._segments: Segments = open_segments(self._recipe.masks.segments, device)
 
     def rows(self, policy: Policy | DiffusionPolicy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
         """`count` rows, or fewer where no mask gives a severity in range, as the reward model's training takes them."""
@@ -52,7 +55,7 @@ class CompositeMaker:
         map_ = self._recipe.map
         found = make_pair(reference, sr, self._features, map_.alpha, map_.smooth)
         semantic = samples.mask_kind(seed, self._knobs.kinds) == "semantic"
-        sample = samples.make_sample(found, seed, self._knobs, masks.slic_segments(reference) if semantic else None)
+        sample = samples.make_sample(found, seed, self._knobs, self._segments.segments(reference) if semantic else None)
         if sample is None:
             return None
         images = {

@@ -193,10 +193,9 @@ class Tuner:
     def _refresh(self, climb: Algorithm, exam: Exam, number: int) -> None:
         refresh, data, stage = self.recipe.curriculum.refresh, self.recipe.data, self.stages[number]
         assert isinstance(self.inputs, Replayed)
+        assert self.maker
         with self.policy.holding(self.loop.state.ema):
-            rows = CompositeMaker(Path(self.data), str(self.device)).rows(
-                self.policy, self.inputs, refresh.composites, self.recipe.seed, self.device
-            )
+            rows = self.maker.rows(self.policy, self.inputs, refresh.composites, self.recipe.seed, self.device)
         model = refreshed(
             stage, rows, self.inputs.rows, steps=refresh.steps, share=refresh.share, lr=refresh.lr,
             crop=data.crop * self.policy.scale or self.inputs.side, batch=data.batch, seed=self.recipe.seed, device=self.device,
@@ -230,6 +229,7 @@ class Tuner:
             raise UserError(
                 "curriculum.refresh makes composites as the dataset's own fgr.json says.", "Download the dataset first."
             )
+        self.maker = CompositeMaker(Path(self.data), str(self.device)) if recipe.curriculum.refresh.steps else None
         pair = self.inputs[0]
         side = min(pair[0].shape[:2])
         if max(recipe.data.crop, recipe.audit.crop) > side:

@@ -1,6 +1,7 @@
 """Runs, end to end on a small network, a small reward model and the tiny dataset."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -11,7 +12,11 @@ from safetensors.torch import load_file
 
 from fgr import recipe as recipes
 from fgr import runs
+from fgr.dataset import manifest
 from fgr.errors import UserError
+from fgr.images import codec
+from fgr.records import MASK_KINDS
+from fgr.rlhf import inputs, loop, policy, refresh
 from fgr.rlhf import run as runner
 from fgr.rlhf.loop import Loop
 from fgr.rlhf.reward import Reward
@@ -189,21 +194,26 @@ def test_a_rollback_restores_the_best_weights_exactly_and_too_many_end_the_run(s
     assert all(torch.equal(best[name], start[name]) for name in start)
 
 
-def test_a_gradient_that_is_no_number_is_skipped_counted_and_ends_the_run_when_it_stays(sources, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("factor", "reason"), [(float("nan"), "is no number"), (1e12, "exploded")])
+def test_a_gradient_out_of_all_bounds_is_skipped_counted_and_ends_the_run_when_it_stays(
+    sources, tmp_path, monkeypatch, factor, reason
+):
     gradient, calls = Reward.gradient, []
 
     def broken(self, image):
         terms, value, found = gradient(self, image)
         calls.append(1)
-        return terms, value, found * (float("nan") if len(calls) > limit else 1)
+        return terms, value, found * (factor if len(calls) > limit else 1)
 
     limit = 8  # calibration takes one each of three rewards
     monkeypatch.setattr(Reward, "gradient", broken)
+    monkeypatch.setattr(loop, "STEADY", 2)
     with pytest.raises(UserError, match=r"No usable gradient in 3 steps in a row.*\n.*best.safetensors"):
         tune(small("training.bad_steps=3"), *sources, tmp_path / "run", "cpu")
     skipped = [line for line in logged(tmp_path / "run", "event") if line["event"] == "skipped"]
     assert len(skipped) == 3
-    assert skipped[0]["norm"] is None
+    assert reason in skipped[0]["reason"]
+    assert (skipped[0]["norm"] is None) == math.isnan(factor)
     start = load_file(sources[0].partition(":")[2])
     assert load_file(tmp_path / "run" / "best.safetensors").keys() == start.keys()
 
@@ -272,6 +282,42 @@ def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed
     tune(recipe, *sources, whole, "cpu")
     a, b = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def dividing(tiny, folder, segments):
+    """A copy of the dataset whose recipe has semantic masks alone, of these segments."""
+    copy = shutil.copytree(tiny, folder)
+    made = manifest.read(copy)
+    made["recipe"]["masks"] |= {
+        "kinds": {kind: float(kind == "semantic") for kind in MASK_KINDS}, "segments": segments, "area": [0.5, 0.5],
+        "feather": [0, 0],
+    }  # fmt: skip
+    (copy / "fgr.json").write_text(json.dumps(made))
+    return copy
+
+
+def test_composites_of_the_policy_are_of_the_datasets_own_segments(sources, tmp_path, monkeypatch):
+    class Halves:
+        def segments(self, image):
+            return np.arange(image.shape[1], dtype=np.int32)[None].repeat(image.shape[0], 0) // (image.shape[1] // 2)
+
+    asked = []
+    monkeypatch.setattr(refresh, "open_segments", lambda name, device: asked.append(name) or Halves())
+    maker = refresh.CompositeMaker(dividing(sources[2], tmp_path / "data", "sam:some/model"), "cpu")
+    data = inputs.open_inputs(sources[2], "train", 4, 64)
+    rows = maker.rows(policy.open_policy(sources[0]), data, 4, 0, torch.device("cpu"))
+    assert asked == ["sam:some/model"]
+    assert rows
+    for row in rows:
+        mask = codec.decode_mask(row["mask"]["bytes"]) > 0.5
+        assert {mask[:, :60].mean(), mask[:, -60:].mean()} == {0.0, 1.0}
+
+
+def test_segments_that_cannot_be_had_are_refused_before_anything_is_written(sources, tmp_path):
+    data = dividing(sources[2], tmp_path / "data", f"sam:{tmp_path}/nowhere")
+    with pytest.raises(UserError, match=r"There is no folder .*nowhere"):
+        tune(small("curriculum.refresh.steps=2"), sources[0], sources[1], str(data), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
