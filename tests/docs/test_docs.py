@@ -59,6 +59,13 @@ def commands():
     return [(page, text) for text, page in seen.items()]
 
 
+def measured():
+    """The commands that figures come from, in text blocks because they take long: page, text."""
+    for page in PAGES:
+        for block in re.findall(r"^```text\n(fgr .*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            yield from ((page.name, line) for line in block.replace("\n    ", " ").splitlines())
+
+
 def words_of(text):
     """The words after `fgr`, or none for another program."""
     words = shlex.split(text)
@@ -71,7 +78,7 @@ def elsewhere(text):
     return any(re.search(pattern, text) for pattern in ELSEWHERE)
 
 
-@pytest.mark.parametrize(("page", "text"), commands())
+@pytest.mark.parametrize(("page", "text"), [*commands(), *measured()])
 def test_every_command_of_the_documentation_exists(page, text):
     words = words_of(text)
     if words is None:
@@ -81,6 +88,19 @@ def test_every_command_of_the_documentation_exists(page, text):
     while hasattr(command, "commands"):
         command, words = command.commands[words[0]], words[1:]
     command.make_context("fgr", list(words))  # raises for an option that is not there, and for one that is missing
+
+
+KIND = {"generate": "generate", "train-rm": "reward", "rlhf": "rlhf"}  # of recipe, by verb
+
+
+@pytest.mark.parametrize(("page", "text"), [*commands(), *measured()])
+def test_every_recipe_key_of_the_documentation_exists(page, text):
+    words = words_of(text)
+    if words and words[0] in KIND:
+        named = [word for word in words[1:2] if not word.startswith("-")]
+        changes = [word for word in words[1:] if re.match(r"[a-z_]+\.[\w.]+=", word)]
+        options = {"curriculum.schedule": "none"} if "none" in words else {}
+        recipe.load(named[0] if named else None, KIND[words[0]], changes, options)
 
 
 @pytest.fixture(scope="module")
