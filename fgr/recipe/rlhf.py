@@ -31,8 +31,9 @@ class Sampling(Strict):
     prompt: str | None = None
     negative_prompt: str | None = None
     noise_level: int | None = Field(None, ge=0, le=350)
-    latent_tile: int | None = Field(None, ge=8, description="stablesr: inputs are enlarged to fill one")
-    latent_overlap: int | None = Field(None, ge=0, description="stablesr: below latent_tile")
+    latent_tile: int | None = Field(None, ge=8, description="stablesr: inputs are enlarged to fill one; osediff")
+    latent_overlap: int | None = Field(None, ge=0, description="stablesr, osediff: below latent_tile")
+    base: str | None = Field(None, description="osediff: folder or Hub id of its Stable Diffusion base, if elsewhere")
     seed: int = Field(0, ge=0)
 
 

@@ -8,6 +8,7 @@ from fgr.errors import UserError
 from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.rlhf import dpo, grpo, pathwise
 from fgr.rlhf.climb import Algorithm, Climb
+from fgr.rlhf.denoisers import UNFIT
 from fgr.rlhf.diffusion_policy import DiffusionPolicy, open_diffusion_policy
 from fgr.rlhf.objective import Anchor
 from fgr.rlhf.policy import Policy, expect_license, open_policy
@@ -32,6 +33,10 @@ def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Map
             f"'{name}' is a diffusion model: back-propagation through its whole sampling does not fit any memory.",
             f"Use algorithm.name={', '.join(PATHWISE)}, grpo or dpo.",
         )
+    why = UNFIT.get(name, {}).get(algorithm)
+    if why is not None:
+        fitting = [one for one in (*PATHWISE, "grpo", "dpo") if one not in UNFIT[name]]
+        raise UserError(f"{algorithm} does not fit '{name}': {why}.", f"Use algorithm.name={' or '.join(fitting)}.")
     expect_license(name, DIFFUSION[name].license, accepted)
     policy = open_diffusion_policy(name, sampling)
     if algorithm == "grpo" and policy.steps < 2:

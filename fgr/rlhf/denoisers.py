@@ -25,6 +25,7 @@ class Denoiser(Protocol):
 
     unet: Any
     scheduler: Any
+    multiple: int  # sides of inputs are extended by reflection to a multiple of this
 
     def begin(self, low: torch.Tensor, sources: Sequence[torch.Generator]) -> Begun:
         """Noise of row i from `sources[i]`, in the order in which the upscaler draws it."""
@@ -44,6 +45,8 @@ class Denoiser(Protocol):
 
 class X4:
     """stable-diffusion-x4-upscaler."""
+
+    multiple = 8
 
     def __init__(self, restorer: Any) -> None:
         self._pipeline, self._knobs = restorer._pipeline, restorer.knobs
@@ -88,6 +91,8 @@ class X4:
 class Latent:
     """ldm-super-resolution-4x-openimages."""
 
+    multiple = 8
+
     def __init__(self, restorer: Any) -> None:
         self._pipeline = restorer._pipeline
         self.unet, self.scheduler = self._pipeline.unet, self._pipeline.scheduler
@@ -115,6 +120,8 @@ class Structured:
 
     Inputs are enlarged until the shorter side fills a latent tile, as the upscaler does; one tile is all that is tuned on.
     """
+
+    multiple = 8
 
     def __init__(self, restorer: Any) -> None:
         from diffusers import DDIMScheduler
@@ -168,6 +175,48 @@ class Structured:
         return self.unet(latents, times, encoder_hidden_states=shown).sample
 
 
+class OneStep:
+    """OSEDiff: sampling begins with the input's latent, and its one step is DDIM's from time 999 to the end."""
+
+    multiple = 1
+
+    def __init__(self, restorer: Any) -> None:
+        from diffusers import DDIMScheduler
+
+        self._restorer, self.unet = restorer, restorer.networks["unet"]
+        restorer.text = restorer.text.clone()  # out of inference mode
+        self.scheduler = DDIMScheduler(
+            beta_start=ddpm.FIRST_BETA, beta_end=ddpm.LAST_BETA, beta_schedule="scaled_linear", clip_sample=False,
+            timestep_spacing="trailing",
+        )  # fmt: skip
+
+    def begin(self, low: torch.Tensor, sources: Sequence[torch.Generator]) -> Begun:
+        shown = self._restorer.shown(low)
+        return Begun(self._restorer.encoded(shown, sources), {"shown": shown, "size": (low.shape[-2] * 4, low.shape[-1] * 4)})
+
+    def predict(self, latents: torch.Tensor, time: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return self._restorer.predicted(latents)
+
+    def decode(self, latents: torch.Tensor, condition: Condition) -> torch.Tensor:
+        return self._restorer.decoded(latents, condition["shown"], *condition["size"])
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        vae = self._restorer.networks["vae"]
+        return vae.encode(images * 2 - 1).latent_dist.mode() * vae.config.scaling_factor
+
+    def to(self, *args: Any, **kwargs: Any) -> None:
+        for network in self._restorer.networks.values():
+            network.to(*args, **kwargs)
+        self._restorer.text = self._restorer.text.to(*args, **kwargs)
+
+
 DENOISERS: dict[str, Any] = {
-    "sd-x4-upscaler": X4, "ldm-sr": Latent, "stablesr": Structured, "stablesr-turbo": Structured,
+    "sd-x4-upscaler": X4, "ldm-sr": Latent, "stablesr": Structured, "stablesr-turbo": Structured, "osediff": OneStep,
 }  # fmt: skip
+UNFIT = {  # policy → algorithms that make no sense of it, and why
+    "osediff": {
+        "draft-lv": "it denoises the finished sample anew, and OSEDiff begins with the input's latent, never with noise",
+        "grpo": "it needs stochastic steps, and OSEDiff has one step, which is not",
+        "dpo": "it compares errors at random times under noise, and OSEDiff is only ever asked at one, of the input's latent",
+    },
+}

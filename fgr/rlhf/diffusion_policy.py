@@ -83,8 +83,8 @@ class DiffusionPolicy(nn.Module):
         return self.image(latents, low, begun)
 
     def begin(self, low: torch.Tensor, sources: Sequence[torch.Generator]) -> Begun:
-        """The start of sampling; the input is extended to a multiple of 8 by reflection, as the upscaler does."""
-        down, right = -low.shape[-2] % 8, -low.shape[-1] % 8
+        """The start of sampling; the input is extended by reflection to the sides that the upscaler extends it to."""
+        down, right = (-side % self.denoiser.multiple for side in low.shape[-2:])
         with torch.no_grad():
             return self.denoiser.begin(functional.pad(low, (0, right, 0, down), mode="reflect"), sources)
 
@@ -171,7 +171,7 @@ def open_diffusion_policy(name: str, sampling: Mapping[str, Any]) -> DiffusionPo
             f"Diffusion models that can be tuned: {', '.join(DENOISERS)}.",
         )
     assert name in MODELS
-    located = files.locate(name)
     restorer = open_restorer(name, sampling, torch.device("cpu"))
     knobs = restorer.knobs
+    located = files.locate(name, knobs.get("base"))
     return DiffusionPolicy(name, DENOISERS[name](restorer), knobs["steps"], located.digest, located.license, knobs["seed"])

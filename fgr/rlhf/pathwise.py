@@ -57,9 +57,10 @@ class Pathwise:
         policy, knobs = self.policy, self.knobs
         rng = np.random.default_rng([knobs.seed, batch.number])
         low, high = (round(part * policy.steps) for part in knobs.late)
-        chosen = int(rng.integers(min(low, policy.steps - 1), max(high, low + 1)))
+        low = min(low, policy.steps - 1)
+        chosen = int(rng.integers(low, max(high, low + 1)))
         begun = self._begun(batch)
-        early = int(rng.integers(max(1, round(knobs.early * policy.steps)))) if knobs.low_frequency else -1
+        early = min(chosen, int(rng.integers(max(1, round(knobs.early * policy.steps))))) if knobs.low_frequency else -1
         latents, kept = self._rolled(begun, 0, chosen, begun.latents, early)
         output, gap = self._predicted(latents, chosen, begun)
         step = policy.transition(latents, output, chosen)
@@ -121,13 +122,13 @@ class Pathwise:
     def _rolled(
         self, begun: Begun, first: int, last: int, latents: torch.Tensor, keep: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Latents after the denoising steps `first` … `last` − 1, and those before step `keep`."""
+        """Latents after the denoising steps `first` … `last` − 1, and those before step `keep`, which may be `last`."""
         kept = None
         with self.autocast():
             for index in range(first, last):
                 kept = latents if index == keep else kept
                 latents = self.policy.step(latents, index, begun).mean
-        return latents, kept
+        return latents, latents if keep == last else kept
 
     def _predicted(self, latents: torch.Tensor, index: int, begun: Begun) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's output, and its weighted squared distance to the untuned network's."""

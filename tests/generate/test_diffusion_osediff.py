@@ -55,7 +55,7 @@ def test_merged_networks(reference, folder):
     latent = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0))
     photo = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():
-        reference.expect("text", restorer._text[0, :4])
+        reference.expect("text", restorer.text[0, :4])
         reference.expect("unet", restorer._predicted(latent, latent))
         reference.expect("moments", restorer._vae.encode(photo).latent_dist.parameters)
 

