@@ -56,7 +56,8 @@ def lines(
         vertical += "".join(
             f'<text x="{float(at) + 2:.1f}" y="{HEIGHT - 4}">{escape(marks[x])}</text>' for x, at in corners.items()
         )
-    texts = f'<text x="{LEFT}" y="{HEIGHT - 4}">{x0:g}</text>'
+    named = isinstance(marks, Mapping) and any(x - x0 < 0.08 * (x1 - x0) for x in marks)  # a name stands where the number would
+    texts = "" if named else f'<text x="{LEFT}" y="{HEIGHT - 4}">{x0:g}</text>'
     texts += f'<text x="{WIDTH - LEFT}" y="{HEIGHT - 4}" text-anchor="end">{x1:g}</text>'
     texts += f'<text x="{LEFT}" y="10">{y1:.3g}</text><text x="{LEFT}" y="{HEIGHT - FOOT - 3}">{y0:.3g}</text>'
     label = escape(", ".join(series), quote=True)

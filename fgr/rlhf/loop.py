@@ -220,7 +220,7 @@ class Loop:
         )  # fmt: skip
         state.points.append(Point(state.step, stage, verdict.reward, verdict.battery))
         self._draw(measured)
-        if audit.is_better(verdict, state.best.get("battery")):
+        if not hacked and audit.is_better(verdict, state.best.get("battery")):
             state.best = {"step": state.step, "stage": stage, "battery": verdict.battery, "weights": _copies(state.ema)}
         self._answer(hacked, verdict)
 

@@ -16,7 +16,7 @@ from fgr.dataset import manifest
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.records import MASK_KINDS
-from fgr.rlhf import inputs, loop, policy, refresh
+from fgr.rlhf import audit, inputs, loop, policy, refresh
 from fgr.rlhf import run as runner
 from fgr.rlhf.loop import Loop
 from fgr.rlhf.reward import Reward
@@ -170,6 +170,12 @@ def test_an_alarm_stops_the_run_and_the_best_is_not_the_hacked_network(sources, 
 def test_continuing_only_logs_the_alarm(sources, hackable, tmp_path):
     found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
     assert (found["alarms"], found["ended"], found["steps"], found["rollbacks"]) == ([4, 8], "", 8, 0)
+
+
+def test_a_network_under_an_alarm_is_never_the_best_whatever_the_battery_says(sources, hackable, tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "is_better", lambda verdict, best: True)
+    found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
+    assert (found["alarms"], found["best_step"]) == ([4, 8], 0)
 
 
 def test_a_rollback_restores_the_best_weights_exactly_and_too_many_end_the_run(sources, hackable, tmp_path, monkeypatch):
