@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.environment import describe
 
 TILES = {"latent_tile": 16, "latent_overlap": 8}
-SMALL_KNOBS = {"stablesr": TILES, "stablesr-turbo": TILES, "diffbir": TILES}
+SMALL_KNOBS = {"stablesr": TILES, "stablesr-turbo": TILES}
 
 
 def small(name: str, folder: Path) -> dict[str, Any]:

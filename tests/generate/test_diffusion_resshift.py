@@ -1,6 +1,7 @@
 """ResShift against numbers recorded from its published implementation (zsyOAOA/ResShift, commit 3ce1d81), run on the same small
 weights, inputs and noise in float32. The keys are those of its own state dicts."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from small_diffusion import filled, image, recorded, resshift
 
 from fgr import recipe as recipes
-from fgr.dataset import manifest, verify
+from fgr.dataset import manifest, tables, verify
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.upscalers import Job, open_upscaler
@@ -18,6 +19,7 @@ from fgr.generate.upscalers.diffusion.resshift import Schedule
 from fgr.generate.upscalers.diffusion.swin import shift_mask
 
 FIFTEEN, FOUR, VQ = "resshift_realsrx4_s15_v2.pth", "resshift_realsrx4_s4_v3.pth", "autoencoder_vq_f4.pth"
+BICUBIC = "resshift_bicsrx4_s4.pth"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     resshift(folder)
     resshift(folder, FOUR, prefix="_orig_mod.")
+    shutil.copy(folder / FOUR, folder / BICUBIC)
     return folder
 
 
@@ -92,14 +95,20 @@ def test_whole_outputs(reference, folder, key, name, seed, knobs):
     reference.expect(key, output[0].permute(1, 2, 0)[::4, ::4])
 
 
-def test_a_dataset_of_it_verifies_and_knows_its_licence(folder, tmp_path):
-    knobs = {"models": ["resshift-s4"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
+@pytest.mark.parametrize(
+    ("name", "file", "steps"), [("resshift", FIFTEEN, 15), ("resshift-s4", FOUR, 4), ("resshift-bicubic", BICUBIC, 4)]
+)
+def test_a_dataset_of_it_verifies_and_knows_its_licence(folder, tmp_path, name, file, steps):
+    knobs = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
     limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    recipe = recipes.load("demo", "generate", limits, knobs | {"accept_license": ["resshift-s4"]})
+    recipe = recipes.load("demo", "generate", limits, knobs | {"accept_license": [name]})
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     [model] = manifest.read(tmp_path / "out")["models"]
     assert (model["license"], model["redistribute"]) == ("S-Lab-1.0", False)
+    assert model["weights"].startswith(f"{file}, {VQ}")
+    for row in tables.read_rows(tmp_path / "out", "samples", ["inference"]):
+        assert json.loads(row["inference"])["diffusion"]["steps"] == steps
 
 
 def test_odd_sizes_seeds_and_batches(folder):

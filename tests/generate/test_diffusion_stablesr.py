@@ -1,6 +1,7 @@
 """StableSR against numbers recorded from its published implementation (IceClear/StableSR, commit 398ee93), run on the same small
 weights, inputs and noise in float32: blocks, sampler, colour fixes, whole outputs. The keys are those of its own state dicts."""
 
+import json
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from small_diffusion import filled, image, recorded, stablesr
 
 from fgr import recipe as recipes
-from fgr.dataset import verify
+from fgr.dataset import tables, verify
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
@@ -18,7 +19,7 @@ from fgr.generate.upscalers.diffusion import canvas, cfw, color, structure
 from fgr.generate.upscalers.diffusion.ddpm import Chain, spaced
 from fgr.generate.upscalers.diffusion.noise import generators
 
-MAIN, WRAPPED = "stablesr_000117.ckpt", "vqgan_cfw_00011.ckpt"
+MAIN, TURBO, WRAPPED = "stablesr_000117.ckpt", "stablesr_turbo.ckpt", "vqgan_cfw_00011.ckpt"
 SMALL = {"steps": 4, "latent_tile": 16, "latent_overlap": 8}
 CLOSE = 1e-4
 
@@ -32,6 +33,7 @@ def reference():
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     stablesr(folder)
+    shutil.copy(folder / MAIN, folder / TURBO)
     return folder
 
 
@@ -187,16 +189,20 @@ def test_half_precision_runs_and_its_decoder_falls_back(folder, capfd):
     assert "The decoder of StableSR overflows in this precision" in capfd.readouterr().err
 
 
-def test_a_dataset_of_it_verifies_and_replays_once_its_licence_is_accepted(folder, tmp_path):
-    knobs = {"models": ["stablesr"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
+@pytest.mark.parametrize(("name", "steps"), [("stablesr", 1), ("stablesr-turbo", None)])
+def test_a_dataset_of_it_verifies_and_replays_once_its_licence_is_accepted(folder, tmp_path, name, steps):
+    knobs = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
     limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    small = [f"inference.diffusion.{key}={value}" for key, value in (SMALL | {"steps": 1}).items()]
-    with pytest.raises(UserError, match=r"'stablesr' is under S-Lab-1.0, which allows non-commercial use only"):
+    small = [f"inference.diffusion.{key}={value}" for key, value in SMALL.items() if key != "steps"]
+    small += [f"inference.diffusion.steps={steps}"] if steps else []
+    with pytest.raises(UserError, match=rf"'{name}' is under S-Lab-1.0, which allows non-commercial use only"):
         run.generate(recipes.load("demo", "generate", [*limits, *small], knobs), tmp_path / "out", workers=1, device="cpu")
-    recipe = recipes.load("demo", "generate", [*limits, *small], knobs | {"accept_license": ["stablesr"]})
+    recipe = recipes.load("demo", "generate", [*limits, *small], knobs | {"accept_license": [name]})
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     assert list(replay(tmp_path / "out", 1, "cpu")) == [None]
+    for row in tables.read_rows(tmp_path / "out", "samples", ["inference"]):
+        assert json.loads(row["inference"])["diffusion"]["steps"] == (steps or 4)
 
 
 def test_a_checkpoint_in_the_wrong_slot_is_refused_by_what_it_lacks(made, tmp_path, monkeypatch):
