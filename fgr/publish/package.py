@@ -21,7 +21,7 @@ class Package:
     """Files of one folder that become a repository.
 
     `files` are paths within `folder`; `stale` are patterns of remote files that go if they are not among them; `warnings` are
-    sentences for the person who publishes.
+    sentences for the person who publishes; `beside` is what of another folder goes into the same repository, afterwards.
     """
 
     kind: Kind
@@ -30,7 +30,9 @@ class Package:
     files: Sequence[str]
     stale: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    beside: "Package | None" = None
 
     def sizes(self) -> dict[str, int]:
         """Bytes by file."""
-        return {name: (self.folder / name).stat().st_size for name in self.files}
+        own = {name: (self.folder / name).stat().st_size for name in self.files}
+        return own | (self.beside.sizes() if self.beside else {})

@@ -24,11 +24,12 @@ FIGURES = {
 def prepare(folder: Path, name: str, *, write: bool) -> Package:
     """Open the reward model of a run (its last stage) or of a stage folder, try it, and write its card unless not `write`.
 
-    UserError if it cannot be opened or gives a score that is no number.
+    A run's stages go too, each into a folder of its own, for `fgr rlhf` to climb. UserError if it cannot be opened or gives a
+    score that is no number.
     """
     import torch
 
-    from fgr.reward.load import load_reward, resolve
+    from fgr.reward.load import load_reward, resolve, stages_of
 
     stage = resolve(folder)
     model = load_reward(stage)
@@ -36,14 +37,19 @@ def prepare(folder: Path, name: str, *, write: bool) -> Package:
         score, map_ = model(torch.full((1, 3, 64, 64), 0.5))
     if not (torch.isfinite(score).all() and torch.isfinite(map_).all()):
         raise UserError(f"The reward model in {stage} gives no finite score of a grey image.", "Train it again.")
+    stages = stages_of(folder) if stage != folder else []
     if write:
         run = next((place for place in (stage, stage.parent) if (place / "run.json").is_file()), None)
         parameters = sum(one.numel() for one in model.parameters())
         facts = {"settings": model.settings, "parameters": parameters, "digest": file_digest(stage / WEIGHTS)}
         atomic.write_text(
-            stage / "README.md", render("reward.md", name=name, version=__version__, **facts, **_run(run, stage.name))
+            stage / "README.md",
+            render("reward.md", name=name, version=__version__, staged=len(stages) > 1, **facts, **_run(run, stage.name)),
         )
-    return Package("model", f"stage {model.stage} of a reward model", stage, ["README.md", "config.json", WEIGHTS])
+    files = [f"{one.name}/{file}" for one in stages for file in ("config.json", WEIGHTS)]
+    beside = Package("model", "the stages of a reward model", folder, files, ["stage-*"]) if len(stages) > 1 else None
+    what = f"stage {model.stage} of a reward model"
+    return Package("model", what, stage, ["README.md", "config.json", WEIGHTS], beside=beside)
 
 
 def _run(run: Path | None, phase: str) -> dict[str, Any]:

@@ -25,9 +25,12 @@ def prepare(folder: Path, name: str, consent: Consent, *, write: bool) -> Packag
 
 def publish(package: Package, name: str, private: bool) -> tuple[str, bool]:
     """Upload it; the repository's page and whether anything changed. Calling it again after an interruption goes on."""
-    return hub.upload(
+    page, changed = hub.upload(
         package.folder, name, package.kind, package.files, package.stale, private, f"Publish {package.what} with fgr"
     )
+    if package.beside:
+        changed |= publish(package.beside, name, private)[1]
+    return page, changed
 
 
 def _kind(folder: Path) -> str:

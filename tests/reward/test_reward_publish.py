@@ -37,10 +37,17 @@ def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_pa
         done = fgr("publish", folder, "acme/rm")
         assert done.returncode == 0, done.stderr
         tree = hub.repositories["acme/rm"].at("main")[1]
-        assert set(tree) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
+        stages = {f"stage-{number}/{file}" for number in (0, 1) for file in ("config.json", "model.safetensors")}
+        assert set(tree) == {".gitattributes", "README.md", "config.json", "model.safetensors"} | stages
         assert hub.repositories["acme/rm"].kind == "model"
         scores = [fgr("score", image, "--json", "--reward", where) for where in ("acme/rm", folder)]
         assert json.loads(scores[0].stdout) == json.loads(scores[1].stdout), scores[0].stderr
+        script = "from fgr.reward.load import load_stages; print([stage.stage for stage in load_stages('acme/rm')])"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | keys, check=False)
+        assert done.stdout.strip() == "[0, 1]", done.stderr  # for fgr rlhf to climb
+        commits = len(hub.repositories["acme/rm"].commits)
+        assert fgr("publish", folder, "acme/rm").returncode == 0
+        assert len(hub.repositories["acme/rm"].commits) == commits  # nothing is sent twice
     card = (folder / "stage-1" / "README.md").read_text()
     for part in (
         'from_pretrained("acme/rm")',
@@ -59,6 +66,7 @@ def test_a_stage_alone_is_enough(trained, tmp_path):
     stage = shutil.copytree(trained / "stage-1", tmp_path / "stage")
     package = run.prepare(stage, "acme/rm", Consent(), write=True)
     assert package.kind == "model"
+    assert package.beside is None
     assert "## Training" not in (stage / "README.md").read_text()
 
 
