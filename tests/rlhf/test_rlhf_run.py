@@ -251,6 +251,56 @@ def test_lora_and_accumulation_and_recomputed_blocks_run_too(network_files, rewa
     assert load_file(tmp_path / "run" / "last.safetensors").keys() == load_file(network_files["swinir"].partition(":")[2]).keys()
 
 
+@pytest.fixture
+def precision():
+    """A process has one precision: forgets it before and after."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("precision")
+def test_what_is_held_out_counts_and_lpips_anchors_in_bfloat16(sources, tmp_path, monkeypatch):
+    """AlexNet's weights are random, in torchvision's format; the classifier, which LPIPS does not use, is one number repeated."""
+    import torchvision
+
+    from fgr.reward.model import FinPercepRM
+
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in torchvision.models.alexnet().state_dict().items()}
+    weights = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    weights |= {name: torch.randn(shapes[name]) * 0.05 for name in shapes if not name.startswith("classifier")}
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(weights, tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    torch.manual_seed(7)
+    FinPercepRM().save_pretrained(tmp_path / "other")
+    overrides = (
+        f"audit.rewards=['{tmp_path / 'other'}']",
+        "audit.metrics=[lpips]",
+        "anchor.lpips=0.5",
+        "training.precision=bf16",
+    )
+    found = tune(small(*overrides, "training.steps=3"), *sources, tmp_path / "run", "cpu")
+    counting = {row["metric"] for row in found["metrics"] if row["counts"]}
+    assert counting == {"psnr", "ms_ssim", "lpips", "consistency", "niqe", "rm0_score", "rm0_heat"}
+    assert logged(tmp_path / "run", "train")[-1]["anchor_lpips"] > 0
+    last = load_file(tmp_path / "run" / "last.safetensors")
+    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in last.values())
+
+
+def test_weights_of_lpips_that_cannot_be_had_are_told(sources, tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(UserError, match=r"LPIPS needs AlexNet's weights.*no network\n.*leave lpips out"):
+        tune(small("audit.metrics=[lpips]"), *sources, tmp_path / "run", "cpu")
+
+
 def test_a_folder_of_low_resolution_images_will_do(sources, tmp_path):
     rng = np.random.default_rng(0)
     (tmp_path / "low").mkdir()
