@@ -33,6 +33,7 @@ class Package:
     beside: "Package | None" = None
 
     def sizes(self) -> dict[str, int]:
-        """Bytes by file."""
-        own = {name: (self.folder / name).stat().st_size for name in self.files}
+        """Bytes by file; 0 for a card that is not written yet."""
+        paths = {name: self.folder / name for name in self.files}
+        own = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
         return own | (self.beside.sizes() if self.beside else {})

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 from hub_double import serving
+from typer.testing import CliRunner
 
+from fgr.cli import app
 from fgr.errors import UserError
 from fgr.publish import run
 from fgr.publish.package import Consent
@@ -68,6 +70,16 @@ def test_a_stage_alone_is_enough(trained, tmp_path):
     assert package.kind == "model"
     assert package.beside is None
     assert "## Training" not in (stage / "README.md").read_text()
+
+
+def test_a_dry_run_lists_what_would_go_before_there_is_a_card(trained, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "rm", ignore=shutil.ignore_patterns("README.md"))
+    done = CliRunner().invoke(app, ["publish", str(folder), "acme/rm", "--dry-run"])
+    assert done.exit_code == 0, done.exception
+    listed = dict(line.split()[::-1] for line in done.stdout.splitlines())
+    assert listed["README.md"] == "0"
+    assert int(listed["stage-0/model.safetensors"]) > 10_000
+    assert not list(folder.rglob("README.md"))
 
 
 def test_an_unfinished_run_is_told_so(trained, tmp_path):
