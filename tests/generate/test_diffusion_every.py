@@ -5,6 +5,7 @@ import pytest
 import torch
 from small_diffusion import SMALL, image
 
+from fgr.errors import UserError
 from fgr.generate.upscalers import Job, NonFiniteOutput, open_upscaler
 from fgr.generate.upscalers.diffusion import MODELS
 from fgr.generate.upscalers.diffusion.diffbir import DiffBIR
@@ -31,7 +32,7 @@ def opened(name, tmp_path_factory):
         patch.setenv("FGR_WEIGHTS", str(folder))
         for kind in (DiffBIR, OSEDiff, SeeSR):
             patch.setattr(kind, "least", 128)  # the small networks need not see 512 pixels
-        yield lambda precision="fp32", **more: open_upscaler(name, scale=4, diffusion=knobs | more, precision=precision)
+        yield lambda seed=0, **settings: open_upscaler(name, scale=4, diffusion=knobs | {"seed": seed}, **settings)
 
 
 def jobs(*images):
@@ -51,7 +52,7 @@ def test_an_images_noise_is_its_own_and_the_seeds(name, opened):
 
 
 def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_nan_is_no_image(name, opened, capfd):
-    upscaler, seen = opened("bf16"), []
+    upscaler, seen = opened(precision="bf16"), []
     [right] = upscaler.upscale(jobs(image(0, 32, 32)))
 
     def overflow(module, inputs, output):  # what fp16 does to some images
@@ -66,3 +67,17 @@ def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_na
     next(upscaler.restorer.networks["unet"].parameters()).data.fill_(torch.nan)
     with pytest.raises(NonFiniteOutput, match=f"{name} gave values that are not finite"):
         upscaler.upscale(jobs(image(0, 32, 32)))
+
+
+def test_tiles(name, opened):
+    """Encoder, UNet and decoder see a tile at a time."""
+    side, seen = opened().restorer.smallest_tile, []
+    upscaler = opened(tile=side, overlap=8)
+    upscaler.restorer.networks["vae"].decoder.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape[2:])))
+    [result] = upscaler.upscale(jobs(image(0, side, side + 24)))
+    assert result.shape == (4 * side, 4 * (side + 24), 3)
+    assert set(seen) == {(4 * side, 4 * side)}
+    assert len(seen) == 2
+    assert upscaler.settings()["tile"] == side
+    with pytest.raises(UserError, match=rf"tile of {side // 2} pixels is too small .*\n.*Set tile to {side} or more"):
+        opened(tile=side // 2, overlap=8)

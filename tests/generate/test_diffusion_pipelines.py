@@ -92,17 +92,6 @@ def test_knobs_of_the_recipe_are_those_of_the_models():
     assert resolve(None, {"guidance": 9.0}) == {"guidance": 9.0, "seed": 0}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_tiles(folder, name):
-    photo = image(0, 96, 40)
-    tiled = opened(name, tile=64, overlap=16)
-    [result] = tiled.upscale(jobs(photo))
-    assert result.shape == (384, 160, 3)
-    assert tiled.settings()["tile"] == 64
-    with pytest.raises(UserError, match=r"tile of 40 pixels is too small .*\n.*Set tile to 64 or more"):
-        opened(name, tile=40)
-
-
 def test_memory_that_runs_out_gives_smaller_batches_then_tiles_then_a_sentence(folder):
     upscaler = opened("ldm-sr")
     upscaler.batch = 2

@@ -111,6 +111,12 @@ def test_sampler_steps(reference, steps):
         assert torch.allclose(chain.step(now, i, found, noise), result, atol=CLOSE)
 
 
+def test_a_thousand_steps_are_the_whole_chain():
+    assert spaced(1000) == list(range(1000))
+    with pytest.raises(ValueError, match="1 to 1000 steps, not 1001"):
+        spaced(1001)
+
+
 def test_a_velocity_gives_the_same_start():
     chain, generator = Chain(spaced(10)), torch.Generator().manual_seed(0)
     start, noise = torch.randn(2, 3, generator=generator, dtype=torch.float64), torch.randn(2, 3, generator=generator)

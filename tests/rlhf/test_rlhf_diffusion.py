@@ -392,7 +392,7 @@ UNBOUND = "algorithm.hinge=null"  # how good a random reward model thinks an ima
 CASES = {  # recipe, generator, what is small here
     "refl": ("refl-sd-x4", "sd-x4-upscaler", [UNBOUND]),
     "draft-lv": ("refl-sd-x4", "ldm-sr", [UNBOUND, "algorithm.name=draft-lv"]),
-    "grpo": ("grpo-ldm-sr", "ldm-sr", ["algorithm.group=2"]),
+    "grpo": ("grpo-ldm-sr", "ldm-sr", ["algorithm.group=2", "algorithm.window=1"]),
     "stablesr": ("ccl-stablesr", "stablesr", [UNBOUND, "sampling.latent_tile=16", "sampling.latent_overlap=8"]),
     "dpo": ("dpo-triplets", "sd-x4-upscaler", []),
     "dpo, samples": ("dpo-triplets", "ldm-sr", ["algorithm={name: dpo, pairs: samples, samples: 2, top: 1}"]),
