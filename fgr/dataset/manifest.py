@@ -38,6 +38,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def recipe_digest(recipe: dict[str, Any]) -> str:
+    """16 hexadecimal digits that identify a resolved recipe as JSON keeps it."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def row_id(row: dict[str, Any], determinants: dict[str, Any]) -> str:
     """The `id` of a sample: a digest of everything that determines the row.
 

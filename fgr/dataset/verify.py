@@ -37,9 +37,11 @@ class _Seen:
 def verify(directory: Path) -> Iterator[Problem]:
     """Yield every broken promise of the dataset in `directory`. UserError if it is no finished dataset."""
     made = manifest.read(directory)
-    unreadable = list(_unreadable(directory))
-    if unreadable:  # nothing else can be told then
-        yield from unreadable
+    hopeless = list(_unreadable(directory))
+    if made.get("recipe_digest") != manifest.recipe_digest(made["recipe"]):
+        hopeless.append(Problem(manifest.NAME, "", "its recipe is not the one that it was made by (recipe_digest differs)"))
+    if hopeless:  # nothing else can be told then
+        yield from hopeless
         return
     yield from _files(directory, made)
     yield from _card(directory)
@@ -74,9 +76,23 @@ def _files(directory: Path, made: dict[str, Any]) -> Iterator[Problem]:
     for name in sorted(listed.keys() & there.keys()):
         if manifest.file_digest(there[name]) != listed[name]["sha256"]:
             yield Problem(name, "", "its bytes are not those that fgr.json lists (sha256 differs)")
+        yield from _state(name, there[name], listed[name])
+    made_or_dropped = sum(state["rows"] + sum(state["drops"].values()) for state in made["shards"])
+    if made_or_dropped != made["recipe"]["samples"]:
+        yield Problem(manifest.NAME, "", f"it counts {made_or_dropped} samples, made or dropped, of {made['recipe']['samples']}")
     for table in records.TABLES:
         for file in tables.shards(directory, table):
             yield from _schema(table, file)
+
+
+def _state(name: str, file: Path, state: dict[str, Any]) -> Iterator[Problem]:
+    import pyarrow.parquet as pq
+
+    rows = pq.read_metadata(file).num_rows
+    if rows != state["rows"]:
+        yield Problem(name, "", f"it has {rows} rows, fgr.json lists {state['rows']}")
+    if tables.split_of(file) != state["split"]:
+        yield Problem(name, "", f"fgr.json lists it in the split '{state['split']}'")
 
 
 def _schema(table: str, file: Path) -> Iterator[Problem]:
@@ -184,24 +200,23 @@ def _labels(
     score = 1 - difference.pooled(degradation_map, **knobs["pooling"])
     if abs(score - row["score"]) > 1e-6:
         yield f"score is {row['score']:.6f}, its map gives {score:.6f}"
-    expected = _expected_map(row, images, mask, made)
-    if expected is not None and not np.array_equal(codec.quantised(expected), degradation_map):
-        yield f"degradation_map differs from its definition in {int((codec.quantised(expected) != degradation_map).sum())} pixels"
-
-
-def _expected_map(
-    row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, made: dict[str, Any]
-) -> np.ndarray | None:
-    """The map that the definition gives, or None where its features need weights (`--replay` checks those)."""
-    if row["mask_kind"] == "sham":
-        return np.zeros(mask.shape, np.float32)
-    knobs = made["recipe"]["map"]
-    if knobs["features"] != "gradient":
-        return None
-    reference, sr = images["reference"], images["sr"]
-    pixel, feature = difference.pixel_difference(reference, sr), difference.gradient_difference(reference, sr)
+    pixel, feature = _differences(row, images, knobs["features"])
+    for name, ingredient in (("pixel_difference", pixel), ("feature_difference", feature)):
+        if ingredient is not None and mask.any() and abs(float(ingredient[mask > 0].mean()) - row[name]) > 1e-6:
+            yield f"{name} is not its mean inside the mask"
+    if feature is None:
+        return
     combined = difference.combined(pixel, feature, knobs["alpha"], knobs["smooth"])
-    return difference.degradation_map(combined, mask, made["calibration"]["scale"])
+    expected = codec.quantised(difference.degradation_map(combined, mask, made["calibration"]["scale"]))
+    if not np.array_equal(expected, degradation_map):
+        yield f"degradation_map differs from its definition in {int((expected != degradation_map).sum())} pixels"
+
+
+def _differences(row: dict[str, Any], images: dict[str, np.ndarray], features: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """The map's two ingredients; None for the second where its features need weights (`--replay` checks those)."""
+    reference, sr = images["reference"], images["reference" if row["mask_kind"] == "sham" else "sr"]
+    known = row["mask_kind"] == "sham" or features == "gradient"  # features of an image and itself do not differ
+    return difference.pixel_difference(reference, sr), difference.gradient_difference(reference, sr) if known else None
 
 
 def _joined(directory: Path, seen: _Seen) -> Iterator[Problem]:

@@ -103,6 +103,8 @@ def test_a_shard_renamed_into_another_split_is_found(copy):
     [
         ("score", 0.123, "its map gives"),
         ("mask_area", 0.9, "mask_area is not the mean"),
+        ("pixel_difference", 0.5, "pixel_difference is not its mean"),
+        ("feature_difference", 0.5, "feature_difference is not its mean"),
         ("seed", 1, "id is not the digest"),
         ("model_digest", "0" * 64, "not listed in fgr.json"),
         ("mask_kind", "blob", "unknown mask kind 'blob'"),
@@ -121,6 +123,24 @@ def test_a_changed_byte_is_found_by_its_digest(copy):
     made["shards"][0]["sha256"] = "0" * 64
     manifest.write(copy, made)
     assert any("sha256 differs" in text for text in texts(copy))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda made: made["recipe"].update(seed=5), "recipe_digest differs"),
+        (lambda made: made.update(recipe={}), "recipe_digest differs"),
+        (lambda made: made["calibration"].update(scale=1.0), "differs from its definition"),
+        (lambda made: made["shards"][0].update(rows=1), "4 rows, fgr.json lists 1"),
+        (lambda made: made["shards"][0].update(split="test"), "lists it in the split 'test'"),
+        (lambda made: made["shards"][0]["drops"].update(severity=9), "samples, made or dropped, of 20"),
+    ],
+)
+def test_a_changed_manifest_is_found(copy, change, part):
+    made = manifest.read(copy)
+    change(made)
+    manifest.write(copy, made)
+    assert any(part in text for text in texts(copy))
 
 
 def test_a_card_without_yaml_or_with_wrong_counts_is_found(copy):

@@ -2,6 +2,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
@@ -33,10 +34,21 @@ def test_jpeg_is_turned_upright():
     assert np.abs(turned.astype(int) - np.rot90(PHOTO, -1)).mean() < 2
 
 
+def swapped_profile():
+    """sRGB with the primaries of red and blue exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    (tags,) = struct.unpack_from(">I", profile, 128)
+    at = {bytes(profile[place : place + 4]): place for place in range(132, 132 + 12 * tags, 12)}
+    profile[at[b"rXYZ"] : at[b"rXYZ"] + 4], profile[at[b"bXYZ"] : at[b"bXYZ"] + 4] = b"bXYZ", b"rXYZ"
+    return bytes(profile)
+
+
 def test_a_profile_is_converted_to_srgb():
-    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    same = decode_photo(encoded(PHOTO, icc_profile=lab), LIMIT)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    same = decode_photo(encoded(PHOTO, icc_profile=srgb), LIMIT)
     assert np.abs(same.astype(int) - PHOTO).max() <= 1
+    turned = decode_photo(encoded(PHOTO, icc_profile=swapped_profile()), LIMIT)
+    assert np.abs(turned.astype(int) - PHOTO[..., ::-1]).max() <= 1
     assert np.array_equal(decode_photo(encoded(PHOTO, icc_profile=b"broken"), LIMIT), PHOTO)
 
 
@@ -55,6 +67,12 @@ def test_sixteen_bits_are_scaled_not_clipped():
     assert abs(int(decoded[48, 0, 1]) - 128) <= 1
     dark = decode_photo(encoded(Image.fromarray(np.full((8, 8), 200, np.uint16))), LIMIT)
     assert dark.max() == 0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bits_of_colour_keep_the_upper_eight(suffix):
+    _, content = cv2.imencode(suffix, PHOTO[..., ::-1].astype(np.uint16) * 257)
+    assert np.array_equal(decode_photo(content.tobytes(), LIMIT), PHOTO)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "LA", "YCbCr"])
