@@ -52,13 +52,13 @@ def push(
     if recipe.prediction.source == "reward" and predict is None:
         raise UserError("prediction.source=reward needs a reward model.", "Name it with --reward.")
     plan = extended(recipe, directory, url, predict)
-    plans.save(directory, plan)
     look = pushes.Look(
         recipe.interface, recipe.reference, folder, recipe.prediction.source,
         recipe.prediction.smooth, recipe.prediction.floor, recipe.prediction.min_area,
     )  # fmt: skip
     with Studio(url, key) as studio:
         studio.me()
+        plans.save(directory, plan)  # not before: a mistaken address or token must not bind the project to it
         return plan, pushes.push(studio, directory, plan, look, 1 if recipe.annotators else recipe.overlap, predict)
 
 

@@ -180,4 +180,7 @@ def _await(server: Server, folder: Path) -> None:
         except httpx.HTTPError:
             pass
         time.sleep(0.2)
-    raise UserError(f"Label Studio did not start within {READY:.0f} s.", f"See {folder}/server.log.")
+    raise UserError(
+        f"Label Studio did not start within {READY:.0f} s.",
+        f"On a busy machine run the same command again: it goes on where it was. Otherwise see {folder}/server.log.",
+    )

@@ -102,6 +102,7 @@ def test_from_push_to_consensus(server, studio, people, dataset, monkeypatch, tm
 def test_a_wrong_token_and_no_token_are_explained(server, dataset, monkeypatch):
     with pytest.raises(UserError, match="token"):
         run.push(load("refused"), dataset, server.url, "0" * 40)
+    assert plans.load(dataset, "refused") is None, "the mended command, at another address too, is not refused"
     monkeypatch.delenv(run.VARIABLE, raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UserError, match="LABEL_STUDIO_API_KEY is not set"):

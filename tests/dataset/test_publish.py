@@ -101,6 +101,25 @@ def digest_of(folder, split):
     return digest.hexdigest()
 
 
+PHOTOS = """
+import sys
+from fgr.generate.sources import encoded_photos
+
+photos = list(encoded_photos(sys.argv[1], license="x", attribution=""))
+print(len(photos), len({photo.read() for photo in photos}), sorted({photo.license for photo in photos}))
+"""
+
+
+def test_a_dataset_on_the_hub_is_a_source_of_photographs(hub, folder, tmp_path):
+    assert publish(hub, tmp_path, folder, "acme/photos").returncode == 0
+    rows = list(tables.read_rows(folder, "samples", ["reference", "license"], "test"))
+    command = [sys.executable, "-c", PHOTOS, "acme/photos:samples/test"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(hub, tmp_path), check=False)
+    assert done.returncode == 0, done.stderr
+    licences = sorted({row["license"] for row in rows})
+    assert done.stdout.strip() == f"{len(rows)} {len({row['reference'] for row in rows})} {licences}"
+
+
 def test_shards_of_an_older_plan_go(hub, folder, tmp_path):
     assert publish(hub, tmp_path, folder, "acme/replanned").returncode == 0
     repository = hub.repositories["acme/replanned"]
