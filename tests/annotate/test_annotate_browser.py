@@ -73,8 +73,14 @@ def paint(page, points, stars):
     for x, y in points[1:]:
         page.mouse.move(x, y, steps=8)
     page.mouse.up()
-    if not page.locator("ul.ant-rate").first.is_visible():
-        page.locator(".lsf-outliner-item__title").first.click()
+    from playwright.sync_api import TimeoutError
+
+    for _ in range(10):  # a new region is selected by itself, at once or after a while; where it is not, a click does
+        try:
+            page.locator("ul.ant-rate").first.wait_for(state="visible", timeout=5_000)
+            break
+        except TimeoutError:
+            page.locator(".lsf-outliner-item__title").first.click()
     page.locator("ul.ant-rate li").nth(stars - 1).locator(".ant-rate-star-second").click()
     page.keyboard.press("Escape")  # unselect the region
 
