@@ -62,6 +62,9 @@ class Loss(Strict):
     map_kind: Literal["l1", "smooth-l1", "bce", "focal", "l1+bce"] = "l1"
     rank_kind: Literal["margin", "logistic"] = "margin"
     margins: tuple[Weight, Weight] = (0.5, 0.5)
+    margins_of: Literal["image", "area"] = Field(
+        "image", description="image: the paper's, the same however much differs; area: times the share of the crop that differs"
+    )
 
 
 class Training(Strict):

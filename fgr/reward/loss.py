@@ -12,6 +12,7 @@ from torch.nn import functional
 
 MapLoss = Literal["l1", "smooth-l1", "bce", "focal", "l1+bce"]
 RankLoss = Literal["margin", "logistic"]
+Margin = float | torch.Tensor
 TINY = 1e-6
 
 
@@ -64,7 +65,7 @@ def pooled_target(target: torch.Tensor, known: torch.Tensor, size: int) -> tuple
     return grown[0], grown[1]
 
 
-def pair_loss(better: torch.Tensor, worse: torch.Tensor, margin: float, weight: torch.Tensor, kind: RankLoss) -> torch.Tensor:
+def pair_loss(better: torch.Tensor, worse: torch.Tensor, margin: Margin, weight: torch.Tensor, kind: RankLoss) -> torch.Tensor:
     """The loss of pairs that should be `margin` apart: a hinge (the paper), or logistic: softplus(margin − difference)."""
     shortfall = margin - (better - worse)
     return weighted_mean(shortfall.clamp_min(0) if kind == "margin" else functional.softplus(shortfall), weight)
@@ -74,12 +75,12 @@ def rank_loss(
     sr: torch.Tensor,
     composite: torch.Tensor,
     reference: torch.Tensor,
-    margins: tuple[float, float],
+    margins: tuple[Margin, Margin],
     sr_below: torch.Tensor,
     composite_below: torch.Tensor,
     kind: RankLoss = "margin",
 ) -> torch.Tensor:
-    """L_rank: S_SR < S_syn < S_GT with margins (m1, m2).
+    """L_rank: S_SR < S_syn < S_GT with margins (m1, m2), each one number or one an image (B,).
 
     `sr_below` and `composite_below` (B,) are 1 where the order must hold: not where composite and SR image, or composite and
     reference, are the same.

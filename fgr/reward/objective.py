@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -26,6 +26,7 @@ class Terms:
     map_kind: loss.MapLoss = "l1"
     rank_kind: loss.RankLoss = "margin"
     margins: tuple[float, float] = (0.5, 0.5)
+    margins_of: Literal["image", "area"] = "image"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Objective:
         parts = {"align": loss.align_loss(reference, base) / scale}
         order = orders(batch)
         parts["rank"] = loss.rank_loss(
-            sr / scale, composite / scale, reference / scale, self.terms.margins, *order, self.terms.rank_kind
+            sr / scale, composite / scale, reference / scale, self._margins(batch), *order, self.terms.rank_kind
         )
         if cell:
             parts |= self._maps(maps.float(), batch, cell)
@@ -65,6 +66,13 @@ class Objective:
         scores, _ = model(torch.cat([left, right]).float() / 255)
         first, second = (scores / scale).chunk(2)
         return self.terms.preference * loss.preference_loss(first, second, choice)
+
+    def _margins(self, batch: Mapping[str, torch.Tensor]) -> tuple[loss.Margin, loss.Margin]:
+        first, second = self.terms.margins
+        if self.terms.margins_of == "image":
+            return first, second
+        area = batch["mask"].mean((1, 2, 3))
+        return first * (1 - area), second * area
 
     def _maps(self, maps: torch.Tensor, batch: Mapping[str, torch.Tensor], cell: int) -> Parts:
         target, known = labels(batch)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fgr.reward.loss import MAP_LOSSES, align_loss, human_loss, map_loss, pair_loss, pooled_target, preference_loss, rank_loss
+from fgr.reward.objective import Objective, Terms
 
 
 def grid(*values):
@@ -69,6 +70,23 @@ def test_rank_loss_by_hand():
     assert rank_loss(sr, composite, reference, (0.25, 0.1), one, one).item() == pytest.approx(0.35 + 0.025)
     first = torch.tensor([1.0, 0.0])
     assert rank_loss(sr, composite, reference, (0.25, 0.1), first, first).item() == pytest.approx(0.05 + 0.05)
+    each = torch.tensor([0.25, 0.0]), torch.tensor([0.1, 0.5])  # a margin an image: shortfalls 0.05 and 0.4; 0.05 and 0.1
+    assert rank_loss(sr, composite, reference, each, one, one).item() == pytest.approx(0.225 + 0.075)
+
+
+@pytest.mark.parametrize(("of", "expected"), [("image", (0.5 + 0.3)), ("area", (0.5 * 0.75 + 0.3 * 0.25))])
+def test_margins_of_the_image_or_of_the_area_that_differs(of, expected):
+    class Same:  # a score that tells nothing apart falls short by the whole margin
+        def __call__(self, images):
+            return images.new_ones(len(images)), images[:, :1]
+
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[..., :4, :4] = 1
+    image = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    batch = {"reference": image, "composite": image, "sr": image, "mask": mask, "target": 0.5 * mask}
+    terms = Terms(rank=1, margins=(0.5, 0.3), margins_of=of)
+    parts = Objective(terms, base=lambda images: images.new_ones(len(images)))(Same(), batch, scale=2.0, cell=0)
+    assert parts["rank"].item() == pytest.approx(expected)
 
 
 def test_logistic_ranking_by_hand():
