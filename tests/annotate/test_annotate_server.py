@@ -15,6 +15,7 @@ from fgr.annotate.studio import Studio
 from fgr.cli import app
 from fgr.dataset import tables, verify
 from fgr.errors import UserError
+from fgr.generate.run import generate
 from fgr.images import codec
 
 KNOBS = ("select.samples=12", "select.bins=2", "gold.share=0.2", "gold.worst=0.6", "gold.area=0.01", "prediction.floor=0.02")
@@ -52,12 +53,21 @@ def annotate(studio, project, samples, who, rng):
             studio.json("POST", f"/api/tasks/{task['id']}/annotations/", json=body)
 
 
-def test_from_push_to_consensus(server, studio, people, dataset, monkeypatch, tmp_path):
+@pytest.fixture
+def larger(tiny_overrides, tmp_path):
+    """A dataset of enough samples for thirty tasks."""
+    wishes = {"models": ["realesr-animevideov3", "bicubic"], "samples": 40}
+    assert generate(recipe.load("demo", "generate", tiny_overrides, wishes), tmp_path / "larger", workers=1, device="cpu")
+    return tmp_path / "larger"
+
+
+def test_from_push_to_consensus(server, studio, people, larger, monkeypatch, tmp_path):
+    dataset = larger
     monkeypatch.setenv(run.VARIABLE, server.login.token)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    chosen = load("loop")
+    chosen = load("loop", "select.samples=30", "gold.share=0.1", "gold.worst=0.2")
     plan, added = run.push(chosen, dataset, server.url, server.login.token)
-    assert added == len(plan.entries) >= 13
+    assert added == len(plan.entries) >= 30
     assert plan.gold, "gold samples are hidden among the others"
     assert run.push(chosen, dataset, server.url, server.login.token)[1] == 0, "running again adds nothing"
     assert studio.project("loop")["total_predictions_number"] >= 3
