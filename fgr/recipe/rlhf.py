@@ -87,6 +87,9 @@ class Reward(Strict):
     maximum: Literal["top-q", "p-norm", "max"] = Field("top-q", description="max^: how the worst of the map is told")
     q: Share = Field(0.05, description="share of the pixels that top-q averages")
     p: float = Field(8.0, ge=1, description="exponent of p-norm")
+    units: Literal["z", "raw"] = Field(
+        "z", description="z: terms standardised, each stage weighed for itself; raw: neither, the last one's weight for all"
+    )
     bound: Weight = Field(3.0, description="the reward levels off at ± this many z-units; 0 = unbounded")
     smooth: Weight = Field(0.0, description="worst case over image changes of this root mean square (1/255 = 0.0039)")
     ratio: float = Field(

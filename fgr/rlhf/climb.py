@@ -90,14 +90,16 @@ def reward_gradient(
 
 
 def set_units(
-    reward: Reward, references: Sequence[torch.Tensor], starts: Sequence[torch.Tensor], held: float, ratio: float
-) -> None:
-    """Set a reward's z-units and its weight, once.
+    reward: Reward, references: Sequence[torch.Tensor], starts: Sequence[torch.Tensor], held: float, ratio: float,
+    standardise: bool = True,
+) -> None:  # fmt: skip
+    """Set a reward's z-units, unless its terms stay as they are, and its weight, once.
 
     `references` are images (B, 3, H, W), clean ones and composites; `starts` the untuned network's outputs. The weight makes the
     reward's gradient `ratio` times `held`. UserError for a reward that does not vary or has no gradient.
     """
-    reward.calibrate([*references, *starts])
+    if standardise:
+        reward.calibrate([*references, *starts])
     pull = objective.norm(reward.gradient(starts[0])[2])
     try:
         reward.weight = objective.reward_weight(pull, held, ratio)

@@ -186,9 +186,12 @@ class Tuner:
     def _set_units(self, climb: Algorithm, numbers: Iterable[int]) -> None:
         references, batches = self._reference_set()
         starts = [self.policy.start(batch.low) for batch in batches]
-        held = climb.held(batches[0], starts[0])
+        held, raw = climb.held(batches[0], starts[0]), self.recipe.reward.units == "raw"
         for number in numbers:
-            set_units(climb.rewards[number], references, starts, held, self.recipe.reward.ratio)
+            set_units(climb.rewards[number], references, starts, held, self.recipe.reward.ratio, standardise=not raw)
+        if raw:
+            for reward in climb.rewards:
+                reward.weight = climb.rewards[-1].weight
 
     def _refresh(self, climb: Algorithm, exam: Exam, number: int) -> None:
         refresh, data, stage = self.recipe.curriculum.refresh, self.recipe.data, self.stages[number]

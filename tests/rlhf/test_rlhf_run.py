@@ -428,3 +428,13 @@ def test_knobs_that_contradict_one_another_are_named(overrides, said):
 )
 def test_the_shipped_recipes_load(name):
     assert recipes.load(name, "rlhf").name == name
+
+
+def test_raw_units_leave_the_terms_alone_and_give_every_stage_the_last_ones_weight(sources, tmp_path):
+    tuner = Tuner(small("reward.units=raw"), *sources, tmp_path / "raw", "cpu")
+    tuner.run_folder = runs.Run(tmp_path / "raw")
+    rewards = tuner._loop().climb.rewards
+    assert all(reward.mean.tolist() == [0.0] * len(reward.terms) for reward in rewards)
+    assert all(reward.sd.tolist() == [1.0] * len(reward.terms) for reward in rewards)
+    assert len({reward.weight for reward in rewards}) == 1
+    assert rewards[-1].weight > 0

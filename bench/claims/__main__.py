@@ -1,0 +1,84 @@
+"""The three claims, tested.
+
+python -m bench.claims run PHOTOGRAPHS [--tier cpu|gpu] [--out out/claims]    goes on where it was interrupted
+python -m bench.claims compare A B        whether two runs have the same numbers
+python -m bench.claims page [OUT]         docs/claims.md and its pictures
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.claims import protocol as protocols
+from fgr.errors import UserError
+from fgr.recipe import differences
+
+
+def run(given: argparse.Namespace) -> int:
+    """Every job that is not done, then numbers and report."""
+    from bench.claims import figures, plan, pool, report
+
+    protocol = protocols.load(given.tier)
+    out = Path(given.out).resolve()
+    jobs = plan.jobs(protocol, str(Path(given.photographs).resolve()))
+    pool.work_off(jobs, out, protocol.device, protocol.workers)
+    numbers = figures.plain(figures.collect(out, protocol))
+    figures.write(out / "numbers.json", numbers)
+    page = report.write(out, protocol, numbers, pool.spent(out, jobs))
+    for name, found in report.decide(numbers, protocol).items():
+        print(f"{name}: {found.verdict} – {found.why}")
+    print(page)
+    return 0
+
+
+def compare(given: argparse.Namespace) -> int:
+    """0 if the numbers of two runs are the same, else 1 and where they differ."""
+    first, second = (json.loads((Path(folder) / "numbers.json").read_text(encoding="utf-8")) for folder in (given.a, given.b))
+    other = differences(first, second)
+    print("\n".join(other) if other else "The same numbers.")
+    return bool(other)
+
+
+def page(given: argparse.Namespace) -> int:
+    """Write docs/claims.md."""
+    from bench.claims import page as pages
+
+    tier = "cpu"
+    if given.out:
+        tier = json.loads((Path(given.out) / "numbers.json").read_text(encoding="utf-8"))["tier"]
+    print(pages.write(protocols.load(tier), Path(given.out) if given.out else None))
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(required=True)
+    one = verbs.add_parser("run")
+    one.add_argument("photographs")
+    one.add_argument("--tier", default="cpu")
+    one.add_argument("--out", default="out/claims")
+    two = verbs.add_parser("compare")
+    two.add_argument("a")
+    two.add_argument("b")
+    three = verbs.add_parser("page")
+    three.add_argument("out", nargs="?")
+    for verb, work in ((one, run), (two, compare), (three, page)):
+        verb.set_defaults(work=work)
+    given = parser.parse_args()
+    chosen: Callable[[argparse.Namespace], int] = given.work
+    try:
+        return chosen(given)
+    except UserError as error:
+        print(f"claims: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("claims: interrupted; the same command goes on.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
