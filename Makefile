@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := dev,docs,offline,annotate,diffusion,onnx,app,ray
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-train test check clean
+.PHONY: setup demo demo-train claims test check clean
 
 setup: $(STAMP)
 
@@ -26,6 +26,13 @@ demo-train: demo
 	$(BIN)/fgr evaluate --reward out/rm --data out/demo
 	$(BIN)/fgr score docs/images/samples.webp --reward out/rm --maps out/maps
 	$(BIN)/fgr report out/rm
+
+# The paper's three claims, tested: make claims SOURCE=photographs [TIER=gpu] [OUT=out/claims]
+TIER ?= cpu
+OUT ?= out/claims
+claims: setup
+	@test -n "$(SOURCE)" || { echo 'name a folder of photographs: make claims SOURCE=photos' >&2; exit 2; }
+	$(BIN)/python -m bench.claims run $(SOURCE) --tier $(TIER) --out $(OUT)
 
 test: setup
 	$(BIN)/python -m pytest

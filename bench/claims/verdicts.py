@@ -37,8 +37,8 @@ def claim1(found: Numbers, limits: Claim1Limits, instruments: InstrumentLimits) 
         Condition(f"gain in average precision ≥ {limits.gain:g}, interval above 0", _interval(gain),
                   gain["value"] >= limits.gain and gain["low"] > 0),
         Condition(f"mean map of sham rows < {limits.sham:g}", f"{found['sham']:.3f}", found["sham"] < limits.sham),
-        Condition(f"pairs of small area in order more often than RM_0's by ≥ {limits.pairs:g}", f"{pairs:+.3f}",
-                  pairs >= limits.pairs),
+        Condition(f"pairs of small area in order more often than RM_0's by ≥ {limits.pairs:g}",
+                  _interval(found["pairs"]["difference"]), pairs >= limits.pairs),
     ]  # fmt: skip
     if not over >= instruments.ap_over_prevalence:
         return Verdict("inconclusive", f"The instrument fails: the map's precision is {over:.2f} times chance.", gain, conditions)
