@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError, missing_extra
 from fgr.reward.encoder import merge_lora
-from fgr.reward.model import GATES, FinPercepRM
+from fgr.reward.model import FinPercepRM
 
 TOLERANCE = 1e-3  # largest difference of a score or map value that still counts as the same model
 TRACED = (2, 6, 5)  # batch, and height and width in cells, of the image that is traced
@@ -42,8 +42,7 @@ class Plain(nn.Module):
             small = torch.sigmoid(model.decoder(features))
             map_ = functional.interpolate(small, (image.shape[-2], image.shape[-1]), mode="bilinear", align_corners=False)
             modulation = functional.avg_pool2d(small, self.ratio)
-        gated = torch.cat(GATES[model.gate](deepest, modulation, model.gain), 1)
-        return model.score_of(gated.mean((2, 3)), torch.ones_like(image[:, 0, 0, :1])), map_
+        return model.score_of(model.judged(deepest, modulation).mean((2, 3)), torch.ones_like(image[:, 0, 0, :1])), map_
 
 
 def export(model: FinPercepRM, path: Path) -> dict[str, float]:

@@ -60,7 +60,9 @@ class FinPercepRM(
 
     Stage 0 gives a score only (its map is 0 everywhere); stages 1 … `stages` decode ever finer levels of the encoder. `gate` says
     how the map modulates the deepest feature before the score's MLP: `paper` is the published equation f ⊙ M, which leaves
-    nothing of a clean image (M → 0); the default `concat` keeps both f ⊙ (1 − M) and f ⊙ M.
+    nothing of a clean image (M → 0); the default `concat` keeps both f ⊙ (1 − M) and f ⊙ M. The MLP judges each place of the
+    deepest feature and the score is the mean: a place's verdict holds in any photograph, that of a pooled whole is soon learnt by
+    heart.
     """
 
     input_mean: torch.Tensor
@@ -126,7 +128,7 @@ class FinPercepRM(
         return self.score_of(sums, weight), degradation_map
 
     def pooled(self, image: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the score is computed from: weighted sums of gated features (B, F), the weight (B, 1), and the map.
+        """What the score is computed from: weighted sums of the head's hidden units (B, F), the weight (B, 1), and the map.
 
         `valid` (B, 1, H, W) in [0, 1] says which pixels count. Sums and weights of an image's tiles may be added up.
         """
@@ -148,12 +150,17 @@ class FinPercepRM(
             whole = functional.interpolate(small, padded.shape[-2:], mode="bilinear", align_corners=False)
             counted = small * functional.adaptive_avg_pool2d(valid, (small.shape[-2], small.shape[-1]))
             modulation = functional.adaptive_avg_pool2d(counted, deepest.shape[-2:]) / weight.clamp_min(1e-6)
+        return (self.judged(deepest, modulation) * weight).sum((2, 3)), weight.sum((2, 3)), whole[..., :height, :width]
+
+    def judged(self, deepest: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+        """The head's hidden units (B, F, h, w) of the deepest feature (B, C, h, w) gated by the map (B, 1, h, w)."""
+        layer, bend, _ = self.head
         gated = torch.cat(GATES[self.gate](deepest, modulation, self.gain), 1)
-        return (gated * weight).sum((2, 3)), weight.sum((2, 3)), whole[..., :height, :width]
+        return bend(layer(gated.movedim(1, -1))).movedim(-1, 1)
 
     def score_of(self, sums: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """The score (B,) of what `pooled` gave."""
-        return self.head(sums / weight).squeeze(1) * self.score_std + self.score_mean
+        return self.head[-1](sums / weight).squeeze(1) * self.score_std + self.score_mean
 
     @property
     def cell(self) -> int:
