@@ -93,7 +93,11 @@ class Objective:
         with torch.no_grad():
             wanted = self.target(torch.cat(images), images[0].repeat(len(images), 1, 1, 1)).float()
         scores, _ = model(torch.cat(images))
-        error = torch.nn.functional.smooth_l1_loss(scores.float() / scale, wanted / scale)
+        scores, wanted = scores.float() / scale, wanted / scale
+        # falls from the clean image too: what the photograph shows cancels there, what harms it remains
+        count, smooth = len(images[0]), torch.nn.functional.smooth_l1_loss
+        falls = [values[:count].repeat(len(images) - 1) - values[count:] for values in (scores, wanted)]
+        error = smooth(scores, wanted) + smooth(falls[0], falls[1])
         return {"distil": error, "total": error}
 
     def _total(self, parts: Parts) -> torch.Tensor:

@@ -89,6 +89,22 @@ def test_margins_of_the_image_or_of_the_area_that_differs(of, expected):
     assert parts["rank"].item() == pytest.approx(expected)
 
 
+def test_distilling_wants_the_falls_from_the_clean_image_too():
+    wanted = {"reference": 1.0, "composite": 0.6, "sr": 0.2}
+    batch = {name: torch.full((1, 3, 8, 8), round(100 * value), dtype=torch.uint8) for name, value in wanted.items()}
+
+    def shifted(images):  # every score 0.4 too high: an error for the scores, none for the falls
+        return images.mean((1, 2, 3)) * 2.55 + 0.4, images[:, :1]
+
+    def flat(images):  # one score for all: falls of 0, 0.4 and 0.8 are missed
+        return torch.ones(len(images)), images[:, :1]
+
+    objective = Objective(Terms(), None, target=lambda images, reference: images.mean((1, 2, 3)) * 2.55)
+    assert objective(shifted, batch, 1.0, 0)["distil"].item() == pytest.approx(0.4**2 / 2)
+    error = (0.4**2 + 0.8**2) / 2
+    assert objective(flat, batch, 1.0, 0)["distil"].item() == pytest.approx(error / 3 + error / 2)
+
+
 def test_logistic_ranking_by_hand():
     loss = pair_loss(torch.tensor([1.0]), torch.tensor([0.0]), 0.0, torch.ones(1), "logistic")
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1)))
