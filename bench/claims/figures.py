@@ -178,14 +178,19 @@ def _instruments(out: Path, protocol: Protocol) -> dict[str, Any]:
         ]
         for group, names in METRICS.items()
     }
-    told = {
-        "naturalness": _mean(row["niqe"][0] > row["niqe"][1] for row in planted) if planted else math.nan,
-        "gold": _mean(row["gold_heat"][0] > row["gold_heat"][1] for row in planted) if planted else math.nan,
-    }
+    told = {group: _found(planted, {name: mixed["better"][name] for name in METRICS[group]}) for group in ("naturalness", "gold")}
     orders = {group: statistics.rises(curve) for group, curve in curves.items()}
-    counting = [group for group in GROUPS if orders[group] and told.get(group, 1.0) > limits.planted_auc]
+    counting = [group for group in GROUPS if orders[group] and (group != "gold" or told[group] > limits.planted_auc)]
     return {"files": ["instruments/instruments.json"], "mixtures": curves, "orders": orders, "planted": told,
             "planted_rows": len(planted), "counting": counting}  # fmt: skip
+
+
+def _found(planted: Rows, better: Mapping[str, float]) -> float:
+    """Share of the planted defects that the metrics, each in sd of its falls, together put below their references."""
+    if not planted:
+        return math.nan
+    falls = [sign * np.array([row[name][1] - row[name][0] for row in planted]) for name, sign in better.items()]
+    return _mean(np.sum([fall / _spread(fall.tolist()) for fall in falls], axis=0) > 0)
 
 
 def _at_the_end(out: Path, protocol: Protocol) -> dict[str, Any]:
