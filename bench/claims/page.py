@@ -20,7 +20,7 @@ curriculum (CCL) is stable, and that a global IQA reward gets hacked while this 
 seeds and controls:
 
 ```sh
-make claims SOURCE=photos              # some half an hour on 2 CPU cores; goes on where it was interrupted
+make claims SOURCE=photos              # 36 minutes on 2 CPU cores; goes on where it was interrupted
 make claims SOURCE=photos TIER=gpu OUT=out/claims-gpu
 ```
 
@@ -60,7 +60,8 @@ def _results(protocol: Protocol, out: Path, docs: Path) -> list[str]:
         parts.append(
             f"| {protocol.texts[name].statement} | **{decided[name].verdict}** | {tables.interval(decided[name].effect)} |"
         )
-    parts.append("")
+    notes = Path(__file__).with_name(f"notes-{protocol.tier}.md")  # what was seen in the run that the page shows
+    parts += ["", *(notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else ()), ""]
     shown = {
         "claim1": (list(tables.claim1(found)), _maps(out, docs)),
         "claim2": (list(tables.claim2(found, protocol)), _curves(out, protocol, docs)),
