@@ -48,7 +48,10 @@ class State:
 
 
 class Phase:
-    """Trains `model` for `steps` steps; the model to keep is in `result()` afterwards."""
+    """Trains `model` for `steps` steps; the model to keep is in `result()` afterwards.
+
+    `before` is the number of steps of the phases before, from which trackers count on: some drop steps that go back.
+    """
 
     def __init__(
         self,
@@ -59,8 +62,10 @@ class Phase:
         knobs: Knobs,
         run: Run,
         state: Mapping[str, Any] | None,
+        before: int = 0,
     ) -> None:
         self.name, self.steps, self.knobs, self.run, self.accelerator = name, steps, knobs, run, accelerator
+        self.before = before
         self.plain = model
         self.state = State(name)
         optimizer = torch.optim.AdamW(_groups(model, knobs), weight_decay=knobs.weight_decay)
@@ -180,7 +185,8 @@ class Phase:
     def _log(self, figures: Mapping[str, float], extra: Mapping[str, float], split: str = "train") -> None:
         self.run.log(phase=self.name, step=self.state.step, split=split, **figures, **extra)
         if self.accelerator.trackers:
-            self.accelerator.log({f"{self.name}/{split}/{key}": value for key, value in figures.items()}, step=self.state.step)
+            named = {f"{self.name}/{split}/{key}": value for key, value in figures.items()}
+            self.accelerator.log(named, step=self.before + self.state.step)
 
 
 def rate_at(step: int, steps: int, warmup: float) -> float:

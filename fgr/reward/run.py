@@ -16,8 +16,8 @@ from fgr.errors import UserError
 from fgr.recipe import differences, resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import batches, examples, iqa, source
+from fgr.reward.accelerator import begin_trackers, open_accelerator
 from fgr.reward.encoder import load_pretrained
-from fgr.reward.load import choose_device
 from fgr.reward.loop import Knobs, Phase
 from fgr.reward.model import FinPercepRM
 from fgr.reward.objective import Objective, Terms, labels
@@ -46,7 +46,7 @@ def train(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> P
 class _Trainer:
     def __init__(self, recipe: RewardRecipe, data: str, out: Path, device: str) -> None:
         self.recipe, self.out = recipe, out
-        self.accelerator = _accelerator(recipe, out, device)
+        self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)
         self.run = Run(out, self.accelerator.is_main_process)
         self.phases = _phases(recipe)
         self.rows = {
@@ -61,8 +61,7 @@ class _Trainer:
         self.run.start("reward", resolved(recipe), facts, differences)
         self.accelerator.wait_for_everyone()
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
-        if recipe.trackers:
-            self.accelerator.init_trackers("fgr-reward")
+        begin_trackers(self.accelerator, "fgr-reward", recipe.trackers)
 
     def phase(self, name: str, steps: int, stage: int) -> None:
         """Train one phase, or the rest of it, and save its folder."""
@@ -76,7 +75,8 @@ class _Trainer:
         model = self._begin(position, stage, objective).to(self.accelerator.device)
         model.choose_trained(self.recipe.encoder.train)
         scale, cell = float(model.score_std), model.cell if stage else 0
-        phase = Phase(name, steps, model, self.accelerator, self._knobs(), self.run, going_on)
+        before = sum(length for _, length, _ in self.phases[:position])
+        phase = Phase(name, steps, model, self.accelerator, self._knobs(), self.run, going_on, before)
         phase.fit(
             self._batches(steps, done, position, name == "base"),
             lambda net, batch: self._loss(objective, net, batch, scale, cell),
@@ -192,18 +192,6 @@ class _Trainer:
 def _phases(recipe: RewardRecipe) -> list[tuple[str, int, int]]:
     first = [("base", recipe.base.steps, 0)] if recipe.base.steps else []
     return first + [(f"stage-{stage}", steps, stage) for stage, steps in enumerate(recipe.stages)]
-
-
-def _accelerator(recipe: RewardRecipe, out: Path, device: str) -> Any:
-    from accelerate import Accelerator
-
-    choose_device(device)
-    return Accelerator(
-        mixed_precision=recipe.training.precision,
-        cpu=device == "cpu",
-        log_with=list(recipe.trackers) or None,
-        project_dir=out / "logs",
-    )
 
 
 def save_folder(model: Any, folder: Path) -> None:

@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import GradScalerKwargs
 
 from fgr.errors import UserError
 from fgr.recipe import differences, resolved
 from fgr.recipe.rlhf import RlhfRecipe
-from fgr.reward.load import choose_device, load_reward, load_stages
+from fgr.reward.accelerator import begin_trackers, open_accelerator
+from fgr.reward.load import load_reward, load_stages
 from fgr.reward.model import FinPercepRM
 from fgr.reward.run import save_folder
 from fgr.rlhf import algorithms, battery, inputs
@@ -65,7 +67,8 @@ class Tuner:
 
     def __init__(self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str) -> None:
         self.recipe, self.data, self.out = recipe, data, out
-        self.accelerator = _accelerator(recipe, out, device)
+        handler = GradScalerKwargs(init_scale=1024.0)
+        self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers, handler)
         self.device = self.accelerator.device
         self.policy = algorithms.open_tuned(
             generator, recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling.model_dump()
@@ -125,8 +128,7 @@ class Tuner:
             self.run_folder.keep(lambda line: False)
             self._set_units(climb, range(len(self.rewards)))
         self.loop = loop
-        if recipe.trackers:
-            self.accelerator.init_trackers("fgr-rlhf")
+        begin_trackers(self.accelerator, "fgr-rlhf", recipe.trackers)
         return loop
 
     def _rewards(self) -> list[Reward]:
@@ -295,14 +297,3 @@ def _digest(model: torch.nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         found.update(name.encode() + value.detach().cpu().numpy().tobytes())
     return found.hexdigest()[:16]
-
-
-def _accelerator(recipe: RlhfRecipe, out: Path, device: str) -> Any:
-    from accelerate import Accelerator
-    from accelerate.utils import GradScalerKwargs
-
-    choose_device(device)
-    return Accelerator(
-        mixed_precision=recipe.training.precision, cpu=device == "cpu", log_with=list(recipe.trackers) or None,
-        project_dir=out / "logs", kwargs_handlers=[GradScalerKwargs(init_scale=1024.0)],
-    )  # fmt: skip

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import torch
+from accelerate.utils import LoggerType
 
 from fgr import recipe, runs
 from fgr.errors import UserError
@@ -158,6 +159,31 @@ def test_a_phase_that_does_not_improve_ends_early(data, overrides, tmp_path):
         patch.setattr(Validation, "__call__", lambda *_: {"total": 1.0})
         train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), out, device="cpu")
     assert sum(line["phase"] == "base" and line["split"] == "train" for line in runs.metrics(out)) == 3
+
+
+def test_a_tracker_gets_every_figure_at_steps_that_never_go_back(data, overrides, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(recipe.load("demo", "reward", (*overrides, "trackers=[tensorboard]")), str(data), tmp_path / "rm", device="cpu")
+    events = EventAccumulator(str(tmp_path / "rm" / "logs" / "fgr-reward")).Reload()
+    steps = {phase: [event.step for event in events.Scalars(f"{phase}/train/total")] for phase in ("base", "stage-0", "stage-1")}
+    assert steps == {"base": [1, 2, 3, 4], "stage-0": [5, 6, 7], "stage-1": [8, 9, 10, 11]}
+    logged = [line["total"] for line in runs.metrics(tmp_path / "rm") if line["phase"] == "stage-1" and line["split"] == "train"]
+    assert [event.value for event in events.Scalars("stage-1/train/total")] == pytest.approx(logged)
+
+
+def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data, overrides, tmp_path, monkeypatch):
+    def attempt(name):
+        train(recipe.load("demo", "reward", (*overrides, f"trackers=[{name}]")), str(data), tmp_path / name, device="cpu")
+
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TENSORBOARD])
+    with pytest.raises(UserError, match=r"tracker wandb is not installed(.|\n)*pip install wandb"):
+        attempt("wandb")
+    assert not (tmp_path / "wandb").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("accelerate.tracking.TensorBoardTracker.start", lambda self: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.raises(UserError, match=r"\(tensorboard\) do not begin: no room(.|\n)*metrics\.jsonl is always written"):
+        attempt("tensorboard")
 
 
 def test_lora_and_accumulation_train_only_what_they_should(data, overrides, tmp_path):

@@ -93,6 +93,16 @@ def test_the_log_holds_reward_battery_and_index_beside_the_stage(finished):
     assert last["battery"] == pytest.approx(np.mean(groups))
 
 
+def test_a_tracker_gets_the_figures_too(sources, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tune(small("trackers=[tensorboard]", "training.steps=3", "audit.every=3"), *sources, tmp_path / "run", "cpu")
+    events = EventAccumulator(str(tmp_path / "run" / "logs" / "fgr-rlhf")).Reload()
+    told = {event.step: event.value for event in events.Scalars("train/reward")}
+    assert told == pytest.approx({line["step"]: line["reward"] for line in logged(tmp_path / "run", "train")})
+    assert len(told) == 3
+
+
 def test_the_rewards_weight_makes_its_gradient_the_asked_share_of_the_anchors(sources, tmp_path):
     tuner = Tuner(small("reward.ratio=0.25"), *sources, tmp_path / "run", "cpu")
     tuner.run_folder = runs.Run(tmp_path / "run")
