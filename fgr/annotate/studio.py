@@ -187,13 +187,14 @@ class Studio:
                     found.setdefault(str(task["data"][KEY]), []).append(int(task["id"]))
         return found
 
-    def work(self, project: int, since: str = "", size: int = 400) -> Iterator[list[dict[str, Any]]]:
+    def work(self, project: int, since: str = "", size: int = 200) -> Iterator[list[dict[str, Any]]]:
         """Pages of tasks with their annotations, those with a change after `since` (ISO time) alone if it is given.
 
         Without `since` and where ids lie close together the pages are ranges of ids, the next of which is fetched while one is
         read: the server need not wait for its last answer to be understood.
         """
-        options = {"fields": "all", "review": "true"}  # `review` spares the server columns that join all results into texts
+        # `review` spares the server columns that join all results into texts, `expand` a new serialiser for each task
+        options = {"fields": "all", "review": "true", "expand": "annotations"}
         if since:
             changed = [_condition("updated_at", "greater", "Datetime", since)]
             yield from self.tasks(project, FIELDS, changed, size, **options)
