@@ -39,7 +39,7 @@ def evaluate(
     ] = "auto",
     scale: Annotated[int | None, typer.Option(help="The factor, where the images do not tell it.")] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="At most this many images or rows, evenly chosen.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many images or rows, spread over the set.")] = None,
     tile: Annotated[int, typer.Option(help="SR models run in tiles of this many input pixels; 0 = whole.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the summary and its protocol here as JSON.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write every image's figures here as Parquet (or CSV).")] = None,

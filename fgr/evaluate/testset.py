@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fgr.dataset.spread import spread
 from fgr.errors import UserError
 from fgr.evaluate import layouts
 from fgr.images import codec, degrade
@@ -43,7 +44,7 @@ def open_test_set(
 ) -> TestSet:
     """The test set `data`: a dataset directory or Hub id of `fgr generate`, or a folder in one of `layouts.LAYOUTS`.
 
-    `scale` is needed only where the images do not tell it. At most `limit` items, evenly chosen. UserError.
+    `scale` is needed only where the images do not tell it. At most `limit` items, spread over the set. UserError.
     """
     folder = Path(data).expanduser()
     dataset = not folder.is_dir() or (folder / "fgr.json").is_file() or (folder / "samples").is_dir()
@@ -53,15 +54,9 @@ def open_test_set(
         items, found, protocol = _of_folder(folder, layout, scale)
     if scale and scale != found:
         raise UserError(f"The test set {data} is made for ×{found}, not ×{scale}.", "Leave --scale out.")
-    chosen = _spread(items, limit)
+    chosen = [items[i] for i in spread(len(items), limit)] if limit else items
     names = hashlib.sha256("\n".join(item.name for item in chosen).encode()).hexdigest()[:16]
     return TestSet(chosen, found, {"data": data, "images": len(chosen), "names": names, "scale": found} | protocol)
-
-
-def _spread(items: list[Item], limit: int | None) -> list[Item]:
-    if not limit or limit >= len(items):
-        return items
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, limit).astype(int))]
 
 
 def _of_dataset(data: str, split: str) -> tuple[list[Item], int, dict[str, Any]]:

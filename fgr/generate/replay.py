@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fgr.dataset import manifest, tables
+from fgr.dataset.spread import spread
 from fgr.dataset.verify import Problem
 from fgr.errors import UserError
 from fgr.generate.features import open_features
@@ -43,7 +44,7 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
 
 def _spread(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     total = tables.count_rows(directory, "samples")
-    wanted = set(np.linspace(0, total - 1, min(number, total)).round().astype(int).tolist())
+    wanted = set(spread(total, number))
     files = (
         (f"samples/{file.name}", row) for file in tables.shards(directory, "samples") for row in tables.read_shard(file, batch=1)
     )

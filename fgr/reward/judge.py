@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgr import __version__, atomic, runs
+from fgr.dataset.spread import spread
 from fgr.progress import Progress
 from fgr.reward import evaluate, metrics, source
 from fgr.reward.load import choose_device, load_reward
@@ -14,11 +15,11 @@ from fgr.reward.summary import summary
 
 
 def judge(reward: str, data: str, split: str, limit: int | None, device: str = "auto") -> dict[str, Any]:
-    """The summary of a reward model on a split of a dataset, evenly thinned to `limit` rows, and the protocol it was made by."""
+    """The summary of a reward model on a split of a dataset, thinned to `limit` rows, and the protocol it was made by."""
     model = load_reward(reward, choose_device(device))
     rows = source.open_split(data, split)
     if limit and limit < len(rows):
-        rows = rows.select(np.unique(np.linspace(0, len(rows) - 1, limit).astype(int)))
+        rows = rows.select(spread(len(rows), limit))
     run = _run_of(Path(reward))
     held_out = runs.read(run)["recipe"]["data"]["exclude_models"] if run else []
     base = load_reward(run / "base", choose_device(device)) if run and (run / "base").is_dir() else None

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from fgr.dataset.spread import spread
 from fgr.reward import batches, metrics
 from fgr.reward.objective import Objective
 
 
 class Validation:
-    """At most `limit` rows, evenly chosen, whole; the mean loss, and how well map and score do on them."""
+    """At most `limit` rows, spread over the split, whole; the mean loss, and how well map and score do on them."""
 
     def __init__(self, rows: Any, limit: int, device: torch.device | str) -> None:
-        chosen = np.unique(np.linspace(0, len(rows) - 1, min(limit, len(rows))).astype(int))
         self.samples = batches.Samples(rows, crop=0, cache_bytes=1 << 30)
-        self.chosen, self.device = [int(i) for i in chosen], device
+        self.chosen, self.device = spread(len(rows), limit), device
 
     def __call__(self, model: Any, objective: Objective, scale: float, cell: int) -> dict[str, float]:
         """Means over the rows of the parts of the loss and, after the first phase, of `ap`, `cc`, `sham` and `triplets`."""
