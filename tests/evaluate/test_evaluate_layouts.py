@@ -78,7 +78,9 @@ def test_references_alone(tmp_path, write_image):
 
 
 def test_a_limit_is_spread(pairs):
-    assert [item.name for item in open_test_set(str(pairs), limit=2).items] == ["img0", "img3"]
+    first, second = (item.name for item in open_test_set(str(pairs), limit=2).items)
+    assert first in ("img0", "img1")
+    assert second in ("img2", "img3")
 
 
 def test_what_does_not_fit_is_a_sentence(tmp_path, write_image):
