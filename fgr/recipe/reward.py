@@ -56,6 +56,9 @@ class Loss(Strict):
     map: Weight = 1.0
     rank: Weight = 1.0
     align: Weight = 1.0
+    map_rank: Weight = Field(
+        0.0, description="restored images' maps above their references' wherever these differ, off the mask too"
+    )
     human_score: Weight = 0.0
     human_map: Weight = 0.0
     preference: Weight = 0.0
@@ -64,6 +67,9 @@ class Loss(Strict):
     margins: tuple[Weight, Weight] = (0.5, 0.5)
     margins_of: Literal["image", "area"] = Field(
         "image", description="image: the paper's, the same however much differs; area: times the share of the crop that differs"
+    )
+    rank_of: Literal["image", "place"] = Field(
+        "image", description="what is ranked: images (the paper's), or the verdicts at each place where images differ"
     )
 
 

@@ -89,6 +89,15 @@ def rank_loss(
     return below + pair_loss(reference, composite, margins[1], composite_below, kind)
 
 
+def map_rank_loss(cleaner: torch.Tensor, worse: torch.Tensor, differs: torch.Tensor, margin: float = 1.0) -> torch.Tensor:
+    """The map of `worse` should lie above that of `cleaner` by `margin` in log odds; pixels count as the images differ.
+
+    It says where a restored image is worse than its reference without knowing by how much.
+    """
+    low, high = (torch.logit(map_.float(), eps=1e-4) for map_ in (cleaner, worse))
+    return weighted_mean((margin - (high - low)).clamp_min(0), differs)
+
+
 def align_loss(score: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
     """L_align: mean |S − S_base|."""
     return (score - base).abs().mean()

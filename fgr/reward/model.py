@@ -119,19 +119,28 @@ class FinPercepRM(
         load_model(model, file, strict=strict, device=map_location)
         return model.to(map_location).eval()
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, image: torch.Tensor, places: bool = False) -> tuple[torch.Tensor, ...]:
         """score (B,), larger = better, and map (B, 1, H, W) in [0, 1], larger = worse, of image (B, 3, H, W) in [0, 1].
 
-        Any height and width; TypeError or ValueError for another layout.
+        With `places` also the verdicts (B, h, w) at the places of the deepest feature, of which the score is the mean. Any height
+        and width; TypeError or ValueError for another layout.
         """
-        sums, weight, degradation_map = self.pooled(image)
-        return self.score_of(sums, weight), degradation_map
+        hidden, weight, degradation_map = self._looked_at(image, None)
+        score = self.score_of((hidden * weight).sum((2, 3)), weight.sum((2, 3)))
+        if not places:
+            return score, degradation_map
+        return score, degradation_map, self.score_of(hidden.movedim(1, -1), torch.ones_like(weight).movedim(1, -1))
 
     def pooled(self, image: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What the score is computed from: weighted sums of the head's hidden units (B, F), the weight (B, 1), and the map.
 
         `valid` (B, 1, H, W) in [0, 1] says which pixels count. Sums and weights of an image's tiles may be added up.
         """
+        hidden, weight, degradation_map = self._looked_at(image, valid)
+        return (hidden * weight).sum((2, 3)), weight.sum((2, 3)), degradation_map
+
+    def _looked_at(self, image: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Hidden units (B, F, h, w) at the deepest feature's places, how much the places count (B, 1, h, w), and the map."""
         _check(image)
         height, width = image.shape[-2:]
         down, right = -height % self.multiple, -width % self.multiple
@@ -150,7 +159,7 @@ class FinPercepRM(
             whole = functional.interpolate(small, padded.shape[-2:], mode="bilinear", align_corners=False)
             counted = small * functional.adaptive_avg_pool2d(valid, (small.shape[-2], small.shape[-1]))
             modulation = functional.adaptive_avg_pool2d(counted, deepest.shape[-2:]) / weight.clamp_min(1e-6)
-        return (self.judged(deepest, modulation) * weight).sum((2, 3)), weight.sum((2, 3)), whole[..., :height, :width]
+        return self.judged(deepest, modulation), weight, whole[..., :height, :width]
 
     def judged(self, deepest: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
         """The head's hidden units (B, F, h, w) of the deepest feature (B, C, h, w) gated by the map (B, 1, h, w)."""
@@ -159,8 +168,8 @@ class FinPercepRM(
         return bend(layer(gated.movedim(1, -1))).movedim(-1, 1)
 
     def score_of(self, sums: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """The score (B,) of what `pooled` gave."""
-        return self.head[-1](sums / weight).squeeze(1) * self.score_std + self.score_mean
+        """The scores (…) of weighted sums of hidden units (…, F) and their weights (…, 1), as `pooled` gives them."""
+        return self.head[-1](sums / weight).squeeze(-1) * self.score_std + self.score_mean
 
     @property
     def cell(self) -> int:

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from torch.nn import functional
 
 from fgr.reward import iqa, loss
 
+TRIPLET = ("reference", "composite", "sr")
+RANK_OF_STUDENT = 0.25  # the weight of L_rank, as a share of the recipe's, while a student of full-reference scores learns
+NEAR = 9  # pixels over which differences are averaged
 VISIBLE = 0.002  # mean of the target map over a crop from which a composite must score below its reference
 OUTSIDE = 0.05  # share of the crop outside the mask from which the restored image must score below the composite
 Parts = dict[str, torch.Tensor]
@@ -20,6 +24,7 @@ class Terms:
     map: float = 1.0
     rank: float = 1.0
     align: float = 1.0
+    map_rank: float = 0.0
     human_score: float = 0.0
     human_map: float = 0.0
     preference: float = 0.0
@@ -27,6 +32,7 @@ class Terms:
     rank_kind: loss.RankLoss = "margin"
     margins: tuple[float, float] = (0.5, 0.5)
     margins_of: Literal["image", "area"] = "image"
+    rank_of: Literal["image", "place"] = "image"
 
 
 @dataclass(frozen=True)
@@ -45,18 +51,23 @@ class Objective:
         """
         if self.base is None:
             return self._distil(model, batch, scale)
-        images = {name: batch[name].float() / 255 for name in ("reference", "composite", "sr")}
-        scores, maps = model(torch.cat(list(images.values())))
+        images = {name: batch[name].float() / 255 for name in TRIPLET}
+        scores, maps, *places = self._answers(model, images)
         reference, composite, sr = scores.float().chunk(3)
         with torch.no_grad():
             base = self.base(images["reference"]).float()
         parts = {"align": loss.align_loss(reference, base) / scale}
         order = orders(batch)
-        parts["rank"] = loss.rank_loss(
-            sr / scale, composite / scale, reference / scale, self._margins(batch), *order, self.terms.rank_kind
-        )
+        if places:
+            parts["rank"] = self._place_rank(places[0].float() / scale, images, order[1])
+        else:
+            parts["rank"] = loss.rank_loss(
+                sr / scale, composite / scale, reference / scale, self._margins(batch), *order, self.terms.rank_kind
+            )
         if cell:
             parts |= self._maps(maps.float(), batch, cell)
+        if cell and self.terms.map_rank:
+            parts["map_rank"] = _map_rank(maps, images)
         if self.terms.human_score:
             parts["human_score"] = loss.human_loss(composite, batch["human_score"].float(), batch["human_weight"].float()) / scale
         return parts | {"total": self._total(parts)}
@@ -74,6 +85,20 @@ class Objective:
         area = batch["mask"].mean((1, 2, 3))
         return first * (1 - area), second * area
 
+    def _place_rank(self, verdicts: torch.Tensor, images: Parts, visible: torch.Tensor) -> torch.Tensor:
+        """S_SR < S_GT and, where it is `visible` (B,), S_syn < S_GT, place by place of the deepest feature.
+
+        Each place counts by how much the images differ there: outside the mask, composite and reference do not.
+        """
+        reference, composite, sr = verdicts.chunk(3)
+        height, width = verdicts.shape[-2:]
+        total = torch.zeros((), device=verdicts.device)
+        for image, worse, counts in (("composite", composite, visible), ("sr", sr, torch.ones_like(visible))):
+            differs = (images["reference"] - images[image]).abs().mean(1)
+            weight = functional.adaptive_avg_pool2d(differs, (height, width)) * counts.view(-1, 1, 1)
+            total = total + loss.pair_loss(reference, worse, self.terms.margins[1], weight, self.terms.rank_kind)
+        return total
+
     def _maps(self, maps: torch.Tensor, batch: Mapping[str, torch.Tensor], cell: int) -> Parts:
         target, known = labels(batch)
         target, known = loss.pooled_target(target, known, cell)
@@ -89,20 +114,36 @@ class Objective:
 
     def _distil(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float) -> Parts:
         assert self.target is not None
-        images = [batch[name].float() / 255 for name in ("reference", "composite", "sr", "distorted") if name in batch]
+        images = {name: batch[name].float() / 255 for name in (*TRIPLET, "distorted") if name in batch}
+        stacked, count = torch.cat(list(images.values())), len(images["reference"])
         with torch.no_grad():
-            wanted = self.target(torch.cat(images), images[0].repeat(len(images), 1, 1, 1)).float()
-        scores, _ = model(torch.cat(images))
-        scores, wanted = scores.float() / scale, wanted / scale
+            wanted = self.target(stacked, images["reference"].repeat(len(images), 1, 1, 1)).float() / scale
+        answers = self._answers(model, images)
+        scores = answers[0].float() / scale
         # falls from the clean image too: what the photograph shows cancels there, what harms it remains
-        count, smooth = len(images[0]), torch.nn.functional.smooth_l1_loss
         falls = [values[:count].repeat(len(images) - 1) - values[count:] for values in (scores, wanted)]
-        error = smooth(scores, wanted) + smooth(falls[0], falls[1])
-        return {"distil": error, "total": error}
+        error = functional.smooth_l1_loss(scores, wanted) + functional.smooth_l1_loss(falls[0], falls[1])
+        if len(answers) == 2:
+            return {"distil": error, "total": error}
+        rank = self._place_rank(answers[2][: 3 * count].float() / scale, images, orders(batch)[1])
+        return {"distil": error, "rank": rank, "total": error + RANK_OF_STUDENT * self.terms.rank * rank}
+
+    def _answers(self, model: Any, images: Parts) -> tuple[torch.Tensor, ...]:
+        """Scores, maps and, if places are ranked, their verdicts."""
+        stacked = torch.cat(list(images.values()))
+        found: tuple[torch.Tensor, ...] = model(stacked, places=True) if self.terms.rank_of == "place" else model(stacked)
+        return found
 
     def _total(self, parts: Parts) -> torch.Tensor:
         weighted = [getattr(self.terms, name) * part for name, part in parts.items()]
         return torch.stack(weighted).sum()
+
+
+def _map_rank(maps: torch.Tensor, images: Parts) -> torch.Tensor:
+    """Of restored images against their references: what masks leave out, and labels therefore do not know."""
+    reference, _, sr = maps.chunk(3)
+    differs = (images["sr"] - images["reference"]).abs().mean(1, keepdim=True)
+    return loss.map_rank_loss(reference, sr, functional.avg_pool2d(differs, NEAR, 1, NEAR // 2))
 
 
 def labels(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -105,6 +105,14 @@ def test_a_grown_model_begins_where_the_last_stage_ended(gate):
     assert sum(p.numel() for p in later.parameters()) > sum(p.numel() for p in model.parameters())
 
 
+def test_the_score_is_the_mean_of_the_verdicts():
+    model, image = awake(stage=1), images(height=64, width=96)
+    score, map_, places = model(image, places=True)
+    assert places.shape == (2, 4, 6)
+    torch.testing.assert_close(places.mean((1, 2)), score)
+    torch.testing.assert_close(model(image), (score, map_))
+
+
 def test_the_score_of_stage_0_survives_the_first_map():
     model = FinPercepRM(stage=0).eval()
     score, _ = model(images(1))
