@@ -69,7 +69,8 @@ class Loss(Strict):
         "image", description="image: the paper's, the same however much differs; area: times the share of the crop that differs"
     )
     rank_of: Literal["image", "place"] = Field(
-        "image", description="what is ranked: images (the paper's), or the verdicts at each place where images differ"
+        "image",
+        description="what is ranked: images (the paper's), or verdicts at each place where images differ, by the second margin",
     )
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from fgr.reward import iqa, loss
 
 TRIPLET = ("reference", "composite", "sr")
-RANK_OF_STUDENT = 0.25  # the weight of L_rank, as a share of the recipe's, while a student of full-reference scores learns
+RANK_WHILE_DISTILLING = 0.25  # the weight of L_rank, as a share of the recipe's, in the first phase
 NEAR = 9  # pixels over which differences are averaged
 VISIBLE = 0.002  # mean of the target map over a crop from which a composite must score below its reference
 OUTSIDE = 0.05  # share of the crop outside the mask from which the restored image must score below the composite
@@ -126,7 +126,7 @@ class Objective:
         if len(answers) == 2:
             return {"distil": error, "total": error}
         rank = self._place_rank(answers[2][: 3 * count].float() / scale, images, orders(batch)[1])
-        return {"distil": error, "rank": rank, "total": error + RANK_OF_STUDENT * self.terms.rank * rank}
+        return {"distil": error, "rank": rank, "total": error + RANK_WHILE_DISTILLING * self.terms.rank * rank}
 
     def _answers(self, model: Any, images: Parts) -> tuple[torch.Tensor, ...]:
         """Scores, maps and, if places are ranked, their verdicts."""

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,49 +21,10 @@ from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.exam import Exam, Measured
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.policy import Policy, Weights
+from fgr.rlhf.state import Knobs, State
 from fgr.runs import Interrupts, Run
 
 STEADY = 20  # steps after which a gradient can be told to have exploded
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """The optimiser, the audit and their bookkeeping; see the recipe's `training` and `audit`."""
-
-    steps: int
-    lr: float
-    weight_decay: float
-    warmup: int
-    clip: float
-    ema: float
-    accumulate: int
-    checkpoint_every: int
-    explode: float
-    bad_steps: int
-    precision: str
-    every: int
-    rise: float
-    fall: float
-    outrun: float
-    on_hacking: str
-    sheet: int
-
-
-@dataclass
-class State:
-    """All that a run needs to go on: part of the checkpoint, with the learned weights and the optimiser."""
-
-    standing: Standing
-    step: int = 0
-    ema: Weights = field(default_factory=dict)
-    start: dict[str, np.ndarray] = field(default_factory=dict)  # figures at step 0
-    points: list[Point] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)  # step, stage, battery, weights
-    alarms: list[int] = field(default_factory=list)
-    bad: int = 0
-    skipped: int = 0
-    gradient: float = 0.0  # running mean of its norm
-    ended: str = ""
 
 
 class Loop:

@@ -32,11 +32,12 @@ from fgr.rlhf.curriculum import Plan, equal_lengths
 from fgr.rlhf.exam import Exam, fit_naturalness
 from fgr.rlhf.finish import finish
 from fgr.rlhf.inputs import Batch, Replayed
-from fgr.rlhf.loop import Knobs, Loop
+from fgr.rlhf.loop import Loop
 from fgr.rlhf.objective import Anchor
 from fgr.rlhf.pairs import Ranked
 from fgr.rlhf.refresh import CompositeMaker, refreshed
 from fgr.rlhf.reward import MAXIMA, Reward, plain_reward, stage_reward
+from fgr.rlhf.state import Knobs
 from fgr.runs import Run
 
 

@@ -13,7 +13,7 @@ from fgr.reward.loss import (
     pooled_target,
     preference_loss,
     rank_loss,
-)  # fmt: skip
+)
 from fgr.reward.objective import Objective, Terms
 
 

@@ -2,6 +2,7 @@ import itertools
 import json
 import os
 import signal
+from collections import Counter
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from fgr.reward.judge import judge
 from fgr.reward.load import load_reward, stages_of
 from fgr.reward.model import FinPercepRM
 from fgr.reward.run import train
+from fgr.reward.validate import Validation
 
 TIMINGS = ("step_s", "wait_s")
 
@@ -154,11 +156,15 @@ def test_a_phase_that_does_not_improve_ends_early(data, overrides, tmp_path):
         "training.ema=0",
     )
     with pytest.MonkeyPatch.context() as patch:
-        from fgr.reward.validate import Validation
-
         patch.setattr(Validation, "__call__", lambda *_: {"total": 1.0})
         train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), out, device="cpu")
     assert sum(line["phase"] == "base" and line["split"] == "train" for line in runs.metrics(out)) == 3
+
+
+def test_validation_rows_are_of_every_model_where_models_take_turns():
+    chosen = Validation(range(716), 240, "cpu").chosen
+    assert len(chosen) == 240
+    assert min(Counter(row % 3 for row in chosen).values()) > 48
 
 
 def test_a_tracker_gets_every_figure_at_steps_that_never_go_back(data, overrides, tmp_path):

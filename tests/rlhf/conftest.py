@@ -85,3 +85,9 @@ def reward_run(tmp_path_factory) -> Path:
             torch.nn.init.normal_(level.out.weight, std=0.1)
         model.save_pretrained(folder / f"stage-{stage}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def sources(network_files, reward_run, tiny) -> tuple[str, str, str]:
+    """Generator, reward and data of a small run."""
+    return network_files["compact"], str(reward_run), str(tiny)

@@ -2,40 +2,21 @@
 
 import json
 import math
-import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from small_rlhf import logged, small
 
 from fgr import recipe as recipes
 from fgr import runs
-from fgr.dataset import manifest
 from fgr.errors import UserError
-from fgr.images import codec
-from fgr.records import MASK_KINDS
-from fgr.rlhf import audit, inputs, loop, policy, refresh
-from fgr.rlhf import run as runner
+from fgr.rlhf import loop
 from fgr.rlhf.loop import Loop
 from fgr.rlhf.reward import Reward
 from fgr.rlhf.run import Tuner, tune
-
-SMALL = (
-    "data={crop: 16, batch: 2}", "audit={every: 4, images: 3, crop: 16, patch: 32, sheet: 2}", "reward.reference_images=4",
-    "training={steps: 8, lr: 1.0e-4, warmup: 2, ema: 0.9, checkpoint_every: 2}", "curriculum.blend_steps=2",
-)  # fmt: skip
-
-
-def small(*overrides: str):
-    """The demo recipe at a size that takes seconds."""
-    return recipes.load("demo", "rlhf", [*SMALL, *overrides])
-
-
-@pytest.fixture(scope="module")
-def sources(network_files, reward_run, tiny) -> tuple[str, str, str]:
-    return network_files["compact"], str(reward_run), str(tiny)
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +24,6 @@ def finished(sources, tmp_path_factory):
     """An undisturbed run of SMALL and its folder."""
     out = tmp_path_factory.mktemp("runs") / "whole"
     return tune(small(), *sources, out, "cpu"), out
-
-
-def logged(out, split):
-    return [line for line in runs.metrics(out) if line["split"] == split]
 
 
 def test_a_run_leaves_the_tuned_network_pictures_and_figures(finished):
@@ -148,66 +125,6 @@ def test_a_finished_run_is_not_run_again_and_another_recipe_is_refused(sources, 
     assert (out / "metrics.jsonl").read_bytes() == before
     with pytest.raises(UserError, match=r"training.lr: 0.0001 there, 0.001 here"):
         tune(small("training.lr=1.0e-3"), *sources, out, "cpu")
-
-
-HACKED = (
-    "reward.plain=[rm-stage:0]",
-    "curriculum.schedule=none",
-    "audit.rise=0",
-    "audit.fall=0",
-    "training.lr=0.02",
-    "anchor.start=0.01",
-)
-
-
-@pytest.fixture
-def hackable(monkeypatch):
-    """A reward that is climbed by darkening the image: the battery falls at once."""
-    darkness = Reward("darkness", lambda image: [-image.mean((1, 2, 3))], {"darkness": 1.0}, 0.0)
-    monkeypatch.setattr(runner, "plain_reward", lambda *arguments: darkness)
-
-
-def test_an_alarm_stops_the_run_and_the_best_is_not_the_hacked_network(sources, hackable, tmp_path):
-    found = tune(small(*HACKED, "audit.on_hacking=stop"), *sources, tmp_path / "run", "cpu")
-    assert found["ended"] == "reward hacking in step 4"
-    assert (found["alarms"], found["best_step"], found["steps"]) == ([4], 0, 4)
-    alarm = next(line for line in logged(tmp_path / "run", "event") if line["event"] == "alarm")
-    assert alarm["fidelity"] < 0
-    assert "last_stage" not in alarm  # a stage of the same run is no independent witness
-    assert logged(tmp_path / "run", "audit")[-1]["alarm"] is True
-
-
-def test_continuing_only_logs_the_alarm(sources, hackable, tmp_path):
-    found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
-    assert (found["alarms"], found["ended"], found["steps"], found["rollbacks"]) == ([4, 8], "", 8, 0)
-
-
-def test_a_network_under_an_alarm_is_never_the_best_whatever_the_battery_says(sources, hackable, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "is_better", lambda verdict, best: True)
-    found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
-    assert (found["alarms"], found["best_step"]) == ([4, 8], 0)
-
-
-def test_a_rollback_restores_the_best_weights_exactly_and_too_many_end_the_run(sources, hackable, tmp_path, monkeypatch):
-    after = []
-    retreat = Loop._retreat
-
-    def watched(self, reason, **evidence):
-        retreat(self, reason, **evidence)
-        after.extend(
-            {name: value.detach().clone() for name, value in one.items()} for one in (self.policy.learned(), self.state.ema)
-        )
-
-    monkeypatch.setattr(Loop, "_retreat", watched)
-    overrides = (*HACKED, "audit.on_hacking=rollback", "curriculum.adaptive.rollbacks=1")
-    found = tune(small(*overrides), *sources, tmp_path / "run", "cpu")
-    start = load_file(sources[0].partition(":")[2])
-    for weights in after[:2]:  # the policy's and the averaged ones, after the first rollback
-        assert all(torch.equal(value, start[name]) for name, value in weights.items())
-    assert (found["rollbacks"], found["alarms"]) == (1, [4, 8])
-    assert "after 1 rollbacks" in found["ended"]
-    best = load_file(tmp_path / "run" / "best.safetensors")
-    assert all(torch.equal(best[name], start[name]) for name in start)
 
 
 @pytest.mark.parametrize(("factor", "reason"), [(float("nan"), "is no number"), (1e12, "exploded")])
@@ -322,122 +239,6 @@ def test_a_folder_of_low_resolution_images_will_do(sources, tmp_path):
     with pytest.raises(UserError, match="without references"):
         tune(small("anchor.reference=1"), sources[0], sources[1], str(tmp_path / "low"), tmp_path / "other", "cpu")
     assert not (tmp_path / "other").exists()
-
-
-def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed_from(sources, reward_run, tmp_path, monkeypatch):
-    recipe = small("curriculum.refresh={steps: 2, composites: 4, lr: 0.001}")
-    out = tmp_path / "run"
-    step = Loop._step
-
-    def interrupted(self, source):
-        if self.state.step == 3:
-            raise KeyboardInterrupt
-        step(self, source)
-
-    monkeypatch.setattr(Loop, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        tune(recipe, *sources, out, "cpu")
-    renewed = load_file(out / "reward" / "stage-1" / "model.safetensors")
-    original = load_file(reward_run / "stage-1" / "model.safetensors")
-    assert any(not torch.equal(renewed[name], original[name]) for name in original)
-    monkeypatch.setattr(Loop, "_step", step)
-    tune(recipe, *sources, out, "cpu")
-    assert (out / "reward" / "stage-2" / "model.safetensors").is_file()
-    shutil.copytree(out / "reward", tmp_path / "kept")
-    whole = tmp_path / "whole"
-    tune(recipe, *sources, whole, "cpu")
-    a, b = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
-    assert all(torch.equal(a[name], b[name]) for name in a)
-
-
-def dividing(tiny, folder, segments):
-    """A copy of the dataset whose recipe has semantic masks alone, of these segments."""
-    copy = shutil.copytree(tiny, folder)
-    made = manifest.read(copy)
-    made["recipe"]["masks"] |= {
-        "kinds": {kind: float(kind == "semantic") for kind in MASK_KINDS}, "segments": segments, "area": [0.5, 0.5],
-        "feather": [0, 0],
-    }  # fmt: skip
-    (copy / "fgr.json").write_text(json.dumps(made))
-    return copy
-
-
-def test_composites_of_the_policy_are_of_the_datasets_own_segments(sources, tmp_path, monkeypatch):
-    class Halves:
-        def segments(self, image):
-            return np.arange(image.shape[1], dtype=np.int32)[None].repeat(image.shape[0], 0) // (image.shape[1] // 2)
-
-    asked = []
-    monkeypatch.setattr(refresh, "open_segments", lambda name, device: asked.append(name) or Halves())
-    maker = refresh.CompositeMaker(dividing(sources[2], tmp_path / "data", "sam:some/model"), "cpu")
-    data = inputs.open_inputs(sources[2], "train", 4, 64)
-    rows = maker.rows(policy.open_policy(sources[0]), data, 4, 0, torch.device("cpu"))
-    assert asked == ["sam:some/model"]
-    assert rows
-    for row in rows:
-        mask = codec.decode_mask(row["mask"]["bytes"]) > 0.5
-        assert {mask[:, :60].mean(), mask[:, -60:].mean()} == {0.0, 1.0}
-
-
-def test_segments_that_cannot_be_had_are_refused_before_anything_is_written(sources, tmp_path):
-    data = dividing(sources[2], tmp_path / "data", f"sam:{tmp_path}/nowhere")
-    with pytest.raises(UserError, match=r"There is no folder .*nowhere"):
-        tune(small("curriculum.refresh.steps=2"), sources[0], sources[1], str(data), tmp_path / "run", "cpu")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["curriculum.steps=[2, 6]"], "curriculum.steps has 2 values, the reward model 3 stages"),
-        (["curriculum.strictness=[0.1]"], "curriculum.strictness has 1 values, the reward model has maps in 2 stages"),
-        (["curriculum.schedule=none", "curriculum.stage=7"], "no stage 7"),
-        (["training.steps=2"], "2 steps do not suffice for 3 stages"),
-        (["data.crop=64"], r"crops asked for are 64 \(data.crop\)"),
-        (["audit.patch=128"], "cannot be fitted"),
-    ],
-)
-def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_written(sources, tmp_path, overrides, said):
-    with pytest.raises(UserError, match=said):
-        tune(small(*overrides), *sources, tmp_path / "run", "cpu")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_single_stage_has_no_curriculum(sources, reward_run, tmp_path):
-    with pytest.raises(UserError, match="A curriculum needs a reward model with stages"):
-        tune(small(), sources[0], str(reward_run / "stage-2"), sources[2], tmp_path / "run", "cpu")
-
-
-def test_all_mistakes_of_a_recipe_at_once():
-    with pytest.raises(UserError) as caught:
-        recipes.load("demo", "rlhf", ["training.lr=-1", "policy.train=some", "audit.evry=3", "reward.q=0"])
-    text = str(caught.value)
-    assert "4 mistakes" in text
-    assert "unknown key – did you mean 'every'?" in text
-
-
-@pytest.mark.parametrize(
-    ("overrides", "said"),
-    [
-        (["reward.plain=[psnr]", "curriculum.schedule=none"], "not psnr"),
-        (["reward.plain=[clipiqa]"], "curriculum.schedule=none"),
-        (["reward.score=0", "reward.map=0"], "nothing is left to climb"),
-        (["anchor.start=0", "anchor.consistency=0"], "nothing holds the policy"),
-        (["curriculum.stage=1"], "direct training"),
-        (["audit.metrics=[ssim]"], "not ssim"),
-    ],
-)
-def test_knobs_that_contradict_one_another_are_named(overrides, said):
-    with pytest.raises(UserError, match=said):
-        small(*overrides)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["ccl-realesrgan", "ccl-swinir", "direct", "iqa-reward", "demo", "refl-sd-x4", "grpo-ldm-sr", "dpo-triplets", "ccl-stablesr"],
-)
-def test_the_shipped_recipes_load(name):
-    assert recipes.load(name, "rlhf").name == name
 
 
 def test_raw_units_leave_the_terms_alone_and_give_every_stage_the_last_ones_weight(sources, tmp_path):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import weights
-from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, files, half, ldm, noise, text
+from fgr.generate.upscalers.diffusion import canvas, color, enlarge, files, half, ldm, noise, sd21_base, text
 from fgr.generate.upscalers.diffusion.ddpm import Chain, alphas_cumprod, spaced
 from fgr.generate.upscalers.diffusion.files import load_strictly
 
@@ -42,7 +42,7 @@ class DiffBIR:
         state = weights.read_tensors(found[STABLE], lazily=True)
         encoder = ldm.text_encoder(state, found[STABLE])
         self._text = text.embed(
-            [knobs["negative_prompt"], knobs["prompt"]], encoder, files.folder_of(found, base.FOLDER) / "tokenizer"
+            [knobs["negative_prompt"], knobs["prompt"]], encoder, files.folder_of(found, sd21_base.FOLDER) / "tokenizer"
         ).to(device)
         self._unet = ldm.unet(state, found[STABLE]).to(device)
         self._vae = ldm.vae(state, found[STABLE]).to(device)

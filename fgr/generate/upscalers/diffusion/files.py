@@ -33,14 +33,14 @@ def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
 
     `named_base` is where the Stable Diffusion base lies that the model stands on, if not at its usual place.
     """
-    from fgr.generate.upscalers.diffusion import base
+    from fgr.generate.upscalers.diffusion import sd21_base
 
     found: dict[str, Path | None] = {}
     for file in DIFFUSION[name].files:
-        of_base = file.name.startswith(f"{base.FOLDER}/")
-        found[file.name] = base.file_of(file, named_base) if of_base and named_base else present(file)
+        of_base = file.name.startswith(f"{sd21_base.FOLDER}/")
+        found[file.name] = sd21_base.file_of(file, named_base) if of_base and named_base else present(file)
         if of_base and found[file.name] is None:
-            raise base.absent(name, named_base, file.name.removeprefix(f"{base.FOLDER}/"))
+            raise sd21_base.absent(name, named_base, file.name.removeprefix(f"{sd21_base.FOLDER}/"))
     absent = [file for file, path in found.items() if path is None]
     if absent:
         raise UserError(

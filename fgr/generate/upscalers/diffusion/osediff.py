@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import weights
-from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, files, half, noise, text
+from fgr.generate.upscalers.diffusion import canvas, color, enlarge, files, half, noise, sd21_base, text
 from fgr.generate.upscalers.diffusion.ddpm import alphas_cumprod
 
 SCALE, PIXELS, TIME = 4, 8, 999
@@ -36,11 +36,11 @@ class OSEDiff:
         self.smallest_tile = self.least // SCALE
         if knobs["steps"] != 1:
             raise UserError(f"OSEDiff has one step, and {knobs['steps']} are asked for.", "Leave steps out, or set it to 1.")
-        folder, file = files.folder_of(found, base.FOLDER), found["osediff.pkl"]
+        folder, file = files.folder_of(found, sd21_base.FOLDER), found["osediff.pkl"]
         adapters = _read(file)
-        self._unet = merged(base.unet(folder), adapters["state_dict_unet"], adapters["rank_unet"], folder, file).to(device)
-        self._vae = merged(base.vae(folder), adapters["state_dict_vae"], adapters["rank_vae"], folder, file).to(device)
-        self.text = text.embed([knobs["prompt"]], base.text_encoder(folder), folder / "tokenizer").to(device)
+        self._unet = merged(sd21_base.unet(folder), adapters["state_dict_unet"], adapters["rank_unet"], folder, file).to(device)
+        self._vae = merged(sd21_base.vae(folder), adapters["state_dict_vae"], adapters["rank_vae"], folder, file).to(device)
+        self.text = text.embed([knobs["prompt"]], sd21_base.text_encoder(folder), folder / "tokenizer").to(device)
         signal = float(alphas_cumprod()[TIME])
         self._signal, self._noise = math.sqrt(signal), math.sqrt(1 - signal)
         self.networks = {"unet": self._unet, "vae": self._vae}
@@ -113,9 +113,9 @@ def merged(module: Any, tensors: Mapping[str, torch.Tensor], rank: int, folder: 
 
 def _expect_shape(own: Mapping[str, Any], name: str, shape: tuple[int, ...], folder: Path) -> None:
     if name not in own:
-        raise base.another(folder, f"it has no {name}")
+        raise sd21_base.another(folder, f"it has no {name}")
     if own[name].shape != shape:
-        raise base.another(folder, f"its {name} has the shape {tuple(own[name].shape)}, not {tuple(shape)}")
+        raise sd21_base.another(folder, f"its {name} has the shape {tuple(own[name].shape)}, not {tuple(shape)}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.generate.upscalers import weights
-from fgr.generate.upscalers.diffusion import base, canvas, color, enlarge, files, half, noise, ram, text
+from fgr.generate.upscalers.diffusion import canvas, color, enlarge, files, half, noise, ram, sd21_base, text
 from fgr.generate.upscalers.diffusion.ddpm import STEPS, Chain
 from fgr.generate.upscalers.diffusion.files import load_strictly
 
@@ -39,10 +39,10 @@ class SeeSR:
         self._chain = Chain([i * (STEPS // knobs["steps"]) + 1 for i in range(knobs["steps"])])
         state, adapters = weights.read_tensors(found[RAM], lazily=True), weights.read_tensors(found[DAPE])
         self._tokens = ram.tokens(state, adapters, found[RAM], found[DAPE]).to(device)
-        folder = files.folder_of(found, base.FOLDER)
+        folder = files.folder_of(found, sd21_base.FOLDER)
         prompts = [knobs["negative_prompt"], knobs["prompt"]]
-        self._text = text.embed(prompts, base.text_encoder(folder), folder / "tokenizer").to(device)
-        self._vae = base.vae(folder).to(device)
+        self._text = text.embed(prompts, sd21_base.text_encoder(folder), folder / "tokenizer").to(device)
+        self._vae = sd21_base.vae(folder).to(device)
         self._seen = Seen()
         self._unet, self._control = (self._seen.network(found, part).to(device) for part in ("unet", "controlnet"))
         self.networks = {"unet": self._unet, "control": self._control, "vae": self._vae, "tokens": self._tokens}

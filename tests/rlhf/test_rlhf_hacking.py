@@ -1,0 +1,71 @@
+"""What a run does when its reward is hacked."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_rlhf import logged, small
+
+from fgr.rlhf import audit
+from fgr.rlhf import run as runner
+from fgr.rlhf.loop import Loop
+from fgr.rlhf.reward import Reward
+from fgr.rlhf.run import tune
+
+HACKED = (
+    "reward.plain=[rm-stage:0]",
+    "curriculum.schedule=none",
+    "audit.rise=0",
+    "audit.fall=0",
+    "training.lr=0.02",
+    "anchor.start=0.01",
+)
+
+
+@pytest.fixture
+def hackable(monkeypatch):
+    """A reward that is climbed by darkening the image: the battery falls at once."""
+    darkness = Reward("darkness", lambda image: [-image.mean((1, 2, 3))], {"darkness": 1.0}, 0.0)
+    monkeypatch.setattr(runner, "plain_reward", lambda *arguments: darkness)
+
+
+def test_an_alarm_stops_the_run_and_the_best_is_not_the_hacked_network(sources, hackable, tmp_path):
+    found = tune(small(*HACKED, "audit.on_hacking=stop"), *sources, tmp_path / "run", "cpu")
+    assert found["ended"] == "reward hacking in step 4"
+    assert (found["alarms"], found["best_step"], found["steps"]) == ([4], 0, 4)
+    alarm = next(line for line in logged(tmp_path / "run", "event") if line["event"] == "alarm")
+    assert alarm["fidelity"] < 0
+    assert "last_stage" not in alarm  # a stage of the same run is no independent witness
+    assert logged(tmp_path / "run", "audit")[-1]["alarm"] is True
+
+
+def test_continuing_only_logs_the_alarm(sources, hackable, tmp_path):
+    found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
+    assert (found["alarms"], found["ended"], found["steps"], found["rollbacks"]) == ([4, 8], "", 8, 0)
+
+
+def test_a_network_under_an_alarm_is_never_the_best_whatever_the_battery_says(sources, hackable, tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "is_better", lambda verdict, best: True)
+    found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
+    assert (found["alarms"], found["best_step"]) == ([4, 8], 0)
+
+
+def test_a_rollback_restores_the_best_weights_exactly_and_too_many_end_the_run(sources, hackable, tmp_path, monkeypatch):
+    after = []
+    retreat = Loop._retreat
+
+    def watched(self, reason, **evidence):
+        retreat(self, reason, **evidence)
+        after.extend(
+            {name: value.detach().clone() for name, value in one.items()} for one in (self.policy.learned(), self.state.ema)
+        )
+
+    monkeypatch.setattr(Loop, "_retreat", watched)
+    overrides = (*HACKED, "audit.on_hacking=rollback", "curriculum.adaptive.rollbacks=1")
+    found = tune(small(*overrides), *sources, tmp_path / "run", "cpu")
+    start = load_file(sources[0].partition(":")[2])
+    for weights in after[:2]:  # the policy's and the averaged ones, after the first rollback
+        assert all(torch.equal(value, start[name]) for name, value in weights.items())
+    assert (found["rollbacks"], found["alarms"]) == (1, [4, 8])
+    assert "after 1 rollbacks" in found["ended"]
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    assert all(torch.equal(best[name], start[name]) for name in start)

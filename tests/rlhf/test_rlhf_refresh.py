@@ -1,0 +1,80 @@
+"""Stages renewed on the policy's own composites before they are climbed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_rlhf import small
+
+from fgr.dataset import manifest
+from fgr.errors import UserError
+from fgr.images import codec
+from fgr.records import MASK_KINDS
+from fgr.rlhf import inputs, policy, refresh
+from fgr.rlhf.loop import Loop
+from fgr.rlhf.run import tune
+
+
+def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed_from(sources, reward_run, tmp_path, monkeypatch):
+    recipe = small("curriculum.refresh={steps: 2, composites: 4, lr: 0.001}")
+    out = tmp_path / "run"
+    step = Loop._step
+
+    def interrupted(self, source):
+        if self.state.step == 3:
+            raise KeyboardInterrupt
+        step(self, source)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(recipe, *sources, out, "cpu")
+    renewed = load_file(out / "reward" / "stage-1" / "model.safetensors")
+    original = load_file(reward_run / "stage-1" / "model.safetensors")
+    assert any(not torch.equal(renewed[name], original[name]) for name in original)
+    monkeypatch.setattr(Loop, "_step", step)
+    tune(recipe, *sources, out, "cpu")
+    assert (out / "reward" / "stage-2" / "model.safetensors").is_file()
+    shutil.copytree(out / "reward", tmp_path / "kept")
+    whole = tmp_path / "whole"
+    tune(recipe, *sources, whole, "cpu")
+    a, b = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def dividing(tiny, folder, segments):
+    """A copy of the dataset whose recipe has semantic masks alone, of these segments."""
+    copy = shutil.copytree(tiny, folder)
+    made = manifest.read(copy)
+    made["recipe"]["masks"] |= {
+        "kinds": {kind: float(kind == "semantic") for kind in MASK_KINDS}, "segments": segments, "area": [0.5, 0.5],
+        "feather": [0, 0],
+    }  # fmt: skip
+    (copy / "fgr.json").write_text(json.dumps(made))
+    return copy
+
+
+def test_composites_of_the_policy_are_of_the_datasets_own_segments(sources, tmp_path, monkeypatch):
+    class Halves:
+        def segments(self, image):
+            return np.arange(image.shape[1], dtype=np.int32)[None].repeat(image.shape[0], 0) // (image.shape[1] // 2)
+
+    asked = []
+    monkeypatch.setattr(refresh, "open_segments", lambda name, device: asked.append(name) or Halves())
+    maker = refresh.CompositeMaker(dividing(sources[2], tmp_path / "data", "sam:some/model"), "cpu")
+    data = inputs.open_inputs(sources[2], "train", 4, 64)
+    rows = maker.rows(policy.open_policy(sources[0]), data, 4, 0, torch.device("cpu"))
+    assert asked == ["sam:some/model"]
+    assert rows
+    for row in rows:
+        mask = codec.decode_mask(row["mask"]["bytes"]) > 0.5
+        assert {mask[:, :60].mean(), mask[:, -60:].mean()} == {0.0, 1.0}
+
+
+def test_segments_that_cannot_be_had_are_refused_before_anything_is_written(sources, tmp_path):
+    data = dividing(sources[2], tmp_path / "data", f"sam:{tmp_path}/nowhere")
+    with pytest.raises(UserError, match=r"There is no folder .*nowhere"):
+        tune(small("curriculum.refresh.steps=2"), sources[0], sources[1], str(data), tmp_path / "run", "cpu")
+    assert not (tmp_path / "run").exists()
