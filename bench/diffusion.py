@@ -37,10 +37,10 @@ def small(name: str, folder: Path) -> dict[str, Any]:
 
 def own_steps(name: str) -> int:
     """The steps that a model takes where none are set."""
-    from fgr.generate.upscalers.diffusion import MODELS
+    from fgr.sr.diffusion import MODELS
 
     module, kind = MODELS[name]
-    return int(getattr(importlib.import_module(f"fgr.generate.upscalers.diffusion.{module}"), kind).defaults["steps"])
+    return int(getattr(importlib.import_module(f"fgr.sr.diffusion.{module}"), kind).defaults["steps"])
 
 
 class Watched:
@@ -64,7 +64,7 @@ def measure(name: str, given: argparse.Namespace) -> str:
     import torch
 
     from fgr.errors import UserError
-    from fgr.generate.upscalers import Job, open_upscaler
+    from fgr.sr import Job, open_upscaler
 
     knobs = dict(one.partition("=")[::2] for one in given.set)
     knobs = {key: float(value) if value.replace(".", "").isdigit() else value for key, value in knobs.items()}
@@ -105,7 +105,7 @@ def measure(name: str, given: argparse.Namespace) -> str:
 
 def alone(calls: dict[str, list[Any]], upscaler: Any) -> None:
     """The same calls on the same inputs; networks that hand features on find those of the last call, which have the same size."""
-    from fgr.generate.upscalers.diffusion import half
+    from fgr.sr.diffusion import half
 
     with half.numerics(upscaler._device, upscaler.precision):
         for recorded in calls.values():
@@ -138,7 +138,7 @@ def main() -> None:
     given = parser.parse_args()
     import torch
 
-    from fgr.generate.upscalers.diffusion import MODELS
+    from fgr.sr.diffusion import MODELS
 
     torch.set_num_threads(1)
     print(describe("torch", "diffusers"), f"· {given.device}, load {os.getloadavg()[0]:.1f}\n")

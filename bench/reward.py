@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from environment import describe
 
-from fgr import runs
 from fgr.reward.model import FinPercepRM
+from fgr.training import directory as runs
 
 WIDTHS = {"tiny": (48, 64), "resnet50_clip.openai": (64, 256)}  # of the shipped recipes: decoder, head
 

@@ -34,7 +34,7 @@ OVERLAP, PEER_PAD = 16, 10  # fgr's default; RealESRGANer's
 
 
 def ours(model: str, tile: int, overlap: int = OVERLAP) -> Run:
-    from fgr.generate.upscalers import Job, open_upscaler
+    from fgr.sr import Job, open_upscaler
 
     upscaler = open_upscaler(model, scale=4, device="cpu", tile=tile, overlap=overlap)
     return lambda image: upscaler.upscale([Job(image, "", image.shape[:2], (0, 0, 0))])[0]
@@ -51,7 +51,7 @@ def peer(model: str, tile: int) -> Run:
     from basicsr.archs.srvgg_arch import SRVGGNetCompact
     from realesrgan import RealESRGANer
 
-    from fgr.generate.upscalers import weights
+    from fgr.sr import weights
 
     network = SRVGGNetCompact(num_conv=16, upscale=4) if model == "realesr-animevideov3" else RRDBNet(3, 3, scale=4)
     with tempfile.TemporaryDirectory() as folder:
@@ -146,8 +146,8 @@ def shards(model: str, device: str, overrides: list[str]) -> None:
     import torch
 
     from fgr import recipe as recipes
+    from fgr.devices import choose_devices
     from fgr.generate import plan, run
-    from fgr.generate.devices import choose_devices
     from fgr.generate.makers import MakerFactory, describe
 
     chosen = choose_devices(device, 1)[0]

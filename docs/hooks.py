@@ -115,8 +115,8 @@ def table(name: str) -> Iterator[str]:
 
 def models(_: str) -> Iterator[str]:
     """The SR models with the terms of their weights."""
-    from fgr.generate.upscalers import known, license_of
-    from fgr.generate.upscalers.licenses import terms
+    from fgr.licenses import terms
+    from fgr.sr import known, license_of
 
     words = {True: "yes", False: "no, or not for commerce", None: "not stated"}
     yield from ("| model | licence of the weights | train on outputs | pass outputs on |", "|---|---|---|---|")

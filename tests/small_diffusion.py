@@ -141,7 +141,7 @@ def stablesr(folder: Path, main: str = "stablesr_000117.ckpt", wrapped: str = "v
 
 def resshift(folder: Path, main: str = "resshift_realsrx4_s15_v2.pth", prefix: str = "module.") -> None:
     """The release of zsyOAOA/ResShift."""
-    from fgr.generate.upscalers.diffusion.swin import swin_unet
+    from fgr.sr.diffusion.swin import swin_unet
 
     reference = recorded("resshift_reference.npz")
     shapes = reference.shapes("unet_keys")

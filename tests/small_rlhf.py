@@ -1,7 +1,7 @@
 """The demo recipe of `fgr rlhf` at a size that takes seconds."""
 
 from fgr import recipe as recipes
-from fgr import runs
+from fgr.training import directory as runs
 
 SMALL = (
     "data={crop: 16, batch: 2}", "audit={every: 4, images: 3, crop: 16, patch: 32, sheet: 2}", "reward.reference_images=4",

@@ -15,18 +15,19 @@ import numpy as np
 import pytest
 import torch
 
-from fgr import recipe, runs
+from fgr import recipe
 from fgr.annotate import ml_backend, serve
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.evaluate import outputs
 from fgr.evaluate.testset import open_test_set
-from fgr.generate.upscalers.weights import read_tensors
 from fgr.images.photos import PhotoError, decode_photo
 from fgr.report import page
 from fgr.reward.load import load_reward
 from fgr.reward.score import read
+from fgr.sr.weights import read_tensors
+from fgr.training import directory as runs
 
 ROOT = Path(__file__).parents[1]
 SECRET = "hf_ThisIsASecretThatNobodySees"

@@ -11,7 +11,8 @@ import numpy as np
 
 from bench.claims import statistics
 from bench.claims.protocol import Protocol
-from fgr import atomic, runs
+from fgr import atomic
+from fgr.training import directory as runs
 
 Rows = list[dict[str, Any]]
 GROUPS = {"fidelity": "battery_fidelity", "consistency": "battery_consistency", "naturalness": "battery_naturalness",

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 
 from fgr import atomic
-from fgr.images import codec, degrade, metrics
+from fgr.devices import choose_device
+from fgr.images import codec, degrade
+from fgr.metrics import fidelity as metrics
 from fgr.reward import source
-from fgr.reward.load import choose_device, load_reward, load_stages
+from fgr.reward.load import load_reward, load_stages
 from fgr.rlhf import pictures as drawing
 from fgr.rlhf.battery import Battery
 from fgr.rlhf.exam import fit_naturalness

@@ -9,8 +9,9 @@ import torch
 
 from fgr import atomic
 from fgr.images import codec
+from fgr.metrics import maps as metrics
 from fgr.reward import baselines as trivial
-from fgr.reward import batches, metrics, source
+from fgr.reward import batches, source
 from fgr.reward.load import load_stages
 from fgr.reward.score import overlay, score
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from bench.claims import figures, tables, verdicts
 from bench.claims.protocol import CLAIMS, Protocol
-from fgr import atomic, runs
+from fgr import atomic
 from fgr.report import charts
 from fgr.report.page import Section, render
+from fgr.training import directory as runs
 
 SHOWN = ("A0", "A1", "A2", "A5")  # arms of the pictures
 VIEWS = {"reference": "reference", "before": "before", "after": "after", "difference": "difference ×8", "map_after": "RM_N after"}

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from fgr import atomic
-from fgr.annotate import agreement, consensus
+from fgr.annotate import consensus
 from fgr.annotate.consensus import Bounds, Judgement
 from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.images import codec
+from fgr.metrics import agreement
 
 REPORT = Path("consensus") / "annotators.json"
 TRUTH = 0.1  # a gold sample's defect is where its heuristic map is above this

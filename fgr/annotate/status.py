@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from fgr.annotate import agreement, consensus, tasks
+from fgr.annotate import consensus, tasks
 from fgr.annotate.plan import Plan
 from fgr.annotate.pull import Tally, known_people, reader, room_work, table_of
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.images import codec
+from fgr.metrics import agreement
 
 
 @dataclass(slots=True)

@@ -27,7 +27,8 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
     except ImportError:
         raise missing_extra("gradio", "app", "The page") from None
     from fgr.app.page import appearance, build
-    from fgr.reward.load import choose_device, load_reward
+    from fgr.devices import choose_device
+    from fgr.reward.load import load_reward
     from fgr.reward.score import score
 
     chosen, port = choose_device(device), _usable(port)
@@ -61,7 +62,7 @@ def _read(path: str) -> np.ndarray:
 
 def available() -> list[str]:
     """The SR models whose weights are on this machine, bicubic last."""
-    from fgr.generate.upscalers.catalogue import catalogue
+    from fgr.sr.catalogue import catalogue
 
     here = [row["name"] for row in catalogue([]) if row["state"] == "here" and row["scale"]]
     return [*here, "bicubic"]
@@ -71,8 +72,8 @@ class Upscalers:
     """SR models by name, each opened when it is first asked for. UserError for unknown names at once."""
 
     def __init__(self, names: Sequence[str], device: str) -> None:
-        from fgr.generate.upscalers import check_name
-        from fgr.generate.upscalers.tuned import of_run
+        from fgr.sr import check_name
+        from fgr.sr.tuned import of_run
 
         self._device = device
         self._named = {name: of_run(Path(name)) if Path(name).is_dir() else name for name in names}
@@ -82,7 +83,7 @@ class Upscalers:
 
     def __call__(self, name: str, image: np.ndarray) -> np.ndarray:
         """The output for a low-resolution image, uint8 (H, W, 3). UserError if it is too large or the weights do not work."""
-        from fgr.generate.upscalers import Job, NonFiniteOutput
+        from fgr.sr import Job, NonFiniteOutput
 
         if image.shape[0] * image.shape[1] > LARGEST_INPUT:
             raise UserError(
@@ -104,7 +105,7 @@ class Upscalers:
 
 def _open_at_its_scale(name: str, device: str):  # type: ignore[no-untyped-def]
     """×4, or whatever other factor the network has."""
-    from fgr.generate.upscalers import open_upscaler
+    from fgr.sr import open_upscaler
 
     refused: UserError | None = None
     for scale in (4, 2, 3, 1, 8):

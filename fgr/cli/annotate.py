@@ -193,7 +193,8 @@ def _cell(value: Any) -> str:
 
 def _reward(name: str, device: str) -> "Callable[[np.ndarray], tuple[np.ndarray, float]]":
     """A reward model as a function of an image: its map and its score."""
-    from fgr.reward.load import choose_device, load_reward
+    from fgr.devices import choose_device
+    from fgr.reward.load import load_reward
     from fgr.reward.score import score
 
     model = load_reward(name, choose_device(device))

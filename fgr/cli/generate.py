@@ -68,7 +68,7 @@ def verify(
         typer.echo(str(problem))
     agreed = 0
     if replay:
-        from fgr.generate.devices import choose_devices
+        from fgr.devices import choose_devices
         from fgr.generate.replay import replay as replayed
 
         for result in replayed(directory, replay, choose_devices(device, 1)[0]):

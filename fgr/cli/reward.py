@@ -53,8 +53,9 @@ def score(
     """Score images: larger is better; the worst 1 % of the map says how bad the worst place is, 0 = clean, 1 = worst."""
     from json import dumps
 
+    from fgr.devices import choose_device
     from fgr.reward import score as scoring
-    from fgr.reward.load import choose_device, load_reward
+    from fgr.reward.load import load_reward
 
     files = scoring.expand(images)
     model = load_reward(reward, choose_device(device))

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fgr.evaluate import statistics
 from fgr.evaluate.benchmark import Benchmark
-from fgr.reward.metrics import NAN, correlation, score_figures
+from fgr.metrics import intervals as statistics
+from fgr.metrics.maps import NAN, correlation, score_figures
 
 RESAMPLES = 500  # of the rank correlations, each a sort
 

@@ -10,10 +10,10 @@ import torch
 
 from fgr import __version__, atomic
 from fgr.errors import UserError
-from fgr.evaluate import statistics
-from fgr.evaluate.judges import Judge
 from fgr.evaluate.systems import System
 from fgr.evaluate.testset import Item, TestSet
+from fgr.metrics import intervals as statistics
+from fgr.metrics.judges import Judge
 
 Record = dict[str, Any]
 NUMBERS_OF_A_REWARD = {"score": False, "map_mean": True, "map_worst": True}  # figure → lower is better

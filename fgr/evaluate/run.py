@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from fgr import __version__
+from fgr.devices import choose_device
 from fgr.errors import UserError
 from fgr.evaluate import benchmark as benchmarks
 from fgr.evaluate import opinions, outputs
-from fgr.evaluate.judges import Judge, open_judges
 from fgr.evaluate.systems import open_system
 from fgr.evaluate.testset import open_test_set
+from fgr.metrics.judges import Judge, open_judges
 from fgr.progress import Progress
 from fgr.reward import baselines
-from fgr.reward.load import choose_device, load_reward
+from fgr.reward.load import load_reward
 from fgr.reward.score import read, score
 
 DEFAULT = ("psnr", "ssim", "ms-ssim")

@@ -9,9 +9,9 @@ import numpy as np
 from fgr.errors import UserError, nearest
 from fgr.evaluate.layouts import SUFFIXES
 from fgr.evaluate.testset import Item
-from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler, open_upscaler
-from fgr.generate.upscalers.tuned import of_run
 from fgr.reward.score import read
+from fgr.sr import Job, NonFiniteOutput, Upscaler, open_upscaler
+from fgr.sr.tuned import of_run
 
 
 class System(Protocol):

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from fgr.devices import cores
 from fgr.errors import UserError, missing_extra
-from fgr.generate.devices import cores
 from fgr.generate.engines import MakerFactory
 from fgr.generate.shards import Shard, ShardMaker, Tick
 

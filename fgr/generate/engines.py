@@ -13,8 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any, Protocol
 
+from fgr.devices import choose_devices
 from fgr.errors import UserError
-from fgr.generate.devices import choose_devices
 from fgr.generate.shards import Shard, ShardMaker, Tick
 
 MakerFactory = Callable[[str], ShardMaker]  # device → maker; picklable

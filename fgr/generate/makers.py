@@ -9,18 +9,18 @@ from typing import Any
 from fgr import atomic
 from fgr.dataset import manifest
 from fgr.dataset.calibrate import Calibration
+from fgr.devices import cores
 from fgr.errors import UserError
 from fgr.generate import plan, samples
-from fgr.generate.devices import cores
-from fgr.generate.features import FeatureDifference, open_features
 from fgr.generate.segments import Segments, open_segments
 from fgr.generate.shards import ShardMaker
-from fgr.generate.upscalers import Upscaler, open_upscaler
-from fgr.generate.upscalers.licenses import terms
 from fgr.generate.watch import Watch
+from fgr.licenses import terms
+from fgr.metrics.features import FeatureDifference, open_features
 from fgr.progress import Progress
 from fgr.recipe import differences, resolved
 from fgr.recipe.generate import GenerateRecipe
+from fgr.sr import Upscaler, open_upscaler
 
 MODELS, CALIBRATION, PLAN = "models.json", "calibration.json", "plan"  # in OUT/.fgr
 FEATURES, SEGMENTS = "the feature difference", "the segments"

@@ -11,11 +11,11 @@ from fgr.dataset import manifest, tables
 from fgr.dataset.spread import spread
 from fgr.dataset.verify import Problem
 from fgr.errors import UserError
-from fgr.generate.features import open_features
 from fgr.generate.shards import make_pair
-from fgr.generate.upscalers import Job, Upscaler, open_upscaler
-from fgr.generate.upscalers.settings import split
 from fgr.images import codec, degrade, difference
+from fgr.metrics.features import open_features
+from fgr.sr import Job, Upscaler, open_upscaler
+from fgr.sr.settings import split
 
 
 def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None]:

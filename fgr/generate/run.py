@@ -21,12 +21,12 @@ from fgr.generate.cluster import Cluster
 from fgr.generate.engines import Engine, Local
 from fgr.generate.makers import CALIBRATION, MODELS, PLAN, MakerFactory, describe
 from fgr.generate.shards import Shard, is_done, plan_shards, state_path
-from fgr.generate.upscalers import license_of
-from fgr.generate.upscalers.licenses import expect_accepted
 from fgr.generate.watch import Watch
+from fgr.licenses import expect_accepted
 from fgr.progress import Progress
 from fgr.recipe import differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
+from fgr.sr import license_of
 
 ENGINES: dict[str, Callable[[str, int], Engine]] = {"local": Local, "ray": Cluster}
 PACKAGES = ("fgr", "torch", "numpy", "opencv-python", "pillow", "pyarrow", "scikit-image", "spandrel", "basicsr", "timm")

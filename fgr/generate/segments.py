@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from fgr import hub_files as hub
 from fgr.errors import UserError, missing_extra, nearest
-from fgr.generate import hub
 from fgr.images import masks
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")  # what transformers and the Hub call them

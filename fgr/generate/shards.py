@@ -14,12 +14,12 @@ import numpy as np
 from fgr import atomic
 from fgr.dataset import manifest, tables
 from fgr.generate import plan, samples
-from fgr.generate.features import FeatureDifference
 from fgr.generate.overlap import Once, ahead, chunks, pool_of
 from fgr.generate.segments import Segments
-from fgr.generate.upscalers import Job, NonFiniteOutput, Upscaler
 from fgr.generate.watch import not_finite
 from fgr.images import codec, degrade, difference
+from fgr.metrics.features import FeatureDifference
+from fgr.sr import Job, NonFiniteOutput, Upscaler
 
 Tick = Callable[[int, dict[str, int]], None]  # samples finished (made or dropped), drops by reason
 

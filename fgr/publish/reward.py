@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from fgr import __version__, atomic, runs
+from fgr import __version__, atomic
 from fgr.dataset.manifest import file_digest
 from fgr.errors import UserError
 from fgr.publish.package import Package
 from fgr.publish.templates import render
+from fgr.training import directory as runs
 
 WEIGHTS = "model.safetensors"
 FIGURES = {

@@ -46,8 +46,8 @@ def _sections(directory: Path, rows: int) -> tuple[str, list[Section]]:
 
 
 def _run(directory: Path, rows: int) -> tuple[str, list[Section]]:
-    from fgr import runs
     from fgr.report import training, tuning
+    from fgr.training import directory as runs
 
     if runs.read(directory)["kind"] == "rlhf":
         parts: list[Callable[[Path, int], Section | None]] = [tuning.summary, tuning.curves, tuning.comparison, tuning.gallery]

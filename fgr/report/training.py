@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fgr import runs
 from fgr.report import charts
 from fgr.report.page import Section, render
+from fgr.training import directory as runs
 
 PICTURES = ("reference", "composite", "target", "predicted")
 FIGURES = ("ap", "cc", "triplets", "sham")

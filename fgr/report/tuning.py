@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fgr import runs
 from fgr.report import charts
 from fgr.report.page import Section, render
+from fgr.training import directory as runs
 
 LABELS = {
     "input": "low-resolution input", "reference": "reference", "before": "before", "after": "after",

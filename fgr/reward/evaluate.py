@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgr.reward import baselines, batches, metrics
+from fgr.metrics import maps as metrics
+from fgr.reward import baselines, batches
 
 Record = dict[str, Any]
 ROW = ("id", "source_id", "photo_id", "model", "mask_kind", "mask_area", "score")

@@ -9,7 +9,7 @@ import numpy as np
 
 from fgr import atomic
 from fgr.images import codec
-from fgr.reward import metrics
+from fgr.metrics import maps as metrics
 from fgr.reward.score import overlay, score
 
 SHOWN = 4  # pictures of each group

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from fgr import __version__, atomic, runs
+from fgr import __version__, atomic
 from fgr.dataset.spread import spread
+from fgr.devices import choose_device
+from fgr.metrics import maps as metrics
 from fgr.progress import Progress
-from fgr.reward import evaluate, metrics, source
-from fgr.reward.load import choose_device, load_reward
+from fgr.reward import evaluate, source
+from fgr.reward.load import load_reward
 from fgr.reward.summary import summary
+from fgr.training import directory as runs
 
 
 def judge(reward: str, data: str, split: str, limit: int | None, device: str = "auto") -> dict[str, Any]:

@@ -85,14 +85,3 @@ def _snapshot(name: str) -> str:
         raise UserError(
             f"{name} is no folder and cannot be fetched from the Hub: {' '.join(str(error).split())[:200]}", HINT
         ) from None
-
-
-def choose_device(device: str) -> str:
-    """`auto` resolved; UserError for a device that is not there."""
-    import torch
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"The device '{device}' is none of auto, cpu, cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("There is no CUDA device here.", "Use --device cpu or auto.")
-    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

@@ -11,7 +11,7 @@ import torch
 
 from fgr.errors import UserError
 from fgr.progress import Progress
-from fgr.runs import Interrupts, Run
+from fgr.training.directory import Interrupts, Run
 
 Weights = dict[str, torch.Tensor]
 Batch = Mapping[str, Any]

@@ -7,7 +7,8 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-from fgr.reward import iqa, loss
+from fgr.metrics import iqa
+from fgr.reward import loss
 
 TRIPLET = ("reference", "composite", "sr")
 RANK_WHILE_DISTILLING = 0.25  # the weight of L_rank, as a share of the recipe's, in the first phase

@@ -13,16 +13,17 @@ from typing import Any
 import torch
 
 from fgr.errors import UserError
+from fgr.metrics import iqa
 from fgr.recipe import differences, resolved
 from fgr.recipe.reward import RewardRecipe
-from fgr.reward import batches, examples, iqa, source
-from fgr.reward.accelerator import begin_trackers, open_accelerator
+from fgr.reward import batches, examples, source
 from fgr.reward.encoder import load_pretrained
 from fgr.reward.loop import Knobs, Phase
 from fgr.reward.model import FinPercepRM
 from fgr.reward.objective import Objective, Terms, labels
 from fgr.reward.validate import Validation
-from fgr.runs import Run
+from fgr.training.accelerator import begin_trackers, open_accelerator
+from fgr.training.directory import Run
 
 SCALE_SAMPLES = 64  # samples from which the first scale of the score is taken
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fgr.reward import metrics
+from fgr.metrics import maps as metrics
 
 Record = Mapping[str, Any]
 AREAS = (0.0, 0.02, 0.05, 0.1, 0.25, 1.0)

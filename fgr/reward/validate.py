@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from fgr.dataset.spread import spread
-from fgr.reward import batches, metrics
+from fgr.metrics import maps as metrics
+from fgr.reward import batches
 from fgr.reward.objective import Objective
 
 

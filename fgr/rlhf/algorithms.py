@@ -5,7 +5,6 @@ from dataclasses import fields
 from typing import Any
 
 from fgr.errors import UserError
-from fgr.generate.upscalers.diffusion.releases import DIFFUSION
 from fgr.rlhf import dpo, grpo, pathwise
 from fgr.rlhf.climb import Algorithm, Climb
 from fgr.rlhf.denoisers import UNFIT
@@ -13,6 +12,7 @@ from fgr.rlhf.diffusion_policy import DiffusionPolicy, open_diffusion_policy
 from fgr.rlhf.objective import Anchor
 from fgr.rlhf.policy import Policy, expect_license, open_policy
 from fgr.rlhf.policy import checkpoint_blocks as recompute_blocks
+from fgr.sr.diffusion.releases import DIFFUSION
 
 Tuned = Policy | DiffusionPolicy
 DIRECT = "direct"

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from fgr.errors import UserError
+from fgr.metrics.niqe_fit import Naturalness
 from fgr.rlhf.audit import Metric
 from fgr.rlhf.inputs import Batch, as_images
-from fgr.rlhf.naturalness import Naturalness
 from fgr.rlhf.objective import scaled_down
 
 Judge = Callable[[torch.Tensor], torch.Tensor]  # images (B, 3, H, W) → (B,)
@@ -46,7 +46,7 @@ class Battery:
     @torch.no_grad()
     def measure(self, output: torch.Tensor, batch: Batch, start: torch.Tensor) -> dict[str, np.ndarray]:
         """Each figure as float64 (B,). Decibels for psnr and consistency, 8-bit steps for the distance (RMS)."""
-        from fgr.images.metrics import ms_ssim, psnr
+        from fgr.metrics.fidelity import ms_ssim, psnr
 
         found = {"consistency": psnr(scaled_down(output, batch.low).clamp(0, 1), batch.low).clamp_max(HIGHEST)}
         found["distance"] = (output - start).square().mean((1, 2, 3)).sqrt() * 255
@@ -67,7 +67,7 @@ class Battery:
 
 def open_judges(names: Sequence[str], device: torch.device) -> dict[str, tuple[Judge, int]]:
     """No-reference quality by name (`clipiqa`, `pyiqa:NAME`), larger = better. UserError for absent weights or packages."""
-    from fgr.reward.iqa import open_base
+    from fgr.metrics.iqa import open_base
 
     return {name: (open_base(name, device), 1) for name in names if name != "lpips"}
 

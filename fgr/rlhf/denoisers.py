@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn import functional
 
-from fgr.generate.upscalers.diffusion import color, ddpm, ldm, noise, stablesr
+from fgr.sr.diffusion import color, ddpm, ldm, noise, stablesr
 
 Condition = Mapping[str, Any]
 

@@ -12,12 +12,12 @@ from torch.utils.checkpoint import checkpoint
 
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
-from fgr.generate.upscalers.diffusion import MODELS, files, noise, open_restorer
-from fgr.generate.upscalers.diffusion.lora import ATTENTION, LAYERS, PREFIX
 from fgr.rlhf.denoisers import DENOISERS, Begun, Denoiser
 from fgr.rlhf.inputs import as_images
 from fgr.rlhf.policy import Weights
 from fgr.rlhf.sampling import Transition, transition
+from fgr.sr.diffusion import MODELS, files, noise, open_restorer
+from fgr.sr.diffusion.lora import ATTENTION, LAYERS, PREFIX
 
 
 class DiffusionPolicy(nn.Module):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fgr.errors import UserError
-from fgr.rlhf import naturalness
+from fgr.metrics import niqe_fit as naturalness
 from fgr.rlhf.battery import Battery
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Inputs, Pair, Replayed, stacked

@@ -22,7 +22,7 @@ from fgr.rlhf.exam import Exam, Measured
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.policy import Policy, Weights
 from fgr.rlhf.state import Knobs, State
-from fgr.runs import Interrupts, Run
+from fgr.training.directory import Interrupts, Run
 
 STEADY = 20  # steps after which a gradient can be told to have exploded
 

@@ -15,9 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
-from fgr.generate.upscalers import check_name, weights
-from fgr.generate.upscalers.licenses import terms
-from fgr.generate.upscalers.network import build_descriptor
+from fgr.licenses import terms
+from fgr.sr import check_name, weights
+from fgr.sr.network import build_descriptor
 
 Weights = dict[str, torch.Tensor]
 LAYERS = (nn.Conv2d, nn.Linear)  # that low-rank changes are added to

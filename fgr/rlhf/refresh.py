@@ -11,11 +11,11 @@ from fgr import recipe as recipes
 from fgr.dataset import manifest
 from fgr.errors import UserError
 from fgr.generate import samples
-from fgr.generate.features import FeatureDifference, open_features
 from fgr.generate.makers import sample_knobs
 from fgr.generate.segments import Segments, open_segments
 from fgr.generate.shards import make_pair
 from fgr.images import codec
+from fgr.metrics.features import FeatureDifference, open_features
 from fgr.progress import Progress
 from fgr.reward.batches import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM

@@ -21,7 +21,6 @@ from accelerate.utils import GradScalerKwargs
 from fgr.errors import UserError
 from fgr.recipe import differences, resolved
 from fgr.recipe.rlhf import RlhfRecipe
-from fgr.reward.accelerator import begin_trackers, open_accelerator
 from fgr.reward.load import load_reward, load_stages
 from fgr.reward.model import FinPercepRM
 from fgr.reward.run import save_folder
@@ -38,7 +37,8 @@ from fgr.rlhf.pairs import Ranked
 from fgr.rlhf.refresh import CompositeMaker, refreshed
 from fgr.rlhf.reward import MAXIMA, Reward, plain_reward, stage_reward
 from fgr.rlhf.state import Knobs
-from fgr.runs import Run
+from fgr.training.accelerator import begin_trackers, open_accelerator
+from fgr.training.directory import Run
 
 
 def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str = "auto") -> dict[str, Any]:
@@ -51,7 +51,7 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
     try:
         return tuner.run()
     except (MemoryError, RuntimeError) as error:
-        from fgr.generate.upscalers.network import is_out_of_memory
+        from fgr.sr.network import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

@@ -199,7 +199,7 @@ def test_every_verb_has_a_page():
 
 
 def test_every_sr_model_is_in_the_table_of_licences():
-    from fgr.generate.upscalers.releases import RELEASES
+    from fgr.sr.releases import RELEASES
 
     text = "\n".join(hooks.models(""))
     assert all(f"| `{name}` |" in text for name in RELEASES)

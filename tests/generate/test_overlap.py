@@ -9,7 +9,7 @@ import pytest
 from fgr.generate import makers, plan, run
 from fgr.generate.overlap import Once, ahead, chunks
 from fgr.generate.shards import _upscaled
-from fgr.generate.upscalers import Job, NonFiniteOutput
+from fgr.sr import Job, NonFiniteOutput
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from fgr import recipe as recipes
 from fgr.cli import sentence
 from fgr.dataset import manifest, tables
+from fgr.devices import choose_devices
 from fgr.errors import UserError
 from fgr.generate import run
-from fgr.generate.devices import choose_devices
 from fgr.generate.replay import replay
 
 

@@ -11,10 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage import data
 
+from fgr import hub_files as hub
 from fgr import recipe as recipes
 from fgr.dataset import manifest, tables, verify
 from fgr.errors import UserError
-from fgr.generate import hub, run, segments
+from fgr.generate import run, segments
 from fgr.images import masks
 from fgr.records import MASK_KINDS
 

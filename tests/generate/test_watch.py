@@ -7,9 +7,9 @@ from fgr import recipe as recipes
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.generate import run
-from fgr.generate.upscalers import NonFiniteOutput
-from fgr.generate.upscalers.bicubic import Bicubic
 from fgr.generate.watch import Watch, not_finite
+from fgr.sr import NonFiniteOutput
+from fgr.sr.bicubic import Bicubic
 
 
 def test_the_limit_is_a_share_of_all_samples():

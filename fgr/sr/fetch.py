@@ -1,0 +1,128 @@
+"""Getting a model's weights: each file from the first of its sources that gives it."""
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from fgr import downloads as download
+from fgr import hub_files as hub
+from fgr.errors import UserError
+from fgr.sr import weights
+from fgr.sr.releases import RELEASES, WeightFile
+from fgr.sr.settings import parts
+from fgr.sr.sources import hub_file
+
+FETCHABLE = "fetchable"
+
+
+def fetch(name: str) -> list[Path]:
+    """Bring the weights of `name` onto this machine and say where they are; files that are here stay as they are.
+
+    UserError: a model without sources, a file that no source gives, another file in its place, no room on the disk.
+    """
+    return [file for network in parts(name) for file in _fetch(network)]
+
+
+def _fetch(name: str) -> list[Path]:
+    if name.startswith("spandrel:"):
+        return [_fetch_hub_file(name)]
+    if name not in RELEASES:
+        raise UserError(f"There is nothing to fetch for '{name}'.", "Only models with published weights can be fetched.")
+    return [_fetch_file(name, file) for file in RELEASES[name].files]
+
+
+def ask(name: str) -> str:
+    """Whether the files of `name` could be fetched now: fetchable, gated, gone, offline or unreachable; by the worst."""
+    files = [_ask_file(sources) for network in parts(name) for sources in _sources(network)]
+    return next((state for state in files if state != FETCHABLE), FETCHABLE)
+
+
+def _sources(name: str) -> list[tuple[str, ...]]:
+    return [file.sources for file in RELEASES[name].files] if name in RELEASES else [(f"hf:{name.partition(':')[2]}",)]
+
+
+def ask_all(names: list[str]) -> dict[str, str]:
+    """`ask` for several models at once."""
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(names, pool.map(ask, names), strict=True))
+
+
+def _ask_file(sources: tuple[str, ...]) -> str:
+    states = []
+    for source in sources:
+        repository = hub_file(source)
+        try:
+            hub.ask(*repository) if repository else download.ask(source)
+        except hub.Unavailable as error:
+            states.append(error.state)
+        else:
+            return FETCHABLE
+    return states[0]
+
+
+def _fetch_file(name: str, file: WeightFile) -> Path:
+    there = weights.downloaded(file)
+    if there is not None:
+        if file.sha256 and there.name == file.name and download.digest(there) != file.sha256:
+            raise UserError(f"{there} is not the released file.", "Move it away to fetch the released one, or keep it as it is.")
+        return there
+    target = weights.folder() / file.name
+    failures = []
+    for source in file.sources:
+        try:
+            _from(source, target, file.sha256)
+        except hub.Unavailable as error:
+            failures.append((source, error))
+        else:
+            return target
+    raise _not_to_be_had(name, file, failures)
+
+
+def _from(source: str, target: Path, sha256: str | None) -> None:
+    repository = hub_file(source)
+    if repository is None:
+        download.download(source, target, sha256)
+        return
+    aside = target.with_name(f".hub-{target.stem}")  # kept until it is whole: the Hub's client goes on from there
+    try:
+        arrived = hub.fetch(*repository, aside)
+    except hub.Unavailable as error:
+        if error.state != hub.UNREACHABLE:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise
+    found = download.digest(arrived)
+    if sha256 and found != sha256:
+        shutil.rmtree(aside)
+        raise download.other_file(found, sha256)
+    arrived.replace(target)
+    shutil.rmtree(aside)
+
+
+def _fetch_hub_file(name: str) -> Path:
+    place = hub_file(f"hf:{name.partition(':')[2]}")
+    if Path(name.partition(":")[2]).expanduser().is_file() or place is None:
+        raise UserError(f"There is nothing to fetch for '{name}'.", "Name a file on the Hub: spandrel:ORG/REPOSITORY/FILE.")
+    if (there := hub.cached(*place)) is not None:
+        return there
+    try:
+        return hub.fetch(*place)
+    except hub.Unavailable as error:
+        raise UserError(f"'{name}' could not be fetched: {error}.", _next([("", error)])) from None
+
+
+def _not_to_be_had(name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> UserError:
+    lines = [f"  {source}: {error}" for source, error in failures]
+    by_hand = f"or put {file.name} into {weights.folder()} yourself."
+    return UserError("\n".join([f"No source gives {file.name} of '{name}':", *lines]), f"{_next(failures)} – {by_hand}")
+
+
+def _next(failures: list[tuple[str, hub.Unavailable]]) -> str:
+    """What to do, by the most hopeful of the failures."""
+    states = [error.state for _, error in failures]
+    if hub.OFFLINE in states:
+        return "Unset HF_HUB_OFFLINE"
+    if hub.UNREACHABLE in states:
+        return "Run the same command again: it goes on where it broke off"
+    if hub.GATED in states:
+        return "Accept the licence on the page named above, log in with `hf auth login` and run the same command again"
+    return "The sources named above are gone: choose another model"

@@ -1,0 +1,90 @@
+"""Outputs made elsewhere: a folder with a restored image for every photograph, under the photograph's name."""
+
+import hashlib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fgr.errors import UserError, nearest
+from fgr.sr.jobs import Job
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+
+
+class Folder:
+    """Gives back the crop of the stored output; the low-resolution input of a job is not used."""
+
+    external = True
+    license = "unknown"
+
+    def __init__(self, name: str, scale: int) -> None:
+        self.name, self.scale = name, scale
+        self.folder = Path(name.partition(":")[2]).expanduser()
+        self._files = _index(self.folder)
+        self.digest = _digest(self._files)
+        self.weights = f"{len(self._files)} outputs made elsewhere, in {self.folder.name}"
+        self._open: tuple[Path, np.ndarray] | None = None  # crops of one photograph follow one another
+
+    def settings(self) -> dict[str, Any]:
+        return {"tile": 0, "overlap": 0, "precision": "fp32"}
+
+    def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
+        return [self._one(job) for job in jobs]
+
+    def _one(self, job: Job) -> np.ndarray:
+        file = self._files.get(job.photo)
+        if file is None:
+            raise UserError(
+                f"{self.folder} has no output for the photograph '{job.photo}'{nearest(job.photo, list(self._files))}",
+                "Give every output its photograph's name; the suffix may differ.",
+            )
+        if self._open is None or self._open[0] != file:
+            self._open = file, _read(file, job.photo_size)
+        top, left, side = job.box
+        return self._open[1][top : top + side, left : left + side].copy()
+
+
+def _index(folder: Path) -> dict[str, Path]:
+    """Images by path below `folder` without suffix, as photographs are named."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}.", "Write folder:DIR, with the outputs of the SR model in DIR.")
+    files: dict[str, Path] = {}
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            photo = file.relative_to(folder).with_suffix("").as_posix()
+            if photo in files:
+                raise UserError(
+                    f"{folder} has two outputs for '{photo}': {files[photo].name} and {file.name}.", "Remove one of them."
+                )
+            files[photo] = file
+    if not files:
+        raise UserError(f"{folder} holds no images.", f"Known suffixes: {' '.join(sorted(SUFFIXES))}.")
+    return files
+
+
+def _digest(files: dict[str, Path]) -> str:
+    """Of every name and every byte: rows made of other outputs are other rows."""
+    sha = hashlib.sha256()
+    for photo, file in files.items():
+        with open(file, "rb") as stream:
+            sha.update(f"{photo}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return sha.hexdigest()
+
+
+def _read(file: Path, size: tuple[int, int]) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                upright = ImageOps.exif_transpose(image) if image.size[0] * image.size[1] == size[0] * size[1] else image
+                if upright.size[::-1] != size:
+                    raise UserError(
+                        f"{file} has {upright.size[0]}×{upright.size[1]} pixels, its photograph {size[1]}×{size[0]}.",
+                        "Outputs must have the photograph's size: restore a photograph that was made smaller by the scale.",
+                    )
+                return np.asarray(upright.convert("RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+        raise UserError(f"{file} cannot be read as an image ({error}).", "Make it anew.") from None

@@ -1,0 +1,236 @@
+"""Upscalers that are torch networks: built by spandrel, run whole or in tiles, in smaller ones when memory runs out."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from spandrel import ImageModelDescriptor, ModelLoader
+
+from fgr.errors import UserError
+from fgr.images import tiles
+from fgr.sr import memory, winograd
+from fgr.sr.jobs import Job, NonFiniteOutput
+from fgr.sr.weights import Found, Loaded
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SMALLEST_TILE = 32
+COMPILER = "inductor"
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+
+
+class Network:
+    """An SR network on a device. On the CPU images run one at a time, so that their bytes do not depend on their neighbours."""
+
+    external = False
+
+    def __init__(
+        self, name: str, loaded: Loaded, scale: int, device: str, tile: int, overlap: int, precision: str, batch: int,
+        denoise: float | None = None, compile: bool = False,
+    ) -> None:  # fmt: skip
+        found = loaded.found
+        self.name, self.scale, self.overlap, self.precision = name, scale, overlap, precision
+        self._others = ({} if denoise is None else {"denoise": denoise}) | ({"compile": True} if compile else {})
+        self.digest, self.license, self.weights = found.digest, found.license, found.line
+        self._descriptor = build_descriptor(name, loaded, scale)
+        self._multiple = self._descriptor.size_requirements.multiple_of
+        self._smallest = max(SMALLEST_TILE, 2 * overlap, self._descriptor.size_requirements.minimum, self._multiple)
+        self._device = open_device(device)
+        _expect_precision(self._descriptor, name, precision)
+        self.tile = self._expect_tile(tile)
+        self.batch = 1 if self._device.type == "cpu" else batch
+        self._descriptor.to(self._device).eval()
+        self._descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
+        self._room = memory.pixels_that_fit(self._descriptor.model, scale) if self._device.type == "cpu" else None
+        self._descriptor.model.register_forward_hook(_expect_finite)
+        if self._device.type == "cpu" and precision == "fp32" and not compile:
+            winograd.speed_up(self._descriptor.model)
+        if compile:
+            self._descriptor.model.compile(backend=COMPILER, dynamic=False)
+        self._fits: dict[tuple[int, int], tuple[int, int]] = {}  # image size → batch and tile that memory allowed
+        self._last_tile = self.tile
+
+    def settings(self) -> dict[str, Any]:
+        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision, **self._others}
+
+    def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
+        """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
+        size = max(job.image.shape[0] for job in jobs), max(job.image.shape[1] for job in jobs)
+        batch, tile = self._fits.get(size) or self._first(size)
+        while True:
+            with contextlib.suppress(_OutOfMemory):
+                results = self._attempt([job.image for job in jobs], batch, tile)
+                break
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            batch, tile = self._smaller(batch, tile, max(size))
+            self._fits[size] = batch, tile
+        self._last_tile = tile
+        return results
+
+    def _first(self, size: tuple[int, int]) -> tuple[int, int]:
+        batch, tile = self.batch, self.tile
+        while self._room and min(tile or size[0], size[0]) * min(tile or size[1], size[1]) > self._room:
+            batch, tile = self._smaller(1, tile, max(size))
+        return batch, tile
+
+    def _attempt(self, images: list[np.ndarray], batch: int, tile: int) -> list[np.ndarray]:
+        try:
+            return list(self._run(images, batch, tile))
+        except (MemoryError, RuntimeError) as error:
+            if type(error).__module__ == "torch._dynamo.exc":
+                raise UserError(
+                    f"{self.name} could not be compiled ({str(error).strip().splitlines()[0][:160]}).",
+                    "Set inference.compile=false.",
+                ) from None
+            if not is_out_of_memory(error):
+                raise
+        raise _OutOfMemory  # outside the handler: the traceback would keep the network's activations alive
+
+    def _run(self, images: list[np.ndarray], batch: int, tile: int) -> Iterator[np.ndarray]:
+        start = 0
+        while start < len(images):
+            image = images[start]
+            if tile and max(image.shape[:2]) > tile:
+                yield tiles.upscale(image, self._forward, self.scale, tile, self.overlap, batch)
+                start += 1
+                continue
+            alike = [image]
+            while len(alike) < batch and start + len(alike) < len(images) and images[start + len(alike)].shape == image.shape:
+                alike.append(images[start + len(alike)])
+            yield from self._restored(np.stack(alike))
+            start += len(alike)
+
+    def _forward(self, images: np.ndarray) -> np.ndarray:
+        """uint8 (n, h, w, 3) → float32 (n, h·scale, w·scale, 3) in [0, 1]. NonFiniteOutput."""
+        with torch.inference_mode(), self._numerics():
+            return self._outputs(images).cpu().numpy()
+
+    def _restored(self, images: np.ndarray) -> np.ndarray:
+        """The same, rounded to uint8 on the device: a quarter of the bytes to bring from there."""
+        with torch.inference_mode(), self._numerics():
+            return self._outputs(images).clamp_(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
+
+    def _outputs(self, images: np.ndarray) -> torch.Tensor:
+        inputs = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)  # channels last in memory, as it came
+        outputs = self._descriptor(inputs.float().div_(255)).float()
+        if not torch.isfinite(outputs).all():
+            raise NonFiniteOutput(f"{self.name} gave values that are not finite")
+        return outputs.permute(0, 2, 3, 1).contiguous()
+
+    @contextlib.contextmanager
+    def _numerics(self) -> Iterator[None]:
+        dtype = PRECISIONS[self.precision]
+        with contextlib.ExitStack() as stack:
+            if self._device.type == "cuda":  # the same bytes every time, and fp32 that is fp32
+                stack.enter_context(
+                    torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+                )
+            if dtype != torch.float32:
+                stack.enter_context(torch.autocast(self._device.type, dtype))
+            yield
+
+    def _smaller(self, batch: int, tile: int, side: int) -> tuple[int, int]:
+        if batch > 1:
+            return batch // 2, tile
+        whole = min(tile or side, side)
+        half = whole // 2 // self._multiple * self._multiple
+        if half < self._smallest:
+            raise UserError(
+                f"The memory of {self._device} does not suffice for {self.name}, even with tiles of {whole} pixels.",
+                "Close other programs, start fewer workers, or choose a smaller model.",
+            )
+        return 1, half
+
+    def _expect_tile(self, tile: int) -> int:
+        fitting = tile // self._multiple * self._multiple
+        if tile and fitting < self._smallest:
+            raise UserError(
+                f"A tile of {tile} pixels is too small for {self.name} with an overlap of {self.overlap}.",
+                f"Set tile to {-(-self._smallest // self._multiple) * self._multiple} or more, or to 0 for whole images.",
+            )
+        return fitting
+
+
+class _OutOfMemory(Exception):
+    pass
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a failed forward pass ran out of memory, on any device."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
+
+
+def wrong_scale(name: str, has: int, wanted: int) -> UserError:
+    """The error for a network of another factor than the recipe's."""
+    return UserError(
+        f"The SR model '{name}' upscales ×{has}, but ×{wanted} is asked for.", f"Set scale={has}, or choose another model."
+    )
+
+
+def _expect_finite(module: Any, inputs: Any, output: Any) -> None:
+    """spandrel clamps the output, which would make an infinite value white: look before that."""
+    if isinstance(output, torch.Tensor) and not torch.isfinite(output).all():
+        raise NonFiniteOutput(f"{type(module).__name__} gave values that are not finite")
+
+
+def build_descriptor(name: str, loaded: Loaded, scale: int | None) -> ImageModelDescriptor:
+    """The network that spandrel builds of weights, of factor `scale` if that is given. UserError for anything else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)  # some architectures call it the old way
+            descriptor = ModelLoader().load_from_state_dict(loaded.state)
+    except Exception as error:  # architectures reject foreign tensors with errors of many kinds
+        reason = (str(error).strip().splitlines() or [""])[0].rstrip(".: ") or type(error).__name__
+        raise UserError(
+            f"{loaded.found.file} holds no network that spandrel knows ({reason[:160]}).", "Give the weights of an SR network."
+        ) from None
+    if not isinstance(descriptor, ImageModelDescriptor) or {descriptor.input_channels, descriptor.output_channels} != {3}:
+        raise UserError(
+            f"{loaded.found.file} holds a {descriptor.architecture.name} network, which does not restore RGB images.",
+            "Give the weights of an SR network for RGB.",
+        )
+    _expect_release(descriptor, loaded.found)
+    if scale and descriptor.scale != scale:
+        raise wrong_scale(name, descriptor.scale, scale)
+    return descriptor
+
+
+def _expect_release(descriptor: ImageModelDescriptor, found: Found) -> None:
+    release = found.release
+    if release is None:
+        return
+    tags = [str(tag) for tag in descriptor.tags]
+    if (
+        descriptor.architecture.id != release.architecture
+        or not set(release.tags) <= set(tags)
+        or descriptor.scale != release.scale
+    ):
+        raise UserError(
+            f"{found.file} holds {descriptor.architecture.id} {' '.join(tags)} ×{descriptor.scale}, "
+            f"not {release.architecture} {' '.join(release.tags)} ×{release.scale} as its name says.",
+            "Put the right file there, or name this one as spandrel:PATH.",
+        )
+
+
+def open_device(name: str) -> torch.device:
+    """The device of that name. UserError if it is not there."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise UserError(f"The device '{name}' is not there.", "Choose cpu, cuda, cuda:N or mps.") from None
+    return device
+
+
+def _expect_precision(descriptor: ImageModelDescriptor, name: str, precision: str) -> None:
+    supported = {"fp32": True, "bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
+    if precision not in supported:
+        raise UserError(f"There is no precision '{precision}'.", f"Choose from: {', '.join(PRECISIONS)}.")
+    if not supported[precision]:
+        raise UserError(
+            f"{name} is a {descriptor.architecture.name} network, which does not run in {precision}.", "Set precision=fp32."
+        )

@@ -1,0 +1,45 @@
+"""The accelerate handle of a training run: device, precision, and trackers that are really there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fgr.devices import choose_device
+from fgr.errors import UserError
+
+PACKAGES = {"tensorboard": "tensorboardX"}  # basicsr brings tb-nightly, which accelerate does not take for tensorboard
+
+
+def open_accelerator(precision: str, out: Path, device: str, trackers: Sequence[str], *handlers: Any) -> Any:
+    """An `accelerate.Accelerator`, its trackers not begun. UserError for a tracker that is not installed: accelerate drops it."""
+    from accelerate import Accelerator, tracking
+
+    installed = [str(name) for name in tracking.get_available_trackers()]
+    for name in trackers:
+        if name not in installed:
+            package = PACKAGES.get(name, name)
+            raise UserError(
+                f"The tracker {name} is not installed.", f"Install it (pip install {package}), or drop it from `trackers`."
+            )
+    choose_device(device)
+    return Accelerator(
+        mixed_precision=precision,
+        cpu=device == "cpu",
+        log_with=list(trackers) or None,
+        project_dir=out / "logs",
+        kwargs_handlers=list(handlers),
+    )
+
+
+def begin_trackers(accelerator: Any, project: str, trackers: Sequence[str]) -> None:
+    """Let the trackers begin, if there are any. UserError if one of them cannot: not logged in, say."""
+    if not trackers:
+        return
+    try:
+        accelerator.init_trackers(project)
+    except Exception as error:  # every tracker has errors of its own
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"The trackers ({', '.join(trackers)}) do not begin: {reason}",
+            "Log in to them, set them to work offline, or leave `trackers` empty: metrics.jsonl is always written.",
+        ) from None

@@ -1,0 +1,232 @@
+import itertools
+import json
+import os
+import signal
+from collections import Counter
+
+import pytest
+import torch
+from accelerate.utils import LoggerType
+
+from fgr import recipe
+from fgr.errors import UserError
+from fgr.reward import loop
+from fgr.reward.judge import judge
+from fgr.reward.load import load_reward, stages_of
+from fgr.reward.model import FinPercepRM
+from fgr.reward.run import train
+from fgr.reward.validate import Validation
+from fgr.training import directory as runs
+
+TIMINGS = ("step_s", "wait_s")
+
+
+def losses(directory):
+    return [{key: value for key, value in line.items() if key not in TIMINGS} for line in runs.metrics(directory)]
+
+
+def test_one_run_trains_every_stage(trained):
+    assert [path.name for path in stages_of(trained)] == ["stage-0", "stage-1"]
+    models = [load_reward(trained / name) for name in ("base", "stage-0", "stage-1")]
+    assert [model.stage for model in models] == [0, 0, 1]
+    assert models[0].decoder is None
+    assert load_reward(trained).decoder is not None
+    for before, after in itertools.pairwise(models):
+        weights = after.state_dict()
+        moved = [name for name, value in before.named_parameters() if not torch.equal(value, weights[name])]
+        assert len(moved) == len(list(before.parameters()))
+    assert 0 < float(models[0].score_std) < 0.5
+    assert 0.5 < float(models[0].score_mean) < 1
+
+
+def test_metrics_tell_every_step(trained, overrides):
+    lines = runs.metrics(trained)
+    steps = {
+        name: [x["step"] for x in lines if x["phase"] == name and x["split"] == "train"]
+        for name in ("base", "stage-0", "stage-1")
+    }
+    assert steps == {"base": [1, 2, 3, 4], "stage-0": [1, 2, 3], "stage-1": [1, 2, 3, 4]}
+    last = [line for line in lines if line["split"] == "validation"][-1]
+    assert {"total", "map", "rank", "align", "ap", "cc", "triplets"} <= last.keys()
+    first = next(line for line in lines if line["phase"] == "stage-1")
+    told = recipe.load("demo", "reward", overrides).loss
+    weighted = sum(getattr(told, name) * first[name] for name in ("map", "map_rank", "rank", "align"))
+    assert first["total"] == pytest.approx(weighted, rel=1e-5)
+
+
+def test_a_finished_run_is_left_as_it_is(trained, data, overrides):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    assert train(recipe.load("demo", "reward", overrides), str(data), trained, device="cpu") == trained / "stage-1"
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(trained, data, overrides, tmp_path, monkeypatch):
+    """A signal in every second step, and on with it each time: the same losses, the same weights."""
+    chosen, out = recipe.load("demo", "reward", overrides), tmp_path / "rm"
+    step, taken = loop.Phase._step, [0]
+
+    def interrupted(self, source, loss, interrupts):
+        taken[0] += 1
+        if taken[0] % 2 == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, source, loss, interrupts)
+
+    monkeypatch.setattr(loop.Phase, "_step", interrupted)
+    interruptions = 0
+    while not (out / "stage-1" / "config.json").exists():
+        try:
+            train(chosen, str(data), out, device="cpu")
+        except KeyboardInterrupt:
+            interruptions += 1
+        assert interruptions < 12
+    assert interruptions >= 3
+    assert losses(out) == losses(trained)
+    for name in ("base", "stage-0", "stage-1"):
+        one, other = (FinPercepRM.from_pretrained(folder / name).state_dict() for folder in (out, trained))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_crash_after_the_checkpoint_is_made_good(trained, data, overrides, tmp_path, monkeypatch):
+    """Steps that were logged after the last checkpoint are taken again and logged once."""
+    chosen, out = recipe.load("demo", "reward", (*overrides, "training.checkpoint_every=3")), tmp_path / "rm"
+    log, logged = runs.Run.log, [0]
+
+    def crash(self, **figures):
+        log(self, **figures)
+        logged[0] += 1
+        if logged[0] == 4:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "log", crash)
+        with pytest.raises(OSError, match="No space"):
+            train(chosen, str(data), out, device="cpu")
+    train(chosen, str(data), out, device="cpu")
+    assert losses(out) == losses(trained)
+
+
+def test_a_loss_that_breaks_stops_the_run(data, overrides, tmp_path):
+    with pytest.raises(UserError, match="is not a number in step"):
+        train(
+            recipe.load("demo", "reward", (*overrides, "training.lr=1e30", "training.warmup=0")),
+            str(data),
+            tmp_path / "rm",
+            "cpu",
+        )
+
+
+def test_an_exploding_loss_stops_the_run(data, overrides, tmp_path, monkeypatch):
+    phase = loop.Phase.__new__(loop.Phase)
+    phase.name, phase.state = "stage-1", loop.State("stage-1", step=30, mean=0.1)
+    phase.knobs = type("Knobs", (), {"explode": 50.0})
+    phase._guard(4.9, 1.0)
+    phase.state.mean = 0.1
+    with pytest.raises(UserError, match="exploded in step 31"):
+        phase._guard(5.1, 1.0)
+
+
+def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
+    """The demo recipe at twice its rate and a fraction of its steps: neither map nor score may collapse to a constant."""
+    keys = ("data.crop=64", "data.batch=4", "base.steps=8", "stages=[4,32]")
+    hurried = recipe.load("demo", "reward", (*keys, "training.lr=2e-3", "training.validate_every=40"))
+    train(hurried, str(data), tmp_path / "rm", device="cpu")
+    found = judge(str(tmp_path / "rm"), str(data), "test", None, "cpu")
+    assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.15
+    assert found["maps"]["model"]["cc"] > 0.35
+    assert found["empty"]["clean"]["mean"] < 0.6
+    assert found["clean"]["std"] > 1e-4
+
+
+def test_the_rate_rises_and_falls():
+    rates = [loop.rate_at(step, 20, 0.25) for step in range(20)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[5] == 1
+    assert rates[12] == pytest.approx(0.5, abs=0.06)
+    assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
+    assert 0 < rates[-1] < 0.02
+
+
+def test_a_phase_that_does_not_improve_ends_early(data, overrides, tmp_path):
+    out = tmp_path / "rm"
+    keys = (
+        "base.steps=40",
+        "stages=[1]",
+        "training.lr=1e-9",
+        "training.patience=2",
+        "training.validate_every=1",
+        "training.ema=0",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Validation, "__call__", lambda *_: {"total": 1.0})
+        train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), out, device="cpu")
+    assert sum(line["phase"] == "base" and line["split"] == "train" for line in runs.metrics(out)) == 3
+
+
+def test_validation_rows_are_of_every_model_where_models_take_turns():
+    chosen = Validation(range(716), 240, "cpu").chosen
+    assert len(chosen) == 240
+    assert min(Counter(row % 3 for row in chosen).values()) > 48
+
+
+def test_a_tracker_gets_every_figure_at_steps_that_never_go_back(data, overrides, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(recipe.load("demo", "reward", (*overrides, "trackers=[tensorboard]")), str(data), tmp_path / "rm", device="cpu")
+    events = EventAccumulator(str(tmp_path / "rm" / "logs" / "fgr-reward")).Reload()
+    steps = {phase: [event.step for event in events.Scalars(f"{phase}/train/total")] for phase in ("base", "stage-0", "stage-1")}
+    assert steps == {"base": [1, 2, 3, 4], "stage-0": [5, 6, 7], "stage-1": [8, 9, 10, 11]}
+    logged = [line["total"] for line in runs.metrics(tmp_path / "rm") if line["phase"] == "stage-1" and line["split"] == "train"]
+    assert [event.value for event in events.Scalars("stage-1/train/total")] == pytest.approx(logged)
+
+
+def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data, overrides, tmp_path, monkeypatch):
+    def attempt(name):
+        train(recipe.load("demo", "reward", (*overrides, f"trackers=[{name}]")), str(data), tmp_path / name, device="cpu")
+
+    monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TENSORBOARD])
+    with pytest.raises(UserError, match=r"tracker wandb is not installed(.|\n)*pip install wandb"):
+        attempt("wandb")
+    assert not (tmp_path / "wandb").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr("accelerate.tracking.TensorBoardTracker.start", lambda self: (_ for _ in ()).throw(OSError("no room")))
+    with pytest.raises(UserError, match=r"\(tensorboard\) do not begin: no room(.|\n)*metrics\.jsonl is always written"):
+        attempt("tensorboard")
+
+
+def test_lora_and_accumulation_train_only_what_they_should(data, overrides, tmp_path):
+    keys = ("encoder.train=lora", "encoder.lora_rank=2", "training.accumulate=2", "loss.map_kind=l1", "loss.rank_kind=logistic")
+    train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), tmp_path / "rm", device="cpu")
+    base, last = (dict(load_reward(tmp_path / "rm" / name).named_parameters()) for name in ("base", "stage-1"))
+    frozen = [name for name in base if name.startswith("encoder.") and not name.endswith((".0.a", ".0.b"))]
+    assert len(frozen) > 10
+    assert all(torch.equal(base[name], last[name]) for name in frozen)
+    assert not any(torch.equal(base[name], last[name]) for name in base if name not in frozen)
+
+
+def test_bad_wishes_are_sentences(data, overrides, trained, tmp_path):
+    def attempt(*keys, out=tmp_path / "rm"):
+        train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), out, device="cpu")
+
+    with pytest.raises(UserError, match=r"crops of 128 pixels do not fit into the 96-pixel images(.|\n)*data\.crop=96"):
+        attempt("data.crop=128")
+    with pytest.raises(UserError, match="did you mean 'resnet18'"):
+        attempt("encoder.name=resnt18")
+    with pytest.raises(UserError, match="no table 'consensus'"):
+        attempt("loss.human_score=1")
+    with pytest.raises(UserError, match="none between its training rows"):
+        attempt("loss.preference=1")
+    with pytest.raises(UserError, match="too few for 5 stages"):
+        attempt("stages=[1,1,1,1,1,1]")
+    assert not (tmp_path / "rm").exists()
+    with pytest.raises(UserError, match=r"another recipe:\n  seed: 0 there, 1 here"):
+        attempt("seed=1", out=trained)
+    with pytest.raises(UserError, match=r"encoder\.train=lora and encoder\.lora_rank > 0 go"):
+        attempt("encoder.train=lora")
+
+
+def test_the_shipped_recipes_hold_together():
+    main = recipe.load(None, "reward")
+    assert main.encoder.name == "resnet50_clip.openai"
+    assert main.model.gate == "concat"
+    assert len(recipe.load("demo", "reward").stages) == 4
+    assert json.dumps(recipe.resolved(main))

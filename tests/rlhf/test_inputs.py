@@ -1,0 +1,113 @@
+"""Inputs: replayed exactly, cut alike, the same batches whenever they are asked for."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fgr
+from fgr.errors import UserError
+from fgr.rlhf import inputs
+from fgr.sr import Job, open_upscaler
+
+
+@pytest.fixture(scope="module")
+def replayed(tiny) -> inputs.Replayed:
+    return inputs.Replayed(str(tiny), "train", 4)
+
+
+def test_the_inputs_are_those_that_the_rows_were_restored_from(tiny, replayed):
+    rows = fgr.load_samples(tiny, "train")
+    wanted = next(row for row in rows if row["model"] == "realesr-animevideov3")
+    pairs = [replayed[index] for index in range(len(replayed))]
+    low = next(low for low, reference in pairs if np.array_equal(reference, wanted["reference"]))
+    upscaler = open_upscaler("realesr-animevideov3", scale=4)
+    assert np.array_equal(upscaler.upscale([Job(low, "", (128, 128), (0, 0, 128))])[0], wanted["sr"])
+
+
+def test_a_degraded_reference_counts_once_however_many_rows_it_has(tiny, replayed):
+    rows = fgr.load_samples(tiny, "train", ["source_id", "degradation"])
+    distinct = {(row["source_id"], row["degradation"]) for row in rows}
+    assert len(replayed) == len(distinct) < len(rows)
+
+
+def test_the_reference_is_cut_mirrored_and_turned_with_its_input():
+    low = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(6, 6, 3)
+    pair = low, low.repeat(4, 0).repeat(4, 1)
+    seen = set()
+    for seed in range(40):
+        small, large = inputs.cut(pair, 4, 4, True, np.random.default_rng(seed))
+        assert small.shape == (4, 4, 3)
+        assert np.array_equal(large[::4, ::4], small)
+        seen.add(small.tobytes())
+    assert len(seen) > 15
+
+
+def test_a_batch_depends_on_its_number_alone(replayed):
+    whole = list(inputs.batches(replayed, 4, 16, 3, True, 5, 0, 6))
+    later = list(inputs.batches(replayed, 4, 16, 3, True, 5, 4, 6))
+    assert torch.equal(whole[4].low, later[0].low)
+    assert torch.equal(whole[5].reference, later[1].reference)
+    assert not torch.equal(whole[0].low, whole[4].low)
+
+
+def test_processes_share_out_the_images_without_overlap(replayed):
+    count = len(replayed)
+    parts = [list(inputs.batches(replayed, 4, 0, 1, False, 5, 0, count // 2, (rank, 2))) for rank in (0, 1)]
+    seen = [batch.low.numpy().tobytes() for part in parts for batch in part]
+    assert len(set(seen)) == len(seen)
+
+
+def test_fixed_crops_are_the_same_every_time_and_repeat_images_only_when_they_must(replayed):
+    first, again = (inputs.fixed(replayed, 4, 16, len(replayed) + 2) for _ in range(2))
+    assert len(first) == len(replayed) + 2
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+    assert len({low.tobytes() for low, _ in first}) == len(first)
+
+
+def test_another_scale_is_refused(tiny):
+    with pytest.raises(UserError, match=r"of scale ×4, the generator upscales ×2"):
+        inputs.Replayed(str(tiny), "train", 2)
+
+
+def test_rows_restored_elsewhere_cannot_be_degraded_anew():
+    rows = {"scale": [4, 4], "source_id": ["a", "b"], "degradation": ['{"preset": "external"}'] * 2}
+    with pytest.raises(UserError, match="made elsewhere"):
+        inputs._distinct(rows, "DIR", "train", 4)
+    rows["degradation"][1] = '{"preset": "light"}'
+    assert inputs._distinct(rows, "DIR", "train", 4) == [1]
+
+
+def test_a_crop_larger_than_the_images_is_refused(replayed):
+    with pytest.raises(UserError, match=r"crops of 64 pixels do not fit into the low-resolution images of 32×32"):
+        inputs.fixed(replayed, 4, 64, 2)
+
+
+def test_a_folder_of_low_resolution_images_holds_every_fifth_out(tmp_path):
+    for number in range(6):
+        Image.fromarray(np.full((20, 24, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    train, audit = (inputs.open_inputs(str(tmp_path), split, 4) for split in ("train", "validation"))
+    assert [int(train[index][0][0, 0, 0]) for index in range(len(train))] == [1, 2, 3, 4]
+    assert [int(audit[index][0][0, 0, 0]) for index in range(len(audit))] == [0, 5]
+    batch = next(inputs.batches(train, 4, 16, 2, True, 0, 0, 1))
+    assert batch.reference is None
+    assert batch.low.shape == (2, 3, 16, 16)
+
+
+def test_a_folder_with_one_image_is_refused(tmp_path):
+    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "one.png")
+    with pytest.raises(UserError, match="at least two are needed"):
+        inputs.open_inputs(str(tmp_path), "train", 4)
+
+
+def test_images_of_several_sizes_make_no_batch():
+    pairs = [(np.zeros((8, 8, 3), np.uint8), None), (np.zeros((8, 9, 3), np.uint8), None)]
+    with pytest.raises(UserError, match="differ in size"):
+        inputs.stacked(pairs)
+
+
+def test_pixels_survive_the_way_to_tensors_and_back():
+    image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    tensor = inputs.as_tensor([image])
+    assert tensor.shape == (1, 3, 4, 5)
+    assert np.array_equal(inputs.as_images(tensor)[0], image)

@@ -1,0 +1,251 @@
+"""Runs, end to end on a small network, a small reward model and the tiny dataset."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from small_rlhf import logged, small
+
+from fgr import recipe as recipes
+from fgr.errors import UserError
+from fgr.rlhf import loop
+from fgr.rlhf.loop import Loop
+from fgr.rlhf.reward import Reward
+from fgr.rlhf.run import Tuner, tune
+from fgr.training import directory as runs
+
+
+@pytest.fixture(scope="module")
+def finished(sources, tmp_path_factory):
+    """An undisturbed run of SMALL and its folder."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return tune(small(), *sources, out, "cpu"), out
+
+
+def test_a_run_leaves_the_tuned_network_pictures_and_figures(finished):
+    found, out = finished
+    assert {"run.json", "metrics.jsonl", "summary.json", "best.safetensors", "last.safetensors"} <= {
+        p.name for p in out.iterdir()
+    }
+    assert sorted(path.name for path in (out / "sheets").iterdir()) == [f"step-{step:06d}.webp" for step in (0, 4, 8)]
+    with Image.open(out / "sheets" / "step-000008.webp") as sheet:
+        assert sheet.size == (7 * 68, 2 * 68)  # seven pictures of two images
+    names = {row["metric"]: row for row in found["metrics"]}
+    assert {
+        "reward_2",
+        "psnr",
+        "ms_ssim",
+        "consistency",
+        "niqe",
+        "last_stage_score",
+        "last_stage_heat",
+        "distance",
+    } == names.keys()
+    assert names["distance"]["start"] == 0 < logged(out, "audit")[-1]["distance"]
+    assert found["steps"] == 8
+    assert len(found["examples"]) == 3
+    assert (out / "examples" / f"0-{found['examples'][0][-1]}.webp").is_file()
+    assert json.loads((out / "summary.json").read_text()) == found
+
+
+def test_the_stages_are_climbed_in_turn_and_every_switch_is_logged(finished):
+    steps = logged(finished[1], "train")
+    assert [line["stage"] for line in steps] == [0, 0, 1, 1, 1, 2, 2, 2]
+    assert [line["share"] for line in steps] == [1, 1, 0.5, 1, 1, 0.5, 1, 1]
+    switches = [(line["step"], line["stage"]) for line in logged(finished[1], "event")]
+    assert switches == [(2, 1), (5, 2)]
+
+
+def test_the_log_holds_reward_battery_and_index_beside_the_stage(finished):
+    audits = logged(finished[1], "audit")
+    assert [line["step"] for line in audits] == [0, 4, 8]
+    first, last = audits[0], audits[-1]
+    assert first["reward"] == first["battery"] == first["hacking_index"] == 0
+    assert last["hacking_index"] == pytest.approx(last["reward"] - last["battery"])
+    groups = [last[f"battery_{name}"] for name in ("fidelity", "consistency", "naturalness")]
+    assert last["battery"] == pytest.approx(np.mean(groups))
+
+
+def test_a_tracker_gets_the_figures_too(sources, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tune(small("trackers=[tensorboard]", "training.steps=3", "audit.every=3"), *sources, tmp_path / "run", "cpu")
+    events = EventAccumulator(str(tmp_path / "run" / "logs" / "fgr-rlhf")).Reload()
+    told = {event.step: event.value for event in events.Scalars("train/reward")}
+    assert told == pytest.approx({line["step"]: line["reward"] for line in logged(tmp_path / "run", "train")})
+    assert len(told) == 3
+
+
+def test_the_rewards_weight_makes_its_gradient_the_asked_share_of_the_anchors(sources, tmp_path):
+    tuner = Tuner(small("reward.ratio=0.25"), *sources, tmp_path / "run", "cpu")
+    tuner.run_folder = runs.Run(tmp_path / "run")
+    tuner.run_folder.start("rlhf", {}, {}, lambda old, new: [])
+    loop = tuner._loop()
+    _, (batch, *_) = tuner._reference_set()
+    start = tuner.policy.start(batch.low)
+    held = loop.climb.held(batch, start)
+    for reward in loop.climb.rewards:
+        gradient = reward.weight * reward.gradient(start)[2]
+        assert float(gradient.norm()) == pytest.approx(0.25 * held, rel=1e-4)
+
+
+def test_resuming_gives_the_numbers_of_an_undisturbed_run(sources, finished, tmp_path, monkeypatch):
+    out, whole = tmp_path / "run", finished[1]
+    step = Loop._step
+
+    def interrupted(self, source):
+        if self.state.step == 5:
+            raise KeyboardInterrupt
+        step(self, source)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(small(), *sources, out, "cpu")
+    monkeypatch.setattr(Loop, "_step", step)
+    tune(small(), *sources, out, "cpu")
+    for split in ("train", "audit", "event"):
+        first, second = (
+            [{name: value for name, value in line.items() if name != "step_s"} for line in logged(one, split)]
+            for one in (whole, out)
+        )
+        assert first == second
+    for name in ("best.safetensors", "last.safetensors"):
+        a, b = load_file(whole / name), load_file(out / name)
+        assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_finished_run_is_not_run_again_and_another_recipe_is_refused(sources, finished):
+    found, out = finished
+    before = (out / "metrics.jsonl").read_bytes()
+    assert tune(small(), *sources, out, "cpu") == found
+    assert (out / "metrics.jsonl").read_bytes() == before
+    with pytest.raises(UserError, match=r"training.lr: 0.0001 there, 0.001 here"):
+        tune(small("training.lr=1.0e-3"), *sources, out, "cpu")
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(float("nan"), "is no number"), (1e12, "exploded")])
+def test_a_gradient_out_of_all_bounds_is_skipped_counted_and_ends_the_run_when_it_stays(
+    sources, tmp_path, monkeypatch, factor, reason
+):
+    gradient, calls = Reward.gradient, []
+
+    def broken(self, image):
+        terms, value, found = gradient(self, image)
+        calls.append(1)
+        return terms, value, found * (factor if len(calls) > limit else 1)
+
+    limit = 8  # calibration takes one each of three rewards
+    monkeypatch.setattr(Reward, "gradient", broken)
+    monkeypatch.setattr(loop, "STEADY", 2)
+    with pytest.raises(UserError, match=r"No usable gradient in 3 steps in a row.*\n.*best.safetensors"):
+        tune(small("training.bad_steps=3"), *sources, tmp_path / "run", "cpu")
+    skipped = [line for line in logged(tmp_path / "run", "event") if line["event"] == "skipped"]
+    assert len(skipped) == 3
+    assert reason in skipped[0]["reason"]
+    assert (skipped[0]["norm"] is None) == math.isnan(factor)
+    start = load_file(sources[0].partition(":")[2])
+    assert load_file(tmp_path / "run" / "best.safetensors").keys() == start.keys()
+
+
+def test_out_of_memory_names_the_knobs_to_turn(sources, tmp_path, monkeypatch):
+    def full(self):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Tuner, "run", full)
+    with pytest.raises(UserError, match=r"batches of 2 crops of 16 low-resolution pixels.\nLower data.batch"):
+        tune(small(), *sources, tmp_path / "run", "cpu")
+
+
+def test_generate_uses_the_tuned_network_at_once(finished, tiny_overrides, tmp_path):
+    from fgr.dataset import tables
+    from fgr.generate.run import generate
+
+    name = f"spandrel:{finished[1] / 'best.safetensors'}"
+    recipe = recipes.load("demo", "generate", tiny_overrides, {"models": [name], "samples": 4})
+    assert generate(recipe, tmp_path / "data", workers=1, device="cpu")
+    rows = [row for file in tables.shards(tmp_path / "data", "samples") for row in tables.read_shard(file)]
+    assert {row["model"] for row in rows} == {name}
+
+
+def test_lora_and_accumulation_and_recomputed_blocks_run_too(network_files, reward_run, tiny, tmp_path):
+    recipe = small("policy={train: lora, lora_rank: 2, checkpoint_blocks: true}", "training.accumulate=2", "training.steps=3")
+    found = tune(recipe, network_files["swinir"], str(reward_run), str(tiny), tmp_path / "run", "cpu")
+    assert found["steps"] == 3
+    assert load_file(tmp_path / "run" / "last.safetensors").keys() == load_file(network_files["swinir"].partition(":")[2]).keys()
+
+
+@pytest.fixture
+def precision():
+    """A process has one precision: forgets it before and after."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("precision")
+def test_what_is_held_out_counts_and_lpips_anchors_in_bfloat16(sources, tmp_path, monkeypatch):
+    """AlexNet's weights are random, in torchvision's format; the classifier, which LPIPS does not use, is one number repeated."""
+    import torchvision
+
+    from fgr.reward.model import FinPercepRM
+
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in torchvision.models.alexnet().state_dict().items()}
+    weights = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    weights |= {name: torch.randn(shapes[name]) * 0.05 for name in shapes if not name.startswith("classifier")}
+    (tmp_path / "checkpoints").mkdir()
+    torch.save(weights, tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    torch.manual_seed(7)
+    FinPercepRM().save_pretrained(tmp_path / "other")
+    overrides = (
+        f"audit.rewards=['{tmp_path / 'other'}']",
+        "audit.metrics=[lpips]",
+        "anchor.lpips=0.5",
+        "training.precision=bf16",
+    )
+    found = tune(small(*overrides, "training.steps=3"), *sources, tmp_path / "run", "cpu")
+    counting = {row["metric"] for row in found["metrics"] if row["counts"]}
+    assert counting == {"psnr", "ms_ssim", "lpips", "consistency", "niqe", "rm0_score", "rm0_heat"}
+    assert logged(tmp_path / "run", "train")[-1]["anchor_lpips"] > 0
+    last = load_file(tmp_path / "run" / "last.safetensors")
+    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in last.values())
+
+
+def test_weights_of_lpips_that_cannot_be_had_are_told(sources, tmp_path, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(UserError, match=r"LPIPS needs AlexNet's weights.*no network\n.*leave lpips out"):
+        tune(small("audit.metrics=[lpips]"), *sources, tmp_path / "run", "cpu")
+
+
+def test_a_folder_of_low_resolution_images_will_do(sources, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "low").mkdir()
+    for number in range(6):
+        pixels = 40 * number + rng.integers(0, 4 + 9 * number, (20, 24, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "low" / f"{number}.png")
+    found = tune(small("training.steps=3"), sources[0], sources[1], str(tmp_path / "low"), tmp_path / "run", "cpu")
+    assert {row["metric"] for row in found["metrics"] if row["counts"]} == {"consistency"}
+    with pytest.raises(UserError, match="without references"):
+        tune(small("anchor.reference=1"), sources[0], sources[1], str(tmp_path / "low"), tmp_path / "other", "cpu")
+    assert not (tmp_path / "other").exists()
+
+
+def test_raw_units_leave_the_terms_alone_and_give_every_stage_the_last_ones_weight(sources, tmp_path):
+    tuner = Tuner(small("reward.units=raw"), *sources, tmp_path / "raw", "cpu")
+    tuner.run_folder = runs.Run(tmp_path / "raw")
+    rewards = tuner._loop().climb.rewards
+    assert all(reward.mean.tolist() == [0.0] * len(reward.terms) for reward in rewards)
+    assert all(reward.sd.tolist() == [1.0] * len(reward.terms) for reward in rewards)
+    assert len({reward.weight for reward in rewards}) == 1
+    assert rewards[-1].weight > 0

@@ -1,0 +1,144 @@
+"""OSEDiff against numbers recorded from its published implementation (cswry/OSEDiff, commit fcc4f09), run unmerged by peft on the
+same small weights, inputs and noise in float32."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from small_diffusion import image, osediff, recorded
+
+from fgr import recipe as recipes
+from fgr.dataset import manifest, verify
+from fgr.errors import UserError
+from fgr.generate import run
+from fgr.generate.replay import replay
+from fgr.sr import Job, open_upscaler
+from fgr.sr.diffusion.noise import generators
+from fgr.sr.diffusion.osediff import OSEDiff
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return recorded("osediff_reference.npz")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    osediff(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(made, monkeypatch):
+    monkeypatch.setenv("FGR_WEIGHTS", str(made))
+    monkeypatch.setattr(OSEDiff, "least", 128)  # the small networks need not see 512 pixels
+    torch.set_num_threads(1)
+    return made
+
+
+@pytest.fixture
+def copied(made, tmp_path, monkeypatch):
+    """A folder of weights to spoil."""
+    shutil.copytree(made, tmp_path / "weights")
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"
+
+
+def job(pixels):
+    return Job(pixels, "", pixels.shape[:2], (0, 0, 0))
+
+
+def test_merged_networks(reference, folder):
+    restorer = open_upscaler("osediff", scale=4).restorer
+    latent = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0))
+    photo = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.inference_mode():
+        reference.expect("text", restorer.text[0, :4])
+        reference.expect("unet", restorer._predicted(latent, latent))
+        reference.expect("moments", restorer._vae.encode(photo).latent_dist.parameters)
+
+
+@pytest.mark.parametrize(
+    ("key", "seed", "width", "knobs"), [("square", 0, 32, {}), ("tiled", 1, 48, {"latent_tile": 16, "latent_overlap": 8})]
+)
+def test_whole_outputs(reference, folder, key, seed, width, knobs):
+    """From an image to an image, whole and in three latent tiles, colours from the input by AdaIN."""
+    pixels = image(seed, 32, width)
+    restorer = open_upscaler("osediff", scale=4, diffusion=knobs).restorer
+    with torch.inference_mode():
+        output = restorer(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255, generators([pixels], 0))
+    reference.expect(key, output[0].permute(1, 2, 0)[::2, ::2])
+
+
+def test_the_prompt_the_seed_and_the_colours_count_and_small_inputs_fit(folder):
+    pixels = image(0, 20, 33)
+    outputs = set()
+    for knobs in ({}, {"prompt": "cat"}, {"seed": 1}, {"color_fix": "wavelet"}, {"color_fix": "none"}):
+        upscaler = open_upscaler("osediff", scale=4, diffusion=knobs)
+        [restored] = upscaler.upscale([job(pixels)])
+        assert restored.shape == (80, 132, 3)
+        outputs.add(restored.tobytes())
+    assert len(outputs) == 5
+
+
+def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
+    knobs = {"models": ["osediff"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
+    limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
+    recipe = recipes.load("demo", "generate", limits, knobs)
+    assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
+    assert not list(verify.verify(tmp_path / "out"))
+    assert list(replay(tmp_path / "out", 1, "cpu")) == [None]
+    [model] = manifest.read(tmp_path / "out")["models"]
+    assert model["license"] == "Apache-2.0 AND CreativeML-OpenRAIL++-M"
+
+
+def test_a_base_named_in_the_recipe_is_used_and_is_part_of_the_digest(copied, folder, monkeypatch):
+    monkeypatch.setenv("FGR_WEIGHTS", str(copied))
+    usual = open_upscaler("osediff", scale=4)
+    shutil.move(copied / "sd2.1-base", copied / "elsewhere")
+    with pytest.raises(UserError) as raised:
+        open_upscaler("osediff", scale=4)
+    told = str(raised.value)
+    assert "stands on Stable Diffusion 2.1 base, which is not here: there is no unet/config.json" in told
+    for word in ("stabilityai/stable-diffusion-2-1-base, is gone", "sd2-community/", "Manojb/", "inference.diffusion.base"):
+        assert word in told
+    named = open_upscaler("osediff", scale=4, diffusion={"base": str(copied / "elsewhere")})
+    assert named.digest == usual.digest
+    assert np.array_equal(named.upscale([job(image(0, 32, 32))])[0], usual.upscale([job(image(0, 32, 32))])[0])
+    with pytest.raises(UserError, match="base, which 'ORG/NONE' is not here"):
+        open_upscaler("osediff", scale=4, diffusion={"base": "ORG/NONE"})
+
+
+def test_a_base_of_another_architecture_is_refused(copied):
+    from diffusers import UNet2DConditionModel
+
+    torch.manual_seed(0)
+    UNet2DConditionModel(
+        block_out_channels=(64, 64, 64, 64), attention_head_dim=8, cross_attention_dim=48, use_linear_projection=True
+    ).save_pretrained(copied / "sd2.1-base" / "unet")
+    with pytest.raises(
+        UserError, match=r"sd2.1-base is not Stable Diffusion 2.1 base: its .*attn2.to_k.weight has the shape \(64, 48\)"
+    ):
+        open_upscaler("osediff", scale=4)
+
+
+def test_adapters_that_are_not_whole_or_not_osediffs_are_refused(copied):
+    content = torch.load(copied / "osediff.pkl", weights_only=True)
+    unet = content["state_dict_unet"]
+    gone = next(name for name in unet if ".lora_B." in name)
+    torch.save(content | {"state_dict_unet": {name: one for name, one in unet.items() if name != gone}}, copied / "osediff.pkl")
+    with pytest.raises(UserError, match=r"osediff.pkl is not whole: it holds .*lora_A.*, but no .*lora_B"):
+        open_upscaler("osediff", scale=4)
+    torch.save(content | {"state_dict_unet": unet | {"something": torch.zeros(1)}}, copied / "osediff.pkl")
+    with pytest.raises(UserError, match=r"holds 1 unknown tensors \(first something\)"):
+        open_upscaler("osediff", scale=4)
+    torch.save({"state_dict": unet}, copied / "osediff.pkl")
+    with pytest.raises(UserError, match=r"osediff.pkl does not hold OSEDiff's adapters"):
+        open_upscaler("osediff", scale=4)
+
+
+def test_one_step_is_all_there_is(folder):
+    with pytest.raises(UserError, match="OSEDiff has one step, and 2 are asked for"):
+        open_upscaler("osediff", scale=4, diffusion={"steps": 2})

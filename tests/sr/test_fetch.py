@@ -1,0 +1,311 @@
+"""Fetching weights from loopback servers: broken connections, wrong files, full disks, gated and vanished repositories."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from fgr import downloads as download
+from fgr.cli import app
+from fgr.errors import UserError
+from fgr.sr import open_upscaler, weights
+from fgr.sr.catalogue import catalogue
+from fgr.sr.fetch import ask, fetch
+from fgr.sr.releases import RELEASES, Release, WeightFile
+from fgr.sr.sources import hub_file
+
+CONTENT = bytes(range(256)) * 12_000  # three megabytes
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+COMMIT = "c" * 40
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT as a release does; `/REPO/resolve/main/FILE` as the Hub does. `breaks` cuts that many answers in half."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.breaks, self.content, self.ranges, self.requests = 0, CONTENT, True, []
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request, client_address):
+        pass  # a client that went away
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        server = self.server
+        server.requests.append((self.command, self.path, self.headers.get("Range")))
+        status, code = self.refusal()
+        if status:
+            return self.refuse(status, code)
+        start = int(self.headers["Range"].removeprefix("bytes=").partition("-")[0]) if self.headers.get("Range") else 0
+        start = start if server.ranges else 0
+        if start and start >= len(server.content):
+            return self.refuse(416, None)
+        self.send_response(206 if start else 200)
+        body = server.content[start:]
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header(
+            "Content-Range" if start else "Accept-Ranges", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}"
+        )
+        self.send_header("ETag", f'"{hashlib.sha256(server.content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command == "HEAD":
+            return None
+        if server.breaks:
+            server.breaks -= 1
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
+        self.close_connection = True
+        return None
+
+    def refusal(self):
+        known = {"gated": (403, "GatedRepo"), "gone": (404, "RepoNotFound"), "empty": (404, "EntryNotFound"), "busy": (429, None)}
+        return next((answer for word, answer in known.items() if word in self.path), (None, None))
+
+    def refuse(self, status, code):
+        self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.send_header("Content-Range", f"bytes */{len(self.server.content)}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    serving = Server()
+    thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", serving.address)
+    template = serving.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    yield serving
+    serving.shutdown()
+    thread.join()
+    serving.server_close()
+
+
+@pytest.fixture
+def listed(server, monkeypatch):
+    """Puts a model 'net' into the table; a source that begins with / is an address of the server."""
+
+    def put(*sources, sha256=SHA256):
+        places = tuple(f"{server.address}{source}" if source.startswith("/") else source for source in sources)
+        release = Release("net", 4, "MIT", (WeightFile("net.pth", places, sha256),), "Compact")
+        monkeypatch.setitem(RELEASES, "net", release)
+        return weights.folder() / "net.pth"
+
+    return put
+
+
+def test_a_file_is_fetched_checked_and_then_left_alone(server, listed):
+    target = listed("/net.pth")
+    assert catalogue(["net"])[0]["state"] == "fetchable"
+    assert fetch("net") == [target]
+    assert target.read_bytes() == CONTENT
+    assert [file.name for file in target.parent.iterdir()] == ["net.pth"]
+    asked = len(server.requests)
+    assert fetch("net") == [target]
+    assert len(server.requests) == asked
+    row = catalogue(["net"])[0]
+    assert (row["state"], row["digest"], row["weights"]) == ("here", SHA256, "net.pth, the official release")
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, listed):
+    server.breaks = 2
+    assert fetch("net" if listed("/net.pth") else "")[0].read_bytes() == CONTENT
+    half, quarter = len(CONTENT) // 2, len(CONTENT) * 3 // 4
+    assert [asked[2] for asked in server.requests] == [None, f"bytes={half}-", f"bytes={quarter}-"]
+
+
+def test_what_arrived_is_kept_for_the_next_run(server, listed):
+    target = listed("/net.pth")
+    server.breaks = download.ATTEMPTS
+    with pytest.raises(UserError, match=r"(?s)the connection broke after \d+ of 3072000 bytes.*goes on where it broke off"):
+        fetch("net")
+    assert not target.exists()
+    [partial] = target.parent.iterdir()
+    kept = partial.stat().st_size
+    assert kept > len(CONTENT) * 0.9
+    assert fetch("net") == [target]
+    assert server.requests[-1][2] == f"bytes={kept}-"
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_server_without_ranges_starts_over(server, listed):
+    target = listed("/net.pth")
+    server.breaks, server.ranges = 1, False
+    assert fetch("net") == [target]
+    assert target.read_bytes() == CONTENT
+
+
+def test_a_file_that_changed_in_between_is_fetched_anew(server, listed):
+    target = listed("/net.pth")
+    server.breaks = 1
+    first = server.content
+    server.content = b"x" * len(first)
+    real = download._opened
+
+    def then_right(*arguments, **options):
+        answer = real(*arguments, **options)
+        server.content = CONTENT
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(download, "_opened", then_right)
+        assert fetch("net") == [target]
+    assert target.read_bytes() == CONTENT
+    assert [asked[2] is None for asked in server.requests] == [True, False, True]
+
+
+def test_a_whole_part_of_a_killed_run_is_only_checked(server, listed):
+    target = listed("/net.pth")
+    server.breaks = download.ATTEMPTS
+    with pytest.raises(UserError):
+        fetch("net")
+    [partial] = target.parent.iterdir()
+    partial.write_bytes(CONTENT)
+    assert fetch("net") == [target]
+    assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("source", ["/net.pth", "hf:org/net/net.pth"])
+def test_another_file_than_the_released_one_is_refused(server, listed, source):
+    target = listed(source)
+    server.content = CONTENT[:-1] + b"!"
+    with pytest.raises(UserError, match="another file is there now: its sha256 is") as raised:
+        fetch("net")
+    assert f"expected {SHA256[:16]}" in str(raised.value)
+    assert not target.exists()
+    assert not list(target.parent.iterdir())
+
+
+@pytest.mark.parametrize("gone", ["/gone/net.pth", "hf:org/gone/net.pth", "hf:org/empty/net.pth", "hf:org/gated/net.pth"])
+@pytest.mark.parametrize("there", ["/net.pth", "hf:org/net/deep/net.pth"])
+def test_the_next_source_serves_when_one_does_not(server, listed, gone, there):
+    target = listed(gone, there)
+    assert ask("net") == "fetchable"
+    assert fetch("net") == [target]
+    assert target.read_bytes() == CONTENT
+    assert [file.name for file in target.parent.iterdir()] == ["net.pth"]
+
+
+@pytest.mark.parametrize(
+    ("source", "state", "says"),
+    [
+        ("/gone/net.pth", "gone", r"answers 404 .*The sources named above are gone: choose another model – or put net\.pth into"),
+        ("/gated/net.pth", "gated", "answers 403 .*Accept the licence"),
+        ("/busy/net.pth", "unreachable", r"too many downloads \(429\).*Run the same command again"),
+        ("hf:org/gone/net.pth", "gone", r"the Hub has no org/gone, or hides it from you.*are gone: choose another"),
+        ("hf:org/empty/net.pth", "gone", "org/empty no longer has this file"),
+        ("hf:org/gated/net.pth", "gated", r"licence has to be accepted first, at http://\S+/org/gated.*hf auth login"),
+    ],
+)
+def test_what_cannot_be_had_is_a_state_and_a_sentence(server, listed, source, state, says):
+    listed(source)
+    assert ask("net") == state
+    assert catalogue(["net"], ask=True)[0]["state"] == state
+    with pytest.raises(UserError, match=f"(?s)No source gives net.pth of 'net':.*{says}"):
+        fetch("net")
+    with pytest.raises(UserError, match=r"(?s)has no weights here: there is no net\.pth.*fgr models net --fetch"):
+        open_upscaler("net", scale=4)
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:9/net.pth", "http://name.invalid/net.pth"])
+def test_no_connection(listed, source):
+    listed(source)
+    with pytest.raises(UserError, match=r"(?s)No source gives net\.pth.*Run the same command again"):
+        fetch("net")
+
+
+def test_offline_nothing_is_asked(server, listed, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    listed("/net.pth", "hf:org/net/net.pth")
+    assert ask("net") == "offline"
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids the network"):
+        fetch("net")
+    assert not server.requests
+
+
+def test_no_room_on_the_disk_is_said_before_anything_is_written(listed, monkeypatch):
+    target = listed("/net.pth")
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
+    with pytest.raises(UserError, match=r"has room for 1 MB, but 2 MB of net\.pth are missing\.\n.*FGR_WEIGHTS"):
+        fetch("net")
+    assert not list(target.parent.iterdir())
+
+
+def test_a_file_put_there_by_hand_is_not_overwritten(listed):
+    target = listed("/net.pth")
+    target.parent.mkdir()
+    target.write_bytes(b"mine")
+    with pytest.raises(UserError, match="is not the released file"):
+        fetch("net")
+    assert target.read_bytes() == b"mine"
+
+
+def test_any_file_on_the_hub_by_name(server, tmp_path):
+    name = "spandrel:org/net/weights/net.pth"
+    with pytest.raises(UserError, match=f"fgr models {name} --fetch"):
+        open_upscaler(name, scale=2)
+    assert catalogue([name], ask=True)[0]["state"] == "fetchable"
+    torch.save({"a": torch.zeros(1)}, tmp_path / "net.pth")
+    server.content = (tmp_path / "net.pth").read_bytes()
+    result = CliRunner().invoke(app, ["models", name, "--fetch", "--json"])
+    assert json.loads(result.stdout)[0]["digest"] == hashlib.sha256(server.content).hexdigest()
+    with pytest.raises(UserError, match="holds no network that spandrel knows"):
+        open_upscaler(name, scale=2)
+    with pytest.raises(UserError, match=r"'spandrel:org/gated/net.pth' could not be fetched: its licence"):
+        fetch("spandrel:org/gated/net.pth")
+
+
+def test_what_has_nothing_to_fetch():
+    for name in ("bicubic", "folder:out", "spandrel:net.pth"):
+        with pytest.raises(UserError, match="There is nothing to fetch"):
+            fetch(name)
+    result = CliRunner().invoke(app, ["models", "--fetch"])
+    assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ("hf:org/net/a.pth", ("org/net", "a.pth")),
+        ("hf:org/net/a/b.pth", ("org/net", "a/b.pth")),
+        ("hf:org/net", None),
+        ("hf:/org/net", None),
+        ("https://example.org/a/b.pth", None),
+    ],
+)
+def test_how_hub_files_are_written(source, place):
+    assert hub_file(source) == place
+    with contextlib.suppress(TypeError):
+        assert "/".join(place) == source.removeprefix("hf:")
+
+
+def test_a_model_of_many_files_is_fetched_into_folders_of_its_own(server):
+    found = fetch("ldm-sr")
+    assert [file.relative_to(weights.folder()).as_posix() for file in found] == [file.name for file in RELEASES["ldm-sr"].files]
+    assert all(file.read_bytes() == CONTENT for file in found)
+    assert not [file for file in weights.folder().rglob("*") if file.name.startswith(".")]
+    assert ("GET", "/CompVis/ldm-super-resolution-4x-openimages/resolve/main/unet/config.json", None) in server.requests

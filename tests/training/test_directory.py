@@ -1,0 +1,98 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from fgr.errors import UserError
+from fgr.recipe import differences
+from fgr.training import directory as runs
+
+
+def begin(directory, recipe=None, kind="reward", facts=None):
+    run = runs.Run(directory)
+    run.start(kind, recipe or {"lr": 1}, facts or {"data": "x"}, differences)
+    return run
+
+
+def test_a_run_goes_on_only_with_its_own_recipe(tmp_path):
+    begin(tmp_path / "run")
+    begin(tmp_path / "run")
+    with pytest.raises(UserError, match=r"another recipe:\n  lr: 1 there, 2 here"):
+        begin(tmp_path / "run", {"lr": 2})
+    with pytest.raises(UserError, match="data: 'x' there, 'y' here"):
+        begin(tmp_path / "run", facts={"data": "y"})
+    with pytest.raises(UserError, match="kind: reward there, rlhf here"):
+        begin(tmp_path / "run", kind="rlhf")
+    assert runs.read(tmp_path / "run")["recipe"] == {"lr": 1}
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"x")
+    with pytest.raises(UserError, match="is no training run"):
+        begin(tmp_path)
+    with pytest.raises(UserError, match=r"no run\.json"):
+        runs.read(tmp_path)
+
+
+def test_metrics_are_json_and_survive_a_cut(tmp_path):
+    run = begin(tmp_path / "run")
+    run.log(step=1, loss=0.5, map={"ap": float("nan")}, list=[float("inf"), 1.0])
+    run.log(step=2, loss=0.25)
+    with open(run.metrics, "a") as file:
+        file.write('{"step": 3, "lo')
+    assert [line["step"] for line in runs.metrics(tmp_path / "run")] == [1, 2]
+    assert json.loads(run.metrics.read_text().splitlines()[0]) == {
+        "step": 1,
+        "loss": 0.5,
+        "map": {"ap": None},
+        "list": [None, 1.0],
+    }
+    run.keep(lambda line: line["step"] < 2)
+    assert run.metrics.read_text().count("\n") == 1
+
+
+def test_a_checkpoint_comes_back_and_a_damaged_one_is_a_sentence(tmp_path):
+    run = begin(tmp_path / "run")
+    assert run.load() is None
+    run.save({"step": 3, "weights": {"a": torch.arange(3.0)}})
+    state = run.load()
+    assert state["step"] == 3
+    assert torch.equal(state["weights"]["a"], torch.arange(3.0))
+    run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:100])
+    with pytest.raises(UserError, match="is damaged"):
+        run.load()
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    run = begin(tmp_path / "run")
+    run.save({"step": 1})
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        run.save({"step": 2})
+    assert run.load() == {"step": 1}
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def test_only_the_first_process_writes(tmp_path):
+    run = runs.Run(tmp_path / "run", main=False)
+    run.start("reward", {}, {}, differences)
+    run.log(step=1)
+    run.save({})
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_first_interrupt_is_a_flag_and_the_second_interrupts(capfd):
+    before = signal.getsignal(signal.SIGINT)
+    with runs.Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "saving" in capfd.readouterr().err
