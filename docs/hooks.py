@@ -1,12 +1,15 @@
 """Generated parts of the documentation: a marker `<!-- KIND NAME -->` in a page becomes a table of what the code says."""
 
+import ast
 import re
 from collections.abc import Callable, Iterator
 from html import escape
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-MARKER = re.compile(r"^<!-- (options|recipe|table|models)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE)
+ROOT = Path(__file__).parents[1]
+MARKER = re.compile(r"^<!-- (options|recipe|table|models|licenses|layout)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE)
 IN_WORDS = {
     "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "a multiple of {}", "min_length": "at least {} long",
     "max_length": "at most {} long",
@@ -35,7 +38,7 @@ def options(name: str) -> Iterator[str]:
         if parameter.param_type_name == "argument" and not parameter.metavar:
             names = str(parameter.name).upper()
         default = "required" if parameter.required else _shown(parameter.default)
-        yield f"| `{names}` | {default} | {_cell(parameter.help or '')} |"
+        yield f"| `{names}` | {default} | {cell(parameter.help or '')} |"
 
 
 def _shown(default: Any) -> str:
@@ -65,7 +68,7 @@ def _model(cls: Any, prefix: str) -> Iterator[str]:
         limits = [_limit(one) for one in field.metadata]
         values = ", ".join([_type(field.annotation), *(limit for limit in limits if limit)])
         default = "required" if field.is_required() else f"`{_value(field.default)}`"
-        yield f"| `{prefix}{name}` | {_cell(values)} | {default} | {_cell(field.description or '')} |"
+        yield f"| `{prefix}{name}` | {cell(values)} | {default} | {cell(field.description or '')} |"
     for path, inner in nested:
         yield from _model(inner, path)
 
@@ -110,26 +113,72 @@ def table(name: str) -> Iterator[str]:
     from fgr.records import TABLES
 
     yield from ("| column | type | meaning |", "|---|---|---|")
-    yield from (f"| `{column.name}` | {column.type} | {_cell(column.meaning)} |" for column in TABLES[name])
+    yield from (f"| `{column.name}` | {column.type} | {cell(column.meaning)} |" for column in TABLES[name])
 
 
-def models(_: str) -> Iterator[str]:
-    """The SR models with the terms of their weights."""
-    from fgr.licenses import terms
-    from fgr.sr import known, license_of
+def models(group: str) -> Iterator[str]:
+    """The named SR models: `networks`, or the `diffusion` models."""
+    from fgr.sr.diffusion.releases import DIFFUSION
+    from fgr.sr.releases import RELEASES
 
-    words = {True: "yes", False: "no, or not for commerce", None: "not stated"}
-    yield from ("| model | licence of the weights | train on outputs | pass outputs on |", "|---|---|---|---|")
-    for name in known():
-        if ":" in name:
+    yield from ("| name | architecture | scale | files in the weights folder | from | licence |", "|---|---|---|---|---|---|")
+    for name, release in RELEASES.items():
+        if (name in DIFFUSION) != (group == "diffusion"):
             continue
-        license = license_of(name)
-        found = terms(license)
-        yield f"| `{name}` | {license} | {words[found.train_on_outputs]} | {words[found.redistribute]} |"
+        files = dict.fromkeys(f"`{file.name.partition('/')[0]}{'/' * ('/' in file.name)}`" for file in release.files)
+        sources = dict.fromkeys(_source(source) for file in release.files for source in file.sources)
+        homes = [*(["`fgr[offline]`"] if release.wheel else []), *sources]
+        yield f"| `{name}` | {release.family} | ×{release.scale} | {', '.join(files)} | {', '.join(homes)} | {release.license} |"
 
 
-def _cell(text: str) -> str:
+def _source(source: str) -> str:
+    """A link to where a file is published: the repository on the Hub or GitHub."""
+    address = source.replace("hf:", "https://huggingface.co/", 1) if source.startswith("hf:") else source
+    scheme, _, host, *path = address.split("/")
+    parts = path[: 3 if path[0] == "spaces" else 2]
+    return f"[{'/'.join(parts[-2:])}]({scheme}//{host}/{'/'.join(parts)})"
+
+
+def licenses(_: str) -> Iterator[str]:
+    """The licences of the named SR models' weights, and what each allows of outputs."""
+    from fgr.licenses import terms
+    from fgr.sr import license_of
+    from fgr.sr.releases import RELEASES
+
+    words = {True: "yes", False: "for non-commercial purposes only", None: "not stated"}
+    models_by_license: dict[str, list[str]] = {}
+    for name in (*RELEASES, "bicubic"):
+        models_by_license.setdefault(license_of(name), []).append(f"`{name}`")
+    yield from ("| licence of the weights | models | train on outputs | redistribute outputs |", "|---|---|---|---|")
+    for license, names in models_by_license.items():
+        allowed = terms(license)
+        yield f"| {license} | {', '.join(names)} | {words[allowed.train_on_outputs]} | {words[allowed.redistribute]} |"
+
+
+def layout(_: str) -> Iterator[str]:
+    """Every package of `fgr` with the first lines of its modules' docstrings."""
+    for package, files in packages().items():
+        yield from (f"\n### `{package}/`", "", f"{first_line(ROOT / package / '__init__.py')}", "")
+        if files:
+            yield from ("| file | what it is for |", "|---|---|")
+            yield from (f"| `{file.name}` | {cell(first_line(file))} |" for file in files)
+
+
+def packages() -> dict[str, list[Path]]:
+    """The modules of each package, by the package's path, `__init__.py` left out."""
+    inits = sorted(path.parent for path in (ROOT / "fgr").rglob("__init__.py"))
+    return {str(folder.relative_to(ROOT)): sorted(set(folder.glob("*.py")) - {folder / "__init__.py"}) for folder in inits}
+
+
+def first_line(file: Path) -> str:
+    """The first line of a module's docstring, or nothing."""
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+def cell(text: str) -> str:
     return escape(" ".join(text.split()), quote=False).replace("|", "\\|")
 
 
-PARTS: dict[str, Callable[[str], Iterator[str]]] = {"options": options, "recipe": recipe, "table": table, "models": models}
+PARTS: dict[str, Callable[[str], Iterator[str]]] = {
+    "options": options, "recipe": recipe, "table": table, "models": models, "licenses": licenses, "layout": layout,
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""A dataset directory: tables on the disk, card, manifest, verification, loading, the Hub."""

@@ -1,0 +1,1 @@
+"""SR systems on test sets, and scores against people's opinions."""

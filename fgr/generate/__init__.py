@@ -1,0 +1,1 @@
+"""From photographs to a dataset: plan, degrade, restore, swap, label; shard by shard, resumable."""

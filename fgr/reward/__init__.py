@@ -1,0 +1,1 @@
+"""The reward model FinPercep-RM: network, losses, staged training, scoring, evaluation, export."""

@@ -1,0 +1,1 @@
+"""What training runs share: run directory, accelerator, checkpoints."""

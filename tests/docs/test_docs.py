@@ -198,8 +198,12 @@ def test_every_verb_has_a_page():
     assert all(f"verbs/{name}.md" in navigation for name in pages)
 
 
-def test_every_sr_model_is_in_the_table_of_licences():
+def test_every_sr_model_is_in_one_table_with_its_licence():
     from fgr.sr.releases import RELEASES
 
-    text = "\n".join(hooks.models(""))
-    assert all(f"| `{name}` |" in text for name in RELEASES)
+    rows = [*hooks.models("networks"), *hooks.models("diffusion")]
+    for name, release in RELEASES.items():
+        (row,) = [row for row in rows if row.startswith(f"| `{name}` |")]
+        assert row.endswith(f"| {release.license} |")
+    licences = "\n".join(hooks.licenses(""))
+    assert all(f"`{name}`" in licences for name in RELEASES)
