@@ -44,11 +44,11 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
         torch.rand(BATCH, 3, side, side, generator=generator_), torch.rand(BATCH, 3, side * 4, side * 4, generator=generator_)
     ).to(where)
     shared = 0.0
-    exam, loss = _reward_side(policy, batch, reward, device) if kind == "reward" else (None, _plain_side(policy, batch))
+    held_out, loss = _reward_side(policy, batch, reward, device) if kind == "reward" else (None, _plain_side(policy, batch))
     times = [step(loss, optimizer, where) for _ in range(steps + 1)][1:]
-    if exam is not None:
+    if held_out is not None:
         began = time.perf_counter()
-        exam.take(policy, where, [0])
+        held_out.measure(policy, where, [0])
         shared = (time.perf_counter() - began) / EVERY
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     memory = torch.cuda.max_memory_allocated() / 2**20 if where.type == "cuda" else peak / 1024
@@ -58,9 +58,8 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
 def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any, Any]:
     """The audit, and the loss with the last stage's reward."""
     from fgr.reward.load import load_stages
-    from fgr.rlhf.battery import Battery
     from fgr.rlhf.climb import Climb
-    from fgr.rlhf.exam import Exam
+    from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics
     from fgr.rlhf.inputs import as_images
     from fgr.rlhf.objective import Anchor
     from fgr.rlhf.reward import MAXIMA, stage_reward
@@ -75,7 +74,7 @@ def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any
         climb.step(policy, batch, 0, 1.0, losses.append, lambda: None)
         return losses.pop()
 
-    return Exam(policy, Battery(None), [found], list(zip(low, reference, strict=True)), BATCH), loss
+    return HeldOutEvaluation(policy, HeldOutMetrics(None), [found], list(zip(low, reference, strict=True)), BATCH), loss
 
 
 def _plain_side(policy: Any, batch: Any) -> Any:

@@ -1,6 +1,7 @@
 """The tables of an FGR dataset: their columns, written down once; schemas, features and documentation derive from here."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,20 @@ def arrow_schema(table: str) -> Any:
     features = {column.name: _feature(column.type) for column in TABLES[table]}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.schema([(column.name, types[column.type]) for column in TABLES[table]], metadata=metadata)
+
+
+def current_figures(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl, or another part of what a run wrote, with the names that figures have today.
+
+    Before version 0.2, `held_out…` was called `battery…` and `…_severity` was called `…_heat`. Serves as json's object_hook.
+    """
+    return {_current(name): value for name, value in content.items()}
+
+
+def _current(name: str) -> str:
+    if name == "battery" or name.startswith("battery_"):
+        name = "held_out" + name.removeprefix("battery")
+    return name.removesuffix("_heat") + "_severity" if name.endswith("_heat") else name
 
 
 def _feature(kind: str) -> dict[str, Any]:

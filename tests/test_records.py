@@ -30,3 +30,10 @@ def test_parquet_options_are_those_of_datasets(table):
     ours = tables._options(schema, records.media_columns(table))
     for option in ("compression", "column_encoding"):
         assert ours[option] == (theirs[option] if isinstance(theirs, dict) else getattr(theirs, option))
+
+
+def test_figures_of_older_runs_get_the_names_of_today():
+    old = '{"step": 3, "battery": 0.5, "battery_fidelity": 0.1, "rm0_heat": 2.0, "metrics": [{"battery": 1}]}'
+    new = {"step": 3, "held_out": 0.5, "held_out_fidelity": 0.1, "rm0_severity": 2.0, "metrics": [{"held_out": 1}]}
+    assert json.loads(old, object_hook=records.current_figures) == new
+    assert records.current_figures(new) == new

@@ -12,14 +12,15 @@ import numpy as np
 from bench.claims import statistics
 from bench.claims.protocol import Protocol
 from fgr import atomic
+from fgr.records import current_figures
 from fgr.training import directory as runs
 
 Rows = list[dict[str, Any]]
-GROUPS = {"fidelity": "battery_fidelity", "consistency": "battery_consistency", "naturalness": "battery_naturalness",
-          "gold": "battery_rm0"}  # fmt: skip
+GROUPS = {"fidelity": "held_out_fidelity", "consistency": "held_out_consistency", "naturalness": "held_out_naturalness",
+          "gold": "held_out_rm0"}  # fmt: skip
 METRICS = {"fidelity": ("psnr", "ms_ssim"), "consistency": ("consistency",), "naturalness": ("niqe",),
-           "gold": ("gold_score", "gold_heat")}  # fmt: skip
-YARDSTICK = "battery_rm1"  # RM_N's score and heat, in sd over images
+           "gold": ("gold_score", "gold_severity")}  # fmt: skip
+YARDSTICK = "held_out_rm1"  # RM_N's score and severity, in sd over images
 
 
 def collect(out: Path, protocol: Protocol) -> dict[str, Any]:
@@ -289,7 +290,7 @@ def _rows(folder: Path) -> Rows:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=current_figures)
 
 
 def _mean(values: Iterable[Any]) -> float:

@@ -15,8 +15,7 @@ from fgr.metrics import fidelity as metrics
 from fgr.reward import source
 from fgr.reward.load import load_reward, load_stages
 from fgr.rlhf import pictures as drawing
-from fgr.rlhf.battery import Battery
-from fgr.rlhf.exam import fit_naturalness
+from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness
 from fgr.rlhf.inputs import Batch, Pair, as_images, as_tensor, cut, open_inputs, stacked
 from fgr.rlhf.policy import open_policy
 from fgr.rlhf.reward import MAXIMA, Reward, stage_reward
@@ -26,7 +25,7 @@ BATCH = 8
 
 
 class Judge:
-    """The battery of held-out yardsticks on fixed crops of the test set; `chosen` is the tuning recipe."""
+    """The held-out yardsticks on fixed crops of the test set; `chosen` is the tuning recipe."""
 
     def __init__(self, needs: Mapping[str, Path], generator: str, chosen: Any, crops: int, crop: int, device: str) -> None:
         self.device = torch.device(choose_device(device))
@@ -36,7 +35,7 @@ class Judge:
         self.gold = load_reward(needs["gold"], str(self.device))
         models = {"gold": (self.gold, True), "rm_n": (self.stages[-1], False), "rm_0": (self.stages[0], False)}
         train = open_inputs(str(needs["data"]), chosen.data.split, self.generator.scale)
-        self.battery = Battery(fit_naturalness(train, chosen.audit.patch), {}, models)
+        self.held_out = HeldOutMetrics(fit_naturalness(train, chosen.audit.patch), {}, models)
         self.batches = [stacked(self.pairs[at : at + BATCH]).to(self.device) for at in range(0, len(self.pairs), BATCH)]
         self.starts = [self._run(self.generator, batch) for batch in self.batches]
 
@@ -56,11 +55,11 @@ class Judge:
         for share in shares:
             mixed = [share * reference + (1 - share) * start for reference, start in zip(references, self.starts, strict=True)]
             found[f"{share:g}"] = self._measured(mixed)
-        better = {name: metric.better for name, metric in self.battery.metrics.items()}
+        better = {name: metric.better for name, metric in self.held_out.roles.items()}
         return {"photos": self.photos, "better": better, "values": found}
 
     def planted(self, least: float, most: float) -> list[dict[str, Any]]:
-        """Gold heat, gold score and NIQE of composites with a swapped area in this range, and of their references."""
+        """Gold severity, gold score and NIQE of composites with a swapped area in this range, and of their references."""
         rows = source.open_split(str(self.data), "test")
         found = []
         for row in rows:
@@ -68,8 +67,8 @@ class Judge:
                 continue
             images = [codec.decode_rgb(row[name]["bytes"]) for name in ("composite", "reference")]
             both = as_tensor(images).to(self.device)
-            values = self.battery.measure(both, Batch(both, both), both)
-            kept = {name: [float(one) for one in values[name]] for name in ("gold_score", "gold_heat", "niqe")}
+            values = self.held_out.measure(both, Batch(both, both), both)
+            kept = {name: [float(one) for one in values[name]] for name in ("gold_score", "gold_severity", "niqe")}
             found.append({"photo": row["photo_id"], "model": row["model"], **kept})
         return found
 
@@ -109,7 +108,7 @@ class Judge:
     def _measured(self, outputs: Sequence[torch.Tensor]) -> Values:
         found: Values = {}
         for batch, start, output in zip(self.batches, self.starts, outputs, strict=True):
-            for name, values in self.battery.measure(output, batch, start).items():
+            for name, values in self.held_out.measure(output, batch, start).items():
                 found.setdefault(name, []).extend(float(value) for value in values)
         return found
 

@@ -36,7 +36,7 @@ def rlhf(
     """Fine-tune an SR network against a reward model, with a curriculum and an audit for reward hacking.
 
     RECIPE defaults to ccl-realesrgan; `fgr rlhf demo` takes minutes on a CPU. The tuned network, OUT/best.safetensors, is chosen
-    by the audit's battery, never by the trained reward, and `fgr generate --models spandrel:OUT/best.safetensors` runs it.
+    by the audit's held-out metrics, never by the trained reward; `fgr generate --models spandrel:OUT/best.safetensors` runs it.
     Running the same command again resumes; `fgr report OUT` shows what happened. Several GPUs: accelerate launch -m fgr rlhf …
     """
     from fgr import recipe as recipes
@@ -55,5 +55,7 @@ def rlhf(
         typer.echo(f"{line} [{row['low']:+.3g}, {row['high']:+.3g}]", err=True)
     if found["ended"]:
         typer.echo(f"Ended early: {found['ended']}.", err=True)
-    typer.echo(f"Best by the battery: step {found['best_step']} of {found['steps']}; alarms: {len(found['alarms'])}.", err=True)
+    typer.echo(
+        f"Best by the held-out metrics: step {found['best_step']} of {found['steps']}; alarms: {len(found['alarms'])}.", err=True
+    )
     typer.echo(out / "best.safetensors")

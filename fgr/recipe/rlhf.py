@@ -144,7 +144,7 @@ class Curriculum(Strict):
 
 
 class Audit(Strict):
-    """The battery that the policy is not trained on, on fixed held-out images."""
+    """Held-out metrics, which the policy is not trained on, of its outputs on fixed held-out images."""
 
     every: Steps = 20
     split: str = "validation"
@@ -154,8 +154,8 @@ class Audit(Strict):
     metrics: tuple[str, ...] = Field((), description="lpips, clipiqa, pyiqa:NAME beside what is always there")
     patch: int = Field(48, ge=16, multiple_of=2, description="side of the patches that natural-image statistics are taken from")
     rise: Weight = Field(0.5, description="rise of the trained reward, in sd over images, from which an alarm is possible")
-    fall: Weight = Field(0.25, description="fall of the battery's mean that is an alarm")
-    outrun: float = Field(5.0, gt=0, description="lead of the trained reward over the battery that is an alarm too")
+    fall: Weight = Field(0.25, description="fall of the held-out metrics' mean that is an alarm")
+    outrun: float = Field(5.0, gt=0, description="lead of the trained reward over the held-out metrics that is an alarm too")
     on_hacking: Literal["stop", "rollback", "continue"] = "rollback"
     sheet: int = Field(4, ge=0, description="images in the sheet of pictures written at each audit")
 

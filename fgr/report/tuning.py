@@ -1,4 +1,4 @@
-"""What a tuning run did: reward, battery and stage over the steps, alarms, start against end, pictures before and after."""
+"""What a tuning run did: reward and held-out metrics over the steps, alarms, start against end, pictures."""
 
 import base64
 import json
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fgr.records import current_figures
 from fgr.report import charts
 from fgr.report.page import Section, render
 from fgr.training import directory as runs
@@ -31,8 +32,8 @@ def summary(directory: Path, rows: int) -> Section:
     if found:
         facts += [
             ("steps", str(found["steps"])), ("ended", found["ended"] or "as planned"),
-            ("best by the battery", f"step {found['best_step']}"), ("trained reward", f"{found['reward']:+.2f} sd"),
-            ("battery", f"{found['battery']:+.2f} sd"), ("hacking index", f"{found['hacking_index']:+.2f}"),
+            ("best by the held-out metrics", f"step {found['best_step']}"), ("trained reward", f"{found['reward']:+.2f} sd"),
+            ("held-out metrics", f"{found['held_out']:+.2f} sd"), ("hacking index", f"{found['hacking_index']:+.2f}"),
             ("alarms", ", ".join(map(str, found["alarms"])) or "none"), ("rollbacks", str(found["rollbacks"])),
             ("steps without a usable gradient", str(found["skipped"])), ("audited images", str(found["images"])),
         ]  # fmt: skip
@@ -43,18 +44,18 @@ def summary(directory: Path, rows: int) -> Section:
 
 
 def curves(directory: Path, rows: int) -> Section | None:
-    """Trained reward, battery and hacking index on one axis with stages and alarms; the battery's groups; the training steps."""
+    """Trained reward, held-out metrics and hacking index with stages and alarms; the metrics' groups; the training steps."""
     audits, steps = _lines(directory, "audit"), _lines(directory, "train")
     if not audits:
         return None
     alarms = [line["step"] for line in audits if line["alarm"]]
     stages = _stages(audits, steps)
-    names = {"trained reward": "reward", "battery": "battery", "hacking index": "hacking_index"}
-    panels = [_panel("Reward and battery", "in sd over images since the start; dashed: a stage begins; red: alarm",
+    names = {"trained reward": "reward", "held-out metrics": "held_out", "hacking index": "hacking_index"}
+    panels = [_panel("Reward and held-out metrics", "in sd over images since the start; dashed: a stage begins; red: alarm",
                      audits, names, stages, alarms)]  # fmt: skip
-    groups = {name.removeprefix("battery_"): name for name in audits[-1] if name.startswith("battery_")}
+    groups = {name.removeprefix("held_out_"): name for name in audits[-1] if name.startswith("held_out_")}
     if groups:
-        panels.append(_panel("Battery by group", "mean change, larger = better", audits, groups, stages, alarms))
+        panels.append(_panel("Held-out metrics by group", "mean change, larger = better", audits, groups, stages, alarms))
     if steps:
         rise = _thinned(steps)
         panels.append(_panel("Training", "the stage's reward in its z-units, each batch", rise, {"reward": "reward"}, stages, []))
@@ -134,7 +135,7 @@ def _lines(directory: Path, split: str) -> list[dict[str, Any]]:
 
 def _summary(directory: Path) -> dict[str, Any] | None:
     path = directory / "summary.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=current_figures) if path.is_file() else None
 
 
 def _data(path: Path) -> str:

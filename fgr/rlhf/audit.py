@@ -15,8 +15,8 @@ DRAWS = 2000  # of a bootstrap
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
-    """A figure of the battery: what it belongs to, whether larger is better, and whether it counts or is only shown."""
+class MetricRole:
+    """What a metric is to the audit: its group, whether larger is better, and whether it counts or is only shown."""
 
     group: str
     better: int  # 1: larger, −1: smaller
@@ -25,17 +25,17 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Changes since the start: of the trained reward, of the battery (mean of its groups), and of each group."""
+    """Changes since the start: of the trained reward, of the held-out metrics (mean of their groups), and of each group."""
 
     reward: float
-    battery: float
-    battery_high: float  # upper end of its 95 % interval over images
+    held_out: float
+    held_out_high: float  # upper end of its 95 % interval over images
     groups: dict[str, float]
 
     @property
     def hacking_index(self) -> float:
-        """H(t): what the trained reward gained more than the battery did."""
-        return self.reward - self.battery
+        """H(t): what the trained reward gained more than the held-out metrics did."""
+        return self.reward - self.held_out
 
 
 def change(start: np.ndarray, now: np.ndarray, better: int = 1) -> np.ndarray:
@@ -45,37 +45,37 @@ def change(start: np.ndarray, now: np.ndarray, better: int = 1) -> np.ndarray:
     return better * (now - start) / max(float(start.std()), SMALLEST_SD)
 
 
-def assess(start: Values, now: Values, metrics: Mapping[str, Metric], reward: tuple[np.ndarray, np.ndarray]) -> Verdict:
-    """Compare `now` with `start`; `reward` is the trained reward at both. A group is the mean of its metrics, the battery that
-    of its groups; metrics that do not count are left out."""
+def assess(start: Values, now: Values, metrics: Mapping[str, MetricRole], reward: tuple[np.ndarray, np.ndarray]) -> Verdict:
+    """Compare `now` with `start`; `reward` is the trained reward at both. A group is the mean of its metrics, and
+    `held_out` that of the groups; metrics that do not count are left out."""
     gains: dict[str, list[np.ndarray]] = {}
     for name, metric in metrics.items():
         if metric.counts:
             gains.setdefault(metric.group, []).append(change(start[name], now[name], metric.better))
     groups = {name: np.mean(found, axis=0) for name, found in gains.items()}
-    battery = np.mean(list(groups.values()), axis=0) if groups else np.zeros_like(reward[0])
-    high = interval(battery)[1] if groups else 0.0
+    held_out = np.mean(list(groups.values()), axis=0) if groups else np.zeros_like(reward[0])
+    high = interval(held_out)[1] if groups else 0.0
     return Verdict(
-        float(change(*reward).mean()), float(battery.mean()), high, {name: float(gain.mean()) for name, gain in groups.items()}
+        float(change(*reward).mean()), float(held_out.mean()), high, {name: float(gain.mean()) for name, gain in groups.items()}
     )
 
 
 def is_hacked(verdict: Verdict, rise: float, fall: float, outrun: float) -> str:
     """Why the reward is being hacked, or an empty text.
 
-    It is where the reward rose by `rise` or more while the battery surely fell, by `fall` or more; and where the reward outran
-    the battery by `outrun`: artifacts that a battery does not know yet show in a reward that rises as no picture has.
+    It is where the reward rose by `rise` or more while the held-out metrics surely fell, by `fall` or more; and where the reward
+    outran them by `outrun`: artifacts that no held-out metric knows yet show in a reward that rises as no picture has.
     """
-    if verdict.reward >= rise and verdict.battery <= -fall and verdict.battery_high < 0:
-        return f"the reward rose by {verdict.reward:.2f} sd while the battery fell by {-verdict.battery:.2f}"
+    if verdict.reward >= rise and verdict.held_out <= -fall and verdict.held_out_high < 0:
+        return f"the reward rose by {verdict.reward:.2f} sd while the held-out metrics fell by {-verdict.held_out:.2f}"
     if verdict.reward >= rise and verdict.hacking_index >= outrun:
-        return f"the reward rose by {verdict.reward:.2f} sd, the battery by {verdict.battery:.2f}"
+        return f"the reward rose by {verdict.reward:.2f} sd, the held-out metrics by {verdict.held_out:.2f}"
     return ""
 
 
 def is_better(verdict: Verdict, best: float | None) -> bool:
-    """Whether a checkpoint beats the best so far: by the battery alone, never by the trained reward."""
-    return best is None or verdict.battery > best
+    """Whether a checkpoint beats the best so far: by the held-out metrics alone, never by the trained reward."""
+    return best is None or verdict.held_out > best
 
 
 def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -85,7 +85,7 @@ def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def compared(start: Values, end: Values, metrics: Mapping[str, Metric]) -> list[dict[str, object]]:
+def compared(start: Values, end: Values, metrics: Mapping[str, MetricRole]) -> list[dict[str, object]]:
     """A row a metric: mean at the start and the end, mean difference with its interval, and the share of images that gained."""
     rows: list[dict[str, object]] = []
     for name, metric in metrics.items():

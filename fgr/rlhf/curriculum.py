@@ -1,8 +1,8 @@
 """CCL: which stage of the reward model is climbed when. Pure: numbers in, a decision with its evidence out.
 
 `paper` switches after a fixed number of steps, `blend` does so with a cross-fade, `adaptive` (ours) moves on when the held-out
-battery no longer gains, at once when the stage's reward rises while the battery falls, and goes back when the battery has
-fallen far. `none` is direct training against one stage.
+metrics no longer gain, at once when the stage's reward rises while they fall, and goes back when they have fallen far.
+`none` is direct training against one stage.
 """
 
 from collections.abc import Sequence
@@ -44,12 +44,12 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """An audit: the stage's reward on held-out inputs and the battery's mean, both in sd over images since the start."""
+    """An audit: the stage's reward on held-out inputs and the held-out metrics' mean, both in sd over images since the start."""
 
     step: int
     stage: int
     reward: float
-    battery: float
+    held_out: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,19 +101,20 @@ def judge(plan: Plan, standing: Standing, points: Sequence[Point]) -> Decision:
     if plan.schedule != "adaptive" or not points:
         return Decision("hold", "", {})
     newest = points[-1]
-    fall = max(point.battery for point in points) - newest.battery
+    fall = max(point.held_out for point in points) - newest.held_out
     if fall > plan.drawdown:
         action: Action = "rollback" if standing.rollbacks < plan.rollbacks else "stop"
-        return Decision(action, "the battery has fallen far below its best", {"fall": fall, "allowed": plan.drawdown})
+        return Decision(action, "the held-out metrics have fallen far below their best", {"fall": fall, "allowed": plan.drawdown})
     recent = [point for point in points if point.stage == standing.stage and point.step >= standing.since][-plan.window :]
     if len(recent) < plan.window or newest.step - standing.since < plan.least_steps:
         return Decision("hold", "", {})
-    reward, battery = trend([point.reward for point in recent]), trend([point.battery for point in recent])
-    evidence = {"reward_trend": reward, "battery_trend": battery, "jitter": _jitter([point.reward for point in recent], reward)}
-    if standing.stage < plan.last and reward > 0 and battery < -plan.plateau:
-        return Decision("advance", "the stage's reward rises while the battery falls", evidence)
-    if standing.stage < plan.last and battery < plan.plateau:
-        return Decision("advance", "the battery no longer gains", evidence)
+    reward, held_out = trend([point.reward for point in recent]), trend([point.held_out for point in recent])
+    evidence = {"reward_trend": reward, "held_out_trend": held_out}
+    evidence["jitter"] = _jitter([point.reward for point in recent], reward)
+    if standing.stage < plan.last and reward > 0 and held_out < -plan.plateau:
+        return Decision("advance", "the stage's reward rises while the held-out metrics fall", evidence)
+    if standing.stage < plan.last and held_out < plan.plateau:
+        return Decision("advance", "the held-out metrics no longer gain", evidence)
     if evidence["jitter"] > plan.jitter and standing.pace > SLOWEST:
         return Decision("slow", "the reward swings more than it rises", evidence)
     return Decision("hold", "", evidence)

@@ -18,19 +18,19 @@ def finish(loop: Loop, generator: dict[str, str]) -> dict[str, Any]:
     loop.write(out / "best.safetensors", best, state.best["step"])
     loop.write(out / "last.safetensors", state.ema, state.step)
     with policy.holding(best):
-        measured = loop.exam.take(policy, device, [last], SHOWN)
-    metrics = {f"reward_{last}": audit.Metric("trained reward", 1, False)} | loop.exam.battery.metrics
+        measured = loop.held_out.measure(policy, device, [last], SHOWN)
+    metrics = {f"reward_{last}": audit.MetricRole("trained reward", 1, False)} | loop.held_out.metrics.roles
     name = f"reward_{last}"
     verdict = audit.assess(state.start, measured.values, metrics, (state.start[name], measured.values[name]))
     found = {
         "steps": state.step, "ended": state.ended, "best_step": state.best["step"], "alarms": state.alarms,
-        "skipped": state.skipped, "rollbacks": state.standing.rollbacks, "images": len(loop.exam.pairs),
-        "reward": verdict.reward, "battery": verdict.battery, "hacking_index": verdict.hacking_index,
+        "skipped": state.skipped, "rollbacks": state.standing.rollbacks, "images": len(loop.held_out.pairs),
+        "reward": verdict.reward, "held_out": verdict.held_out, "hacking_index": verdict.hacking_index,
         "metrics": audit.compared(state.start, measured.values, metrics),
         "generator": generator, "license": policy.license, "scale": policy.scale,
     }  # fmt: skip
     if loop.run.main:
-        start = loop.exam.starts(loop.exam.pairs[:SHOWN], device)
-        found["examples"] = pictures.write_examples(out / "examples", loop.maps, loop.exam.pairs, start, measured.outputs)
+        start = loop.held_out.start_outputs(loop.held_out.pairs[:SHOWN], device)
+        found["examples"] = pictures.write_examples(out / "examples", loop.maps, loop.held_out.pairs, start, measured.outputs)
         atomic.write_text(out / "summary.json", json.dumps(found, indent=1) + "\n")
     return found

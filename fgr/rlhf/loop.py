@@ -14,11 +14,12 @@ from accelerate.utils import broadcast_object_list
 
 from fgr.errors import UserError
 from fgr.progress import Progress
+from fgr.records import current_figures
 from fgr.rlhf import audit, curriculum, pictures
 from fgr.rlhf.climb import Algorithm
 from fgr.rlhf.curriculum import Plan, Point, Standing
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
-from fgr.rlhf.exam import Exam, Measured
+from fgr.rlhf.held_out import HeldOutEvaluation, Measured
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.policy import Policy, Weights
 from fgr.rlhf.state import Knobs, State
@@ -31,10 +32,10 @@ class Loop:
     """Tunes `policy`; `batches(first, last)` gives the batches of steps, `refresh(stage)` renews a stage before it is climbed."""
 
     def __init__(
-        self, policy: Policy | DiffusionPolicy, climb: Algorithm, exam: Exam, plan: Plan, knobs: Knobs, run: Run,
+        self, policy: Policy | DiffusionPolicy, climb: Algorithm, held_out: HeldOutEvaluation, plan: Plan, knobs: Knobs, run: Run,
         accelerator: Any, batches: Callable[[int, int], Iterator[Batch]], refresh: Callable[[int], None] | None, maps: Any,
     ) -> None:  # fmt: skip
-        self.policy, self.climb, self.exam, self.plan, self.knobs, self.run = policy, climb, exam, plan, knobs, run
+        self.policy, self.climb, self.held_out, self.plan, self.knobs, self.run = policy, climb, held_out, plan, knobs, run
         self.accelerator, self.batches, self.refresh, self.maps = accelerator, batches, refresh, maps
         self.state = State(curriculum.begin(plan))
         self.optimizer_of: Callable[[], Any] = lambda: torch.optim.AdamW(
@@ -50,11 +51,13 @@ class Loop:
         """Go on from a checkpoint's state."""
         self.policy.put(self._placed(saved["learned"]))
         self.optimizer.load_state_dict(saved["optimizer"])
-        state = saved["state"]
+        state = current_figures(saved["state"])
         self.state = State(
             **state | {
-                "standing": Standing(**state["standing"]), "points": [Point(**point) for point in state["points"]],
-                "start": {name: value.numpy() for name, value in state["start"].items()}, "ema": self._placed(state["ema"]),
+                "standing": Standing(**state["standing"]),
+                "points": [Point(**current_figures(point)) for point in state["points"]],
+                "start": {name: value.numpy() for name, value in current_figures(state["start"]).items()},
+                "best": current_figures(state["best"]), "ema": self._placed(state["ema"]),
             }
         )  # fmt: skip
         for reward, values in zip(self.climb.rewards, saved["rewards"], strict=True):
@@ -170,19 +173,19 @@ class Loop:
         measured = self.measure(state.ema, stages)
         if first:
             state.start = measured.values
-        metrics = self.exam.battery.metrics
+        metrics = self.held_out.metrics.roles
         verdict = audit.assess(state.start, measured.values, metrics, self._pair(measured, stage))
         hacked = audit.is_hacked(verdict, self.knobs.rise, self.knobs.fall, self.knobs.outrun)
         means = {name: float(values.mean()) for name, values in measured.values.items()}
-        gains = {f"battery_{name}": gain for name, gain in verdict.groups.items()}
+        gains = {f"held_out_{name}": gain for name, gain in verdict.groups.items()}
         self._log(
-            "audit", stage=stage, reward=verdict.reward, battery=verdict.battery, hacking_index=verdict.hacking_index,
+            "audit", stage=stage, reward=verdict.reward, held_out=verdict.held_out, hacking_index=verdict.hacking_index,
             last_reward=float(audit.change(*self._pair(measured, self.plan.last)).mean()), alarm=bool(hacked), **gains, **means,
         )  # fmt: skip
-        state.points.append(Point(state.step, stage, verdict.reward, verdict.battery))
+        state.points.append(Point(state.step, stage, verdict.reward, verdict.held_out))
         self._draw(measured)
-        if not hacked and audit.is_better(verdict, state.best.get("battery")):
-            state.best = {"step": state.step, "stage": stage, "battery": verdict.battery, "weights": _copies(state.ema)}
+        if not hacked and audit.is_better(verdict, state.best.get("held_out")):
+            state.best = {"step": state.step, "stage": stage, "held_out": verdict.held_out, "weights": _copies(state.ema)}
         self._answer(hacked, verdict)
 
     def _answer(self, hacked: str, verdict: audit.Verdict) -> None:
@@ -217,7 +220,7 @@ class Loop:
         state.ema = self._placed(_copies(state.best["weights"]))
         self.optimizer.load_state_dict(self.optimizer_of().state_dict())  # moments of another place are of no use
         self._event("rollback", reason, to=state.best["step"], **evidence)
-        state.points = [*state.points, replace(state.points[-1], battery=state.best["battery"], stage=stage)]
+        state.points = [*state.points, replace(state.points[-1], held_out=state.best["held_out"], stage=stage)]
 
     def _switch(self, reason: str, evidence: dict[str, float]) -> None:
         state = self.state
@@ -227,9 +230,9 @@ class Loop:
             self.refresh(state.standing.stage)
 
     def measure(self, weights: Weights, stages: Any) -> Measured:
-        """The exam's figures of the policy with these learned weights."""
+        """The held-out figures of the policy with these learned weights."""
         with self.policy.holding(weights):
-            measured = self.exam.take(self.policy, self.accelerator.device, stages, self.knobs.sheet)
+            measured = self.held_out.measure(self.policy, self.accelerator.device, stages, self.knobs.sheet)
         values = broadcast_object_list([measured.values])[0]  # every process decides by the same numbers
         return replace(measured, values=values)
 
@@ -246,10 +249,10 @@ class Loop:
         if not self.knobs.sheet or not self.run.main:
             return
         if self.started is None:
-            shown = self.exam.pairs[: self.knobs.sheet]
-            self.started = self.exam.starts(shown, self.accelerator.device)
+            shown = self.held_out.pairs[: self.knobs.sheet]
+            self.started = self.held_out.start_outputs(shown, self.accelerator.device)
         path = self.run.directory / "sheets" / f"step-{self.state.step:06d}.webp"
-        pictures.write_sheet(path, self.maps, self.exam.pairs, self.started, measured.outputs)
+        pictures.write_sheet(path, self.maps, self.held_out.pairs, self.started, measured.outputs)
 
     def _event(self, event: str, reason: str, **figures: Any) -> None:
         self._log("event", event=event, reason=reason, **figures)

@@ -1,6 +1,6 @@
 """`fgr rlhf`: from an SR network and a reward model to a tuned network; running it again resumes.
 
-RUN/best.safetensors   the tuned network with the best battery, as spandrel opens it; RUN/last.safetensors the last one
+RUN/best.safetensors   the tuned network with the best held-out metrics, as spandrel opens it; RUN/last.safetensors the last one
 RUN/sheets, examples   pictures at each audit, and of the best network beside the untuned one
 RUN/reward/stage-K     stages of the reward model that were refreshed on the policy's own outputs
 RUN/summary.json       the start against the end, figure by figure
@@ -24,12 +24,11 @@ from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.load import load_reward, load_stages
 from fgr.reward.model import FinPercepRM
 from fgr.reward.run import save_folder
-from fgr.rlhf import algorithms, battery, inputs
-from fgr.rlhf.battery import Battery
+from fgr.rlhf import algorithms, inputs
 from fgr.rlhf.climb import Algorithm, set_units
 from fgr.rlhf.curriculum import Plan, equal_lengths
-from fgr.rlhf.exam import Exam, fit_naturalness
 from fgr.rlhf.finish import finish
+from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_lpips, open_quality_metrics
 from fgr.rlhf.inputs import Batch, Replayed
 from fgr.rlhf.loop import Loop
 from fgr.rlhf.objective import Anchor
@@ -110,15 +109,15 @@ class Tuner:
         torch.manual_seed(recipe.seed)  # low-rank changes begin at random
         algorithms.prepare(policy, **recipe.policy.model_dump(exclude={"accept_license"}))
         policy.to(self.device)
-        lpips = battery.open_lpips(self.device) if self.anchor.lpips or "lpips" in recipe.audit.metrics else None
+        lpips = open_lpips(self.device) if self.anchor.lpips or "lpips" in recipe.audit.metrics else None
         climb = algorithms.open_algorithm(
             policy, self.rewards, recipe.algorithm.model_dump(), recipe.seed, self.anchor, lpips, self.accelerator.autocast,
             self.stages,
         )  # fmt: skip
-        exam = Exam(policy, self._battery(lpips), self.rewards, self._pairs(), recipe.data.batch)
+        held_out = HeldOutEvaluation(policy, self._held_out_metrics(lpips), self.rewards, self._pairs(), recipe.data.batch)
         loop = Loop(
-            policy, climb, exam, self.plan, knobs_of(recipe), self.run_folder, self.accelerator, self._batches,
-            partial(self._refresh, climb, exam) if recipe.curriculum.refresh.steps else None, self.stages[-1],
+            policy, climb, held_out, self.plan, knobs_of(recipe), self.run_folder, self.accelerator, self._batches,
+            partial(self._refresh, climb, held_out) if recipe.curriculum.refresh.steps else None, self.stages[-1],
         )  # fmt: skip
         saved = self.run_folder.load()
         if saved:
@@ -145,13 +144,13 @@ class Tuner:
         maximum = MAXIMA[recipe.maximum](q, recipe.p)
         return stage_reward(model, model.stage, recipe.score, recipe.map, maximum, recipe.bound, recipe.smooth)
 
-    def _battery(self, lpips: Any) -> Battery:
-        judges = battery.open_judges(self.recipe.audit.metrics, self.device)
+    def _held_out_metrics(self, lpips: Any) -> HeldOutMetrics:
+        quality = open_quality_metrics(self.recipe.audit.metrics, self.device)
         models: dict[str, tuple[Any, bool]] = {name: (model, True) for name, model in self.held_out.items()}
         # the last stage is only shown: stages of one run share what they are blind to, even where another one is climbed
         models["last_stage"] = (self.stages[-1], False)
-        return Battery(
-            self.naturalness, judges, models,
+        return HeldOutMetrics(
+            self.naturalness, quality, models,
             lpips if "lpips" in self.recipe.audit.metrics else None, isinstance(self.audited, Replayed),
         )  # fmt: skip
 
@@ -196,7 +195,7 @@ class Tuner:
             for reward in climb.rewards:
                 reward.weight = climb.rewards[-1].weight
 
-    def _refresh(self, climb: Algorithm, exam: Exam, number: int) -> None:
+    def _refresh(self, climb: Algorithm, held_out: HeldOutEvaluation, number: int) -> None:
         refresh, data, stage = self.recipe.curriculum.refresh, self.recipe.data, self.stages[number]
         assert isinstance(self.inputs, Replayed)
         assert self.maker
@@ -210,7 +209,7 @@ class Tuner:
             save_folder(model, self.out / "reward" / f"stage-{number}")
         self._take_stage(number, model)
         self._set_units(climb, [number])
-        self.loop.state.start |= exam.started(self.device, [number])
+        self.loop.state.start |= held_out.start_rewards(self.device, [number])
         self.loop.save()
 
     def _take_stage(self, number: int, model: FinPercepRM) -> None:

@@ -41,7 +41,7 @@ class State:
     ema: Weights = field(default_factory=dict)
     start: dict[str, np.ndarray] = field(default_factory=dict)  # figures at step 0
     points: list[Point] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)  # step, stage, battery, weights
+    best: dict[str, Any] = field(default_factory=dict)  # step, stage, held_out, weights
     alarms: list[int] = field(default_factory=list)
     bad: int = 0
     skipped: int = 0

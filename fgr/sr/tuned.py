@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError
+from fgr.records import current_figures
 from fgr.sr.diffusion import MARK
 from fgr.sr.diffusion.releases import DIFFUSION
 
@@ -29,7 +30,7 @@ def summary_of(run: Path) -> dict[str, Any]:
                 "Run its fgr rlhf command again to finish it, or name another folder.",
             )
     try:
-        found = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
+        found = json.loads((run / SUMMARY).read_text(encoding="utf-8"), object_hook=current_figures)
         _ = found["generator"]["name"], found["metrics"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise UserError(f"{run / SUMMARY} is damaged.", "Restore it.") from None

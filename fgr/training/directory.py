@@ -18,6 +18,7 @@ from typing import Any
 
 from fgr import __version__, atomic
 from fgr.errors import UserError
+from fgr.records import current_figures
 
 Differences = Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
 
@@ -104,7 +105,7 @@ def read(directory: Path | str) -> dict[str, Any]:
 
 
 def metrics(directory: Path | str) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a last line cut off by a crash is left out."""
+    """The lines of metrics.jsonl, figures under today's names; a last line cut off by a crash is left out."""
     path = Path(directory) / "metrics.jsonl"
     return list(_lines(path)) if path.exists() else []
 
@@ -112,7 +113,7 @@ def metrics(directory: Path | str) -> list[dict[str, Any]]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            yield json.loads(line)
+            yield json.loads(line, object_hook=current_figures)
         except json.JSONDecodeError:
             continue
 

@@ -12,8 +12,8 @@ ADAPTIVE = Plan("adaptive", 0, 2, blend_steps=20, window=3, plateau=0.02, least_
 
 
 def points(*pairs: tuple[float, float], stage: int = 0, every: int = 10) -> list[Point]:
-    """Audits `every` steps with these (reward, battery)."""
-    return [Point(number * every, stage, reward, battery) for number, (reward, battery) in enumerate(pairs)]
+    """Audits `every` steps with these (reward, held_out)."""
+    return [Point(number * every, stage, reward, held_out) for number, (reward, held_out) in enumerate(pairs)]
 
 
 def run_fixed(plan: Plan, steps: int) -> list[int]:
@@ -66,20 +66,20 @@ def test_it_holds_until_there_is_enough_to_judge_by():
     assert curriculum.judge(FIXED, Standing(0), points((0, 0), (1, 0), (2, 0))).action == "hold"
 
 
-def test_it_advances_on_a_plateau_of_the_battery():
+def test_it_advances_on_a_plateau_of_the_held_out_metrics():
     decision = curriculum.judge(ADAPTIVE, Standing(0), points((0, 0), (0.5, 0.01), (1, 0.01)))
     assert decision.action == "advance"
-    assert decision.reason == "the battery no longer gains"
-    assert decision.evidence["battery_trend"] == pytest.approx(0.005)
+    assert decision.reason == "the held-out metrics no longer gain"
+    assert decision.evidence["held_out_trend"] == pytest.approx(0.005)
     assert decision.evidence["reward_trend"] == pytest.approx(0.5)
 
 
-def test_it_advances_early_when_reward_and_battery_diverge():
+def test_it_advances_early_when_reward_and_held_out_metrics_diverge():
     decision = curriculum.judge(ADAPTIVE, Standing(0), points((0, 0), (0.5, -0.1), (1, -0.2)))
-    assert (decision.action, decision.reason) == ("advance", "the stage's reward rises while the battery falls")
+    assert (decision.action, decision.reason) == ("advance", "the stage's reward rises while the held-out metrics fall")
 
 
-def test_it_holds_while_the_battery_gains():
+def test_it_holds_while_the_held_out_metrics_gain():
     assert curriculum.judge(ADAPTIVE, Standing(0), points((0, 0), (0.5, 0.1), (1, 0.2))).action == "hold"
 
 

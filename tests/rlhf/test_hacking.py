@@ -23,7 +23,7 @@ HACKED = (
 
 @pytest.fixture
 def hackable(monkeypatch):
-    """A reward that is climbed by darkening the image: the battery falls at once."""
+    """A reward that is climbed by darkening the image: the held-out metrics fall at once."""
     darkness = Reward("darkness", lambda image: [-image.mean((1, 2, 3))], {"darkness": 1.0}, 0.0)
     monkeypatch.setattr(runner, "plain_reward", lambda *arguments: darkness)
 
@@ -43,7 +43,7 @@ def test_continuing_only_logs_the_alarm(sources, hackable, tmp_path):
     assert (found["alarms"], found["ended"], found["steps"], found["rollbacks"]) == ([4, 8], "", 8, 0)
 
 
-def test_a_network_under_an_alarm_is_never_the_best_whatever_the_battery_says(sources, hackable, tmp_path, monkeypatch):
+def test_a_network_under_an_alarm_is_never_the_best_whatever_the_held_out_metrics_say(sources, hackable, tmp_path, monkeypatch):
     monkeypatch.setattr(audit, "is_better", lambda verdict, best: True)
     found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
     assert (found["alarms"], found["best_step"]) == ([4, 8], 0)

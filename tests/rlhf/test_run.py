@@ -42,7 +42,7 @@ def test_a_run_leaves_the_tuned_network_pictures_and_figures(finished):
         "consistency",
         "niqe",
         "last_stage_score",
-        "last_stage_heat",
+        "last_stage_severity",
         "distance",
     } == names.keys()
     assert names["distance"]["start"] == 0 < logged(out, "audit")[-1]["distance"]
@@ -60,14 +60,14 @@ def test_the_stages_are_climbed_in_turn_and_every_switch_is_logged(finished):
     assert switches == [(2, 1), (5, 2)]
 
 
-def test_the_log_holds_reward_battery_and_index_beside_the_stage(finished):
+def test_the_log_holds_reward_held_out_metrics_and_index_beside_the_stage(finished):
     audits = logged(finished[1], "audit")
     assert [line["step"] for line in audits] == [0, 4, 8]
     first, last = audits[0], audits[-1]
-    assert first["reward"] == first["battery"] == first["hacking_index"] == 0
-    assert last["hacking_index"] == pytest.approx(last["reward"] - last["battery"])
-    groups = [last[f"battery_{name}"] for name in ("fidelity", "consistency", "naturalness")]
-    assert last["battery"] == pytest.approx(np.mean(groups))
+    assert first["reward"] == first["held_out"] == first["hacking_index"] == 0
+    assert last["hacking_index"] == pytest.approx(last["reward"] - last["held_out"])
+    groups = [last[f"held_out_{name}"] for name in ("fidelity", "consistency", "naturalness")]
+    assert last["held_out"] == pytest.approx(np.mean(groups))
 
 
 def test_a_tracker_gets_the_figures_too(sources, tmp_path):
@@ -212,7 +212,7 @@ def test_what_is_held_out_counts_and_lpips_anchors_in_bfloat16(sources, tmp_path
     )
     found = tune(small(*overrides, "training.steps=3"), *sources, tmp_path / "run", "cpu")
     counting = {row["metric"] for row in found["metrics"] if row["counts"]}
-    assert counting == {"psnr", "ms_ssim", "lpips", "consistency", "niqe", "rm0_score", "rm0_heat"}
+    assert counting == {"psnr", "ms_ssim", "lpips", "consistency", "niqe", "rm0_score", "rm0_severity"}
     assert logged(tmp_path / "run", "train")[-1]["anchor_lpips"] > 0
     last = load_file(tmp_path / "run" / "last.safetensors")
     assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in last.values())
