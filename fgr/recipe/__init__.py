@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError, nearest
+from fgr.recipe.mistakes import mistake_line
+from fgr.recipe.renamed import modernised
 from fgr.shipped import shipped
 
 KINDS = {  # kind → (module, model, the verb's main recipe)
@@ -41,17 +43,19 @@ def load(name: str | Path | None, kind: str, overrides: Iterable[str] = (), extr
 
 
 def check(tree: Mapping[str, Any], kind: str, origin: str) -> Any:
-    """Turn a mapping into the kind's recipe model; `origin` names its source in errors."""
-    import pydantic
-
-    module, model, _ = KINDS[kind]
-    cls = getattr(importlib.import_module(module), model)
-    try:
-        return cls.model_validate(dict(tree))
-    except pydantic.ValidationError as error:
-        lines = [_mistake(cls, mistake) for mistake in error.errors(include_url=False)]
+    """Turn a mapping into the kind's recipe model; `origin` names its source in errors. UserError naming every wrong key."""
+    current, lines = modernised(tree, kind)
+    made, wrong = _validated(current, kind)
+    lines += wrong
+    if lines:
         heading = f"The recipe {origin} has {len(lines)} mistake{'s' if len(lines) > 1 else ''} (key – problem – value):"
-        raise UserError("\n".join([heading, *(f"  {line}" for line in lines)])) from None
+        raise UserError("\n".join([heading, *(f"  {line}" for line in lines)]))
+    return made
+
+
+def stored(tree: Mapping[str, Any], kind: str, origin: str) -> Any:
+    """The model of a recipe that an earlier run wrote down, perhaps with keys that have been renamed since."""
+    return check(modernised(tree, kind)[0], kind, origin)
 
 
 def find(name: str, kind: str) -> Path:
@@ -92,6 +96,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return found
 
 
+def _validated(tree: dict[str, Any], kind: str) -> tuple[Any, list[str]]:
+    """The recipe's model, or None and a line for each mistake."""
+    import pydantic
+
+    module, model, _ = KINDS[kind]
+    cls = getattr(importlib.import_module(module), model)
+    try:
+        return cls.model_validate(tree), []
+    except pydantic.ValidationError as error:
+        return None, [mistake_line(cls, mistake) for mistake in error.errors(include_url=False)]
+
+
 def _read(path: Path) -> dict[str, Any]:
     import yaml
 
@@ -124,19 +140,3 @@ def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:
         tree[part] = child
         tree = child
     tree[last] = value
-
-
-def _mistake(cls: Any, mistake: Any) -> str:
-    key = ".".join(str(part) for part in mistake["loc"]) or "(recipe)"
-    message = mistake["msg"].removeprefix("Value error, ")
-    if mistake["type"] == "extra_forbidden":
-        message = "unknown key" + nearest(str(mistake["loc"][-1]), _keys(cls, mistake["loc"][:-1]))
-    value = "" if mistake["type"] == "missing" else f" – {mistake['input']!r}"
-    return f"{key} – {message}{value if len(value) < 120 else value[:117] + '…'}"
-
-
-def _keys(cls: Any, path: tuple[Any, ...]) -> list[str]:
-    for part in path:
-        field = cls.model_fields.get(part) if hasattr(cls, "model_fields") else None
-        cls = field.annotation if field else None
-    return list(getattr(cls, "model_fields", {}))

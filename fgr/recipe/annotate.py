@@ -1,15 +1,12 @@
 """Every knob of `fgr annotate`."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from fgr.recipe.fields import Share, Strict
 
 TITLE = 50  # characters that Label Studio allows in a project's title
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Select(Strict):

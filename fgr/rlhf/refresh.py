@@ -36,7 +36,7 @@ class CompositeMaker:
 
     def __init__(self, data: Path, device: str) -> None:
         made = manifest.read(data)
-        self._recipe = recipes.check(made["recipe"], "generate", f"of {data}")
+        self._recipe = recipes.stored(made["recipe"], "generate", f"of {data}")
         self._knobs = sample_knobs(self._recipe, made["calibration"]["scale"])
         self._features: FeatureDifference = open_features(self._recipe.map.features, device)
         self._segments: Segments = open_segments(self._recipe.masks.segments, device)
