@@ -14,6 +14,7 @@ from fgr import __version__, atomic
 from fgr.errors import UserError
 from fgr.hub_files import GATED, GONE, OFFLINE, UNREACHABLE, Unavailable, first_line, offline
 from fgr.progress import Progress
+from fgr.tensors import file_digest
 
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds before the second attempt; doubled for each further one
@@ -40,7 +41,7 @@ def download(address: str, target: Path, sha256: str | None) -> None:
                 raise
             time.sleep(PAUSE * 2**attempt)
             continue
-        found = digest(partial)
+        found = file_digest(partial)
         if not sha256 or found == sha256:
             os.replace(partial, target)
             atomic.sync_folder(target.parent)
@@ -60,12 +61,6 @@ def ask(address: str) -> None:
 def other_file(found: str, sha256: str) -> Unavailable:
     """The failure of a source whose file is not the released one."""
     return Unavailable(GONE, f"another file is there now: its sha256 is {found[:16]}…, expected {sha256[:16]}…")
-
-
-def digest(file: Path) -> str:
-    """sha256 of a file."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _go_on(address: str, partial: Path) -> None:

@@ -1,5 +1,6 @@
-"""Files on the Hugging Face Hub: from its cache or fetched, and why one cannot be had, in words."""
+"""The Hugging Face Hub: what is a name on it, files from its cache or fetched, and why one is not available."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,27 @@ class Unavailable(Exception):
     def __init__(self, state: str, reason: str) -> None:
         super().__init__(reason)
         self.state = state
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether `text` is written as a repository on the Hub, ORG/NAME, as the Hub allows names.
+
+    Whether something on the disk has that name and goes first is for callers to ask.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    with contextlib.suppress(HFValidationError):
+        validate_repo_id(text)
+        return text.count("/") == 1 and text.isascii()
+    return False
+
+
+def hub_file(text: str) -> tuple[str, str] | None:
+    """The repository and the path in it where `text` is written as ORG/NAME/PATH, a file on the Hub; None where it is not."""
+    *place, path = (*text.split("/", 2), "", "")[:3]
+    repository = "/".join(place)
+    return (repository, path) if path and is_hub_id(repository) else None
 
 
 def offline() -> bool:

@@ -26,7 +26,7 @@ from fgr.images.photos import PhotoError, decode_photo
 from fgr.report import page
 from fgr.reward.load import load_reward
 from fgr.reward.score import read
-from fgr.sr.weights import read_tensors
+from fgr.tensors import read_tensors
 from fgr.training import directory as runs
 
 ROOT = Path(__file__).parents[1]

@@ -9,6 +9,7 @@ import yaml
 
 from fgr import atomic, records
 from fgr.dataset import manifest, tables, terms
+from fgr.hub_files import is_hub_id
 from fgr.shipped import shipped
 
 ALLOWED = {True: "yes", False: "no", None: "not stated"}
@@ -63,13 +64,9 @@ def _body(text: str, directory: Path, made: dict[str, Any], facts: dict[str, Any
         first_split=splits[0]["name"] if splits else "train", drops=made["drops"], columns=records.TABLES,
         recipe=made["recipe"], calibration=made["calibration"], models=made["models"], allowed=ALLOWED, people=people(directory),
         recipe_text=yaml.safe_dump(made["recipe"], sort_keys=False, allow_unicode=True, width=120),
-        root=f"hf://datasets/{facts['location']}" if _on_hub(facts["location"]) else facts["location"],
+        root=f"hf://datasets/{facts['location']}" if is_hub_id(facts["location"]) else facts["location"],
         joined=[table for table in records.TABLES if table != "samples" and tables.shards(directory, table)], **facts,
     )  # fmt: skip
-
-
-def _on_hub(location: str) -> bool:
-    return location != HERE and location.count("/") == 1 and not location.startswith((".", "/", "~"))
 
 
 def people(directory: Path) -> dict[str, Any]:

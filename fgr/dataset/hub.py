@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fgr.errors import UserError
+from fgr.hub_files import is_hub_id
 
 Kind = Literal["dataset", "model"]
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 LOG_IN = "Log in with `hf auth login`, or set HF_TOKEN to a token that may write."
 
 
 def check_name(name: str) -> None:
     """UserError unless `name` is ORG/NAME as the Hub takes it."""
-    if not NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith((".git", "-", ".")):
+    if not is_hub_id(name):
         raise UserError(
             f"'{name}' is no name for the Hub: it must be ORG/NAME.", "Letters, digits and single - _ . only: acme/fgr-portraits."
         )

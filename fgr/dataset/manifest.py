@@ -32,12 +32,6 @@ def write(directory: Path | str, manifest: dict[str, Any]) -> None:
     atomic.write_text(Path(directory) / NAME, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def recipe_digest(recipe: dict[str, Any]) -> str:
     """16 hexadecimal digits that identify a resolved recipe as JSON keeps it."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]

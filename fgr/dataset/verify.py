@@ -12,6 +12,7 @@ import yaml
 from fgr import records
 from fgr.dataset import manifest, screen, tables
 from fgr.images import codec, difference, swap
+from fgr.tensors import file_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def _files(directory: Path, made: dict[str, Any]) -> Iterator[Problem]:
     for name in sorted(there.keys() - listed.keys()):
         yield Problem(name, "", "not listed in fgr.json")
     for name in sorted(listed.keys() & there.keys()):
-        if manifest.file_digest(there[name]) != listed[name]["sha256"]:
+        if file_digest(there[name]) != listed[name]["sha256"]:
             yield Problem(name, "", "its bytes are not those that fgr.json lists (sha256 differs)")
         yield from _state(name, there[name], listed[name])
     made_or_dropped = sum(state["rows"] + sum(state["drops"].values()) for state in made["shards"])

@@ -1,6 +1,5 @@
 """Which regions semantic masks are made of: segments of even colour, or the objects that a segment-anything model sees."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import numpy as np
 from fgr import hub_files as hub
 from fgr.errors import UserError, missing_extra, nearest
 from fgr.images import masks
+from fgr.tensors import file_digest
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")  # what transformers and the Hub call them
 LARGEST = 512  # side in pixels above which an image is made smaller first: a mask's edge needs no finer contour
@@ -64,8 +64,7 @@ class Sam:
 
     def __init__(self, name: str, files: dict[str, Path], device: str) -> None:
         self.name = name
-        with open(files[FILES[2]], "rb") as stream:
-            self.digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.digest = file_digest(files[FILES[2]])
         self._generator = _generator(files, device)
 
     def segments(self, image: np.ndarray) -> np.ndarray:
@@ -89,7 +88,7 @@ def _files(model: str) -> dict[str, Path]:
         if missing:
             raise UserError(f"{folder} holds no {' and no '.join(missing)}.", "transformers' save_pretrained writes them.")
         return {name: folder / name for name in FILES}
-    if model.count("/") != 1:
+    if not hub.is_hub_id(model):
         raise UserError(f"There is no folder {model} with a segment-anything model.", f"Name a folder, or {INSTEAD}.")
     try:
         return {name: hub.cached(model, name) or hub.fetch(model, name) for name in FILES}

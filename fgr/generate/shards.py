@@ -20,6 +20,7 @@ from fgr.generate.watch import not_finite
 from fgr.images import codec, degrade, difference
 from fgr.metrics.features import FeatureDifference
 from fgr.sr import Job, NonFiniteOutput, Upscaler
+from fgr.tensors import file_digest
 
 Tick = Callable[[int, dict[str, int]], None]  # samples finished (made or dropped), drops by reason
 
@@ -126,7 +127,7 @@ class ShardMaker:
             tables.write_table(path, "samples", rows)
         state = {"file": f"samples/{shard.name}", "split": shard.split, "rows": len(rows), "drops": dict(sorted(drops.items()))}
         if rows:
-            state |= {"bytes": path.stat().st_size, "sha256": manifest.file_digest(path)}
+            state |= {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         atomic.write_text(state_path(self.out, shard), json.dumps(state, sort_keys=True))
 
     def pairs(self, candidates: Iterable[samples.Candidate]) -> Iterator[samples.Pair | str]:

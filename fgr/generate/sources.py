@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError
+from fgr.hub_files import is_hub_id
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 SKIMAGE = (  # file, licence, author: as scikit-image's documentation states them
@@ -52,7 +53,7 @@ def encoded_photos(path: str, *, license: str, attribution: str) -> Iterator[Enc
         return _dataset(str(folder), license, attribution)
     if folder.is_dir():
         return _folder(folder, license, attribution)
-    if folder.exists() or path.startswith(("/", ".", "~")) or path.partition(":")[0].count("/") != 1:
+    if folder.exists() or not is_hub_id(path.partition(":")[0]):
         raise UserError(f"There is no folder of photographs '{path}'.", "Give a folder, a Hub dataset id (org/name), or skimage.")
     return _dataset(path, license, attribution)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from fgr.errors import UserError, nearest
 from fgr.images import difference
+from fgr.tensors import file_digest
 
 INSTEAD = "map.features=timm:vit_small_patch14_dinov2.lvd142m (Apache-2.0) or map.features=gradient (no weights)"
 WEIGHTS, CONFIG = "model.safetensors", "config.json"  # what timm and the Hub call them
@@ -215,8 +216,7 @@ def _created(model: str, file: Path, **options: Any) -> tuple[Any, str]:
             f"{file} could not be loaded into the network '{model}' ({_first_line(error)}).",
             "The file is damaged or belongs to another network: copy or download it anew.",
         ) from None
-    with open(file, "rb") as stream:
-        return network, hashlib.file_digest(stream, "sha256").hexdigest()
+    return network, file_digest(file)
 
 
 def _unusable(name: str, problem: str) -> UserError:

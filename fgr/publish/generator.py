@@ -10,13 +10,13 @@ import yaml
 
 from fgr import __version__, atomic
 from fgr.dataset import terms
-from fgr.dataset.manifest import file_digest
 from fgr.errors import UserError
 from fgr.publish.package import Consent, Package
 from fgr.publish.templates import render
 from fgr.sr import Job, NonFiniteOutput, open_upscaler
 from fgr.sr.diffusion import MARK
 from fgr.sr.tuned import BEST, SUMMARY, of_run, summary_of
+from fgr.tensors import file_digest, read_tensors
 from fgr.training import directory as runs
 
 SHOWN = ("before", "after", "difference")  # pictures of an example that the card shows
@@ -62,8 +62,6 @@ def _try(name: str, scale: int) -> None:
 
 def _expect_numbers(file: Path) -> None:
     """Low-rank changes need their diffusion model to be tried; here only that every number is one."""
-    from fgr.sr.weights import read_tensors
-
     if not all(bool(value.isfinite().all()) for value in read_tensors(file).values()):
         raise UserError(f"{file} holds values that are no numbers.", "Tune it again at a lower rate.")
 

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from fgr import __version__, atomic
-from fgr.dataset.manifest import file_digest
 from fgr.errors import UserError
 from fgr.publish.package import Package
 from fgr.publish.templates import render
+from fgr.tensors import file_digest
 from fgr.training import directory as runs
 
 WEIGHTS = "model.safetensors"

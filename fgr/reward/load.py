@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from fgr.errors import UserError
+from fgr.hub_files import is_hub_id
 from fgr.reward.model import FinPercepRM
 
 HINT = "Name a folder that fgr train-rm wrote (RUN, or RUN/stage-K), or the id of a reward model on the Hub."
@@ -31,7 +32,7 @@ def _folder(reward: str | Path) -> Path:
     folder = Path(reward)
     if folder.is_dir():
         return folder
-    if folder.exists() or str(reward).count("/") != 1 or str(reward).startswith((".", "/", "~")):
+    if folder.exists() or not is_hub_id(str(reward)):
         raise UserError(f"There is no reward model at {reward}.", HINT)
     return Path(_snapshot(str(reward)))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError
+from fgr.hub_files import is_hub_id
 from fgr.records import media_columns
 
 NEEDED = (
@@ -96,7 +97,7 @@ def facts(data: str, rows: Mapping[str, Any]) -> dict[str, Any]:
 def _load(data: str, table: str, split: str, streaming: bool) -> Any:
     import datasets
 
-    if not _is_hub_id(data) and not Path(data).is_dir():
+    if not _on_hub(data) and not Path(data).is_dir():
         raise UserError(f"There is no dataset at {data}.", f"{MAKE}, or name a dataset on the Hub (org/name).")
     try:
         return datasets.load_dataset(data, table, split=split, streaming=streaming)
@@ -118,8 +119,8 @@ def _configs(data: str) -> list[str]:
     return datasets.get_dataset_config_names(data)
 
 
-def _is_hub_id(data: str) -> bool:
-    return data.count("/") == 1 and not data.startswith((".", "/", "~")) and not Path(data).exists()
+def _on_hub(data: str) -> bool:
+    return is_hub_id(data) and not Path(data).exists()
 
 
 def _first_sentence(text: str) -> str:

@@ -11,6 +11,7 @@ from fgr.sr import weights
 from fgr.sr.releases import RELEASES, WeightFile
 from fgr.sr.settings import parts
 from fgr.sr.sources import hub_file
+from fgr.tensors import file_digest
 
 FETCHABLE = "fetchable"
 
@@ -63,7 +64,7 @@ def _ask_file(sources: tuple[str, ...]) -> str:
 def _fetch_file(name: str, file: WeightFile) -> Path:
     there = weights.downloaded(file)
     if there is not None:
-        if file.sha256 and there.name == file.name and download.digest(there) != file.sha256:
+        if file.sha256 and there.name == file.name and file_digest(there) != file.sha256:
             raise UserError(f"{there} is not the released file.", "Move it away to fetch the released one, or keep it as it is.")
         return there
     target = weights.folder() / file.name
@@ -90,7 +91,7 @@ def _from(source: str, target: Path, sha256: str | None) -> None:
         if error.state != hub.UNREACHABLE:
             shutil.rmtree(aside, ignore_errors=True)
         raise
-    found = download.digest(arrived)
+    found = file_digest(arrived)
     if sha256 and found != sha256:
         shutil.rmtree(aside)
         raise download.other_file(found, sha256)

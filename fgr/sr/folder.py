@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fgr.errors import UserError, nearest
 from fgr.sr.jobs import Job
+from fgr.tensors import file_digest
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
@@ -69,8 +70,7 @@ def _digest(files: dict[str, Path]) -> str:
     """Of every name and every byte: rows made of other outputs are other rows."""
     sha = hashlib.sha256()
     for photo, file in files.items():
-        with open(file, "rb") as stream:
-            sha.update(f"{photo}\0{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        sha.update(f"{photo}\0{file_digest(file)}\n".encode())
     return sha.hexdigest()
 
 

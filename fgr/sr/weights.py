@@ -1,6 +1,5 @@
-"""Which weights a name stands for, and reading them without running anything they contain."""
+"""Which weights a name stands for, and where they lie on this machine."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,7 @@ from fgr.errors import UserError
 from fgr.sr import conversion
 from fgr.sr.releases import RELEASES, WHEEL, Release, WeightFile
 from fgr.sr.sources import hub_file
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
-CALLBACKS = (  # classes that Lightning's checkpoints name as keys; the restricted loader is given an empty one in their place
-    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
-    "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
-)
-
-
-class _Callback:
-    pass
+from fgr.tensors import file_digest, metadata, read_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +50,8 @@ def locate(name: str) -> Found:
     """The weights of a released network, official ones first, or of `spandrel:PATH_OR_HUB_FILE`. UserError if there are none."""
     if name.startswith("spandrel:"):
         named = _named(name.partition(":")[2])
+        if not named.exists():
+            raise UserError(f"There is no weight file {named}.", "Check the path.")
         digest = file_digest(named)
         return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, stated_license(named), None, True)
     release = RELEASES[name]
@@ -79,14 +71,9 @@ def locate(name: str) -> Found:
 
 def stated_license(file: Path) -> str:
     """The licence that a safetensors file states of itself, as networks tuned by `fgr rlhf` do; or "unknown"."""
-    if file.suffix.lower() != ".safetensors" or not file.is_file():
-        return "unknown"
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(file, "pt") as content:
-            return str((content.metadata() or {}).get("license", "unknown"))
-    except SafetensorError:
+        return metadata(file).get("license", "unknown") if file.is_file() else "unknown"
+    except UserError:
         return "unknown"  # damaged: reading it says so
 
 
@@ -140,76 +127,3 @@ def load(found: Found) -> Loaded:
     assert found.release is not None
     assert found.release.wheel is not None
     return Loaded(found, conversion.load(found.release.wheel, folder()))
-
-
-def read_tensors(file: Path, lazily: bool = False) -> dict[str, Any]:
-    """The tensors of a .safetensors, .pth, .pt or .ckpt file; pickled objects other than tensors are refused, not run.
-
-    With `lazily` they stay on the disk until they are used, for large files of which a part is wanted; the file must stay there.
-    """
-    if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{file} is no weight file by its name.", f"Name a file ending in {', '.join(SUFFIXES)}.")
-    content = _safetensors(file) if file.suffix.lower() == ".safetensors" else unpickled(file, lazily)
-
-    from spandrel import canonicalize_state_dict
-
-    state = canonicalize_state_dict(content) if isinstance(content, dict) else None
-    if not state or not all(_is_tensor(value) for value in state.values()):
-        raise UserError(f"{file} holds no state dict.", "Save the network's state dict, by preference as .safetensors.")
-    return dict(state)
-
-
-def _safetensors(file: Path) -> Any:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise _damaged(file, error) from None
-
-
-def unpickled(file: Path, lazily: bool = False) -> Any:
-    """What torch.save wrote, as long as it is tensors and plain values. UserError for anything else, which is not run."""
-    import pickle
-    import warnings
-    import zipfile
-
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's advice on foreign pickles; they are refused below
-            with torch.serialization.safe_globals([(_Callback, name) for name in CALLBACKS]):
-                return torch.load(file, map_location="cpu", weights_only=True, mmap=lazily and zipfile.is_zipfile(file))
-    except pickle.UnpicklingError as error:
-        foreign = any(sign in str(error) for sign in ("Unsupported global", "Unsupported class", "GLOBAL"))
-        told = "holds Python objects besides tensors; loading it could run code, so it was refused"
-        raise UserError(
-            f"{file} {told}." if foreign else f"{file} is damaged or cut off, or {told}.",
-            "Save only the network's state dict, by preference as .safetensors.",
-        ) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise _damaged(file, error) from None
-
-
-def _damaged(file: Path, error: Exception) -> UserError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return UserError(f"{file} is damaged or cut off ({reason[:160]}).", "Copy or download it anew.")
-
-
-def _is_tensor(value: Any) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor)
-
-
-def file_digest(file: Path) -> str:
-    """sha256 of a file. UserError if it cannot be read."""
-    try:
-        with open(file, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise UserError(f"There is no weight file {file}.", "Check the path.") from None
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.", "Name a weight file.") from None

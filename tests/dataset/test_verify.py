@@ -10,6 +10,7 @@ from fgr.dataset import manifest, tables
 from fgr.dataset.verify import verify
 from fgr.errors import UserError
 from fgr.images import codec
+from fgr.tensors import file_digest
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def rewrite(directory, change, split="train"):
     made = manifest.read(directory)
     for state in made["shards"]:
         if state["file"].endswith(shard.name):
-            state |= {"sha256": manifest.file_digest(shard), "bytes": shard.stat().st_size, "rows": len(changed)}
+            state |= {"sha256": file_digest(shard), "bytes": shard.stat().st_size, "rows": len(changed)}
     manifest.write(directory, made)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import pickle
 import re
 import shutil
 import sys
@@ -207,59 +206,19 @@ def test_any_network_that_spandrel_knows(tmp_path, suffix):
         open_upscaler(f"spandrel:{file}", scale=4)
 
 
-class Payload:
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return (os.mkdir, (str(self.target),))
-
-
-@pytest.mark.parametrize("form", ["torch", "legacy", "pickle"])
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt"])
-def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, form, suffix):
-    target, file = tmp_path / "hacked", tmp_path / f"evil{suffix}"
-    content = {"params": Payload(target)}
-    if form == "pickle":
-        file.write_bytes(pickle.dumps(content))
-    else:
-        torch.save(content, file, _use_new_zipfile_serialization=form == "torch")
-    with pytest.raises(UserError, match="loading it could run code, so it was refused"):
-        open_upscaler(f"spandrel:{file}", scale=2)
-    assert not target.exists()
-
-
-def bad_truncated(path):
-    torch.save(compact(), path)
-    path.write_bytes(path.read_bytes()[:-400])
-
-
-def bad_module(path):
-    torch.save(torch.nn.Linear(2, 2), path)
-
-
 @pytest.mark.parametrize(
     ("suffix", "write", "says"),
     [
-        (".pth", bad_truncated, "is damaged or cut off"),
-        (".pth", lambda path: path.write_bytes(b""), "is damaged or cut off"),
-        (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is damaged or cut off"),
-        (".pth", bad_module, "could run code, so it was refused"),
-        (".pth", lambda path: torch.save([1, 2], path), "holds no state dict"),
-        (".pth", lambda path: torch.save({}, path), "holds no state dict"),
-        (".pth", lambda path: torch.save({"epoch": 3, "loss": 0.1}, path), "holds no state dict"),
         (".pth", lambda path: torch.save({"a.weight": torch.zeros(3)}, path), "no network that spandrel knows"),
         (".pth", lambda path: torch.save({**compact(), "body.4.bias": torch.zeros(5)}, path), "no network that spandrel knows"),
-        (".safetensors", lambda path: path.write_bytes(b""), "is damaged or cut off"),
-        (".safetensors", lambda path: path.write_bytes(b"\xff" * 100), "is damaged or cut off"),
-        (".safetensors", lambda path: torch.save(compact(), path), "is damaged or cut off"),
+        (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is damaged or cut off"),
         (".safetensors", lambda path: save_file(compact(into=1), path), "does not restore RGB images|no network that spandrel"),
-        (".bin", lambda path: path.write_bytes(b"x"), "is no weight file by its name"),
+        (".bin", lambda path: path.write_bytes(b"x"), "is not a weight file by its name"),
         (".pth", lambda path: path.mkdir(), "cannot be read: Is a directory"),
         (".pth", lambda path: None, "There is no weight file"),
     ],
 )  # fmt: skip
-def test_bad_weight_files(tmp_path, suffix, write, says):
+def test_files_that_hold_no_network(tmp_path, suffix, write, says):
     path = tmp_path / f"bad{suffix}"
     write(path)
     with pytest.raises(UserError, match=says) as raised:

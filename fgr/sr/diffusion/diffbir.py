@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from fgr.errors import UserError
-from fgr.sr import weights
 from fgr.sr.diffusion import canvas, color, enlarge, files, half, ldm, noise, sd21_base, text
 from fgr.sr.diffusion.ddpm import Chain, alphas_cumprod, spaced
 from fgr.sr.diffusion.files import load_strictly
+from fgr.tensors import read_tensors
 
 SCALE, PIXELS, GRID = 4, 8, 64
 CLEANER, CONTROL, STABLE = "realesrgan_s4_swinir_100k.pth", "DiffBIR_v2.1.pt", "sd2.1-base-zsnr-laionaes5.ckpt"
@@ -39,14 +39,14 @@ class DiffBIR:
             )
         self._chain = Chain(spaced(knobs["steps"]), zero_terminal(alphas_cumprod()))
         self._cleaner = _cleaner(found[CLEANER]).to(device)
-        state = weights.read_tensors(found[STABLE], lazily=True)
+        state = read_tensors(found[STABLE], lazily=True)
         encoder = ldm.text_encoder(state, found[STABLE])
         self._text = text.embed(
             [knobs["negative_prompt"], knobs["prompt"]], encoder, files.folder_of(found, sd21_base.FOLDER) / "tokenizer"
         ).to(device)
         self._unet = ldm.unet(state, found[STABLE]).to(device)
         self._vae = ldm.vae(state, found[STABLE]).to(device)
-        self._control = control_net(weights.read_tensors(found[CONTROL], lazily=True), found[CONTROL]).to(device)
+        self._control = control_net(read_tensors(found[CONTROL], lazily=True), found[CONTROL]).to(device)
         self.networks = {"unet": self._unet, "control": self._control, "vae": self._vae, "cleaner": self._cleaner}
         half.again_in_float32(self._vae.decoder, "The decoder of DiffBIR")
         half.again_in_float32(self._vae.encoder, "The encoder of DiffBIR")
@@ -135,7 +135,7 @@ def _cleaner(file: Path) -> Any:
     from spandrel import ImageModelDescriptor, ModelLoader
 
     try:
-        descriptor = ModelLoader().load_from_state_dict(weights.read_tensors(file))
+        descriptor = ModelLoader().load_from_state_dict(read_tensors(file))
     except UserError:
         raise
     except Exception:  # architectures reject foreign tensors with errors of many kinds

@@ -14,6 +14,7 @@ from fgr.sr import memory, weights
 from fgr.sr.diffusion.releases import DIFFUSION
 from fgr.sr.release import WeightFile
 from fgr.sr.sources import hub_file
+from fgr.tensors import file_digest
 
 DIGESTS = ".digests.json"  # in the weights folder: what large files hashed to, by path, size and time of change
 LARGE = 100_000_000  # bytes from which on a digest is kept
@@ -95,13 +96,13 @@ def _file_digest(file: Path) -> str:
     """sha256 of a file, of a large one only once: gigabytes take longer to hash than to use."""
     state = file.stat()
     if state.st_size < LARGE:
-        return weights.file_digest(file)
+        return file_digest(file)
     kept = weights.folder() / DIGESTS
     key, stamp = str(file.resolve()), [state.st_size, state.st_mtime_ns]
     known = _read(kept)
     if known.get(key, [None, None])[0] == stamp:
         return str(known[key][1])
-    found = weights.file_digest(file)
+    found = file_digest(file)
     with contextlib.suppress(OSError):  # without a writable folder it is hashed again next time
         kept.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_text(kept, json.dumps(_read(kept) | {key: [stamp, found]}))

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from fgr.errors import UserError
-from fgr.sr import weights
 from fgr.sr.diffusion import MARK
+from fgr.tensors import file_digest, metadata, read_tensors
 
 PREFIX = "unet."
 LAYERS = (nn.Linear, nn.Conv2d)
@@ -20,7 +20,7 @@ def merge(unet: Any, path: Path, name: str, digest: str) -> str:
 
     UserError: no such file, no LoRA file, one tuned from other weights, layers that the UNet lacks or of another size.
     """
-    state = weights.read_tensors(path)
+    state = read_tensors(path)
     _expect_base(path, name, digest)
     layers = {key: layer for key, layer in unet.named_modules() if isinstance(layer, LAYERS)}
     pairs = _pairs(path, state)
@@ -34,7 +34,7 @@ def merge(unet: Any, path: Path, name: str, digest: str) -> str:
             )
         with torch.no_grad():
             layer.weight += change.to(layer.weight.dtype)
-    return weights.file_digest(path)
+    return file_digest(path)
 
 
 def _pairs(path: Path, state: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -61,12 +61,7 @@ def _change(layer: nn.Module, down: torch.Tensor, up: torch.Tensor) -> torch.Ten
 
 def _expect_base(path: Path, name: str, digest: str) -> None:
     """UserError for changes that were tuned on another model; a file that does not say is taken at its word."""
-    if path.suffix != ".safetensors":
-        return
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        about = file.metadata() or {}
+    about = metadata(path)
     tuned, base = about.get("tuned_from", name), about.get("base", digest)
     if tuned != name or base != digest:
         other = f"'{tuned}'" if tuned != name else f"other weights of '{name}'"

@@ -10,9 +10,9 @@ from PIL import Image
 from torch.nn import functional
 
 from fgr.errors import UserError
-from fgr.sr import weights
 from fgr.sr.diffusion import canvas, color, enlarge, files, half, noise, sd21_base, text
 from fgr.sr.diffusion.ddpm import alphas_cumprod
+from fgr.tensors import unpickled
 
 SCALE, PIXELS, TIME = 4, 8, 999
 LORA_ALPHA = 8  # what the adapters were trained with: an adapter of rank r counts 8/r
@@ -119,7 +119,7 @@ def _expect_shape(own: Mapping[str, Any], name: str, shape: tuple[int, ...], fol
 
 
 def _read(file: Path) -> dict[str, Any]:
-    content = weights.unpickled(file)
+    content = unpickled(file)
     if not isinstance(content, dict) or any(part not in content for part in PARTS):
         raise UserError(f"{file} does not hold OSEDiff's adapters ({', '.join(PARTS)}).", "Put osediff.pkl in its place.")
     return content

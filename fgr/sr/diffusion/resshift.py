@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from fgr.errors import UserError
-from fgr.sr import weights
 from fgr.sr.diffusion import half, ldm, noise
 from fgr.sr.diffusion.files import load_strictly
 from fgr.sr.diffusion.swin import NOMINAL, swin_unet
+from fgr.tensors import read_tensors
 
 SCALE = 4
 KAPPA, POWER, LAST = 2.0, 0.3, 0.99
@@ -112,7 +112,7 @@ def vq(state: Mapping[str, torch.Tensor], file: Path) -> Any:
 
 def _tensors(file: Path) -> dict[str, torch.Tensor]:
     found = {}
-    for name, tensor in weights.read_tensors(file, lazily=True).items():
+    for name, tensor in read_tensors(file, lazily=True).items():
         for prefix in PREFIXES:
             name = name.removeprefix(prefix)
         found[name] = tensor

@@ -20,7 +20,7 @@ def file_of(file: WeightFile, named: str) -> Path | None:
     folder = Path(named).expanduser()
     if folder.is_dir():
         return folder / path if (folder / path).is_file() else None
-    return hub.cached(named, path) if named.count("/") == 1 else None
+    return hub.cached(named, path) if hub.is_hub_id(named) else None
 
 
 def absent(name: str, named: str | None, missing: str) -> UserError:

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional
 
 from fgr.errors import UserError
-from fgr.sr import weights
 from fgr.sr.diffusion import canvas, color, enlarge, files, half, noise, ram, sd21_base, text
 from fgr.sr.diffusion.ddpm import STEPS, Chain
 from fgr.sr.diffusion.files import load_strictly
+from fgr.tensors import read_tensors
 
 SCALE, PIXELS = 4, 8
 RAM, DAPE = "ram_swin_large_14m.pth", "DAPE.pth"
@@ -37,7 +37,7 @@ class SeeSR:
         self.knobs = knobs
         self.smallest_tile = self.least // SCALE
         self._chain = Chain([i * (STEPS // knobs["steps"]) + 1 for i in range(knobs["steps"])])
-        state, adapters = weights.read_tensors(found[RAM], lazily=True), weights.read_tensors(found[DAPE])
+        state, adapters = read_tensors(found[RAM], lazily=True), read_tensors(found[DAPE])
         self._tokens = ram.tokens(state, adapters, found[RAM], found[DAPE]).to(device)
         folder = files.folder_of(found, sd21_base.FOLDER)
         prompts = [knobs["negative_prompt"], knobs["prompt"]]
@@ -106,7 +106,7 @@ class Seen:
         except Exception as error:  # configurations fail in many ways
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"{folder / 'config.json'} describes no {kind.__name__} ({reason}).", "Fetch it anew.") from None
-        state = weights.read_tensors(file)
+        state = read_tensors(file)
         second = [name for name in state if "image_attentions" in name and name.endswith("attn2.to_k.weight")]
         if not second:
             raise UserError(f"{file} does not hold SeeSR's {part}: it has no image_attentions.", "Put the right file there.")

@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional
 
 from fgr.errors import UserError
-from fgr.sr import weights
 from fgr.sr.diffusion import canvas, color, half, ldm, noise, text
 from fgr.sr.diffusion.cfw import Wrapping
 from fgr.sr.diffusion.ddpm import Chain, spaced
 from fgr.sr.diffusion.files import load_strictly
 from fgr.sr.diffusion.structure import Structure, structure_encoder
+from fgr.tensors import read_tensors
 
 SCALE = 4
 PIXELS = 8  # of the image to one of the latent
@@ -39,7 +39,7 @@ class StableSR:
                 f"Latent tiles of {knobs['latent_tile']} cannot share {knobs['latent_overlap']}.", "Lower latent_overlap."
             )
         self._chain = Chain(spaced(knobs["steps"]))
-        state = weights.read_tensors(main, lazily=True)
+        state = read_tensors(main, lazily=True)
         _expect_slot(state, main, STRUCTURE, "StableSR's main checkpoint (stablesr_*.ckpt)")
         self._text = text.embed([knobs["negative_prompt"], knobs["prompt"]], ldm.text_encoder(state, main)).to(device)
         self._structure = Structure()
@@ -52,7 +52,7 @@ class StableSR:
         self._load_decoder(wrapped, knobs["cfw"], device)
 
     def _load_decoder(self, file: Path, weight: float, device: torch.device) -> None:
-        state = {key: value for key, value in weights.read_tensors(file, lazily=True).items() if not key.startswith(LOSS)}
+        state = {key: value for key, value in read_tensors(file, lazily=True).items() if not key.startswith(LOSS)}
         _expect_slot(state, file, FUSION, "StableSR's autoencoder with CFW (vqgan_cfw_*.ckpt)")
         fusion = {key.removeprefix("decoder."): value for key, value in state.items() if key.startswith(FUSION)}
         rest = {key: value for key, value in state.items() if not key.startswith(FUSION)}

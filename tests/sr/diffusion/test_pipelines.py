@@ -138,14 +138,13 @@ def test_the_list_says_what_is_here_and_what_can_be_fetched(folder, copied):
 
 
 def test_a_large_file_is_hashed_once(folder, copied, monkeypatch):
-    from fgr.sr import weights
     from fgr.sr.diffusion import files
 
     expected = files.locate("ldm-sr").digest
     monkeypatch.setattr(files, "LARGE", 0)
     assert files.locate("ldm-sr").digest == expected
     hashed = []
-    monkeypatch.setattr(weights, "file_digest", lambda file: hashed.append(file.name) or "0" * 64)
+    monkeypatch.setattr(files, "file_digest", lambda file: hashed.append(file.name) or "0" * 64)
     assert files.locate("ldm-sr").digest == expected
     assert hashed == []
     (copied / "ldm-sr" / "vqvae" / "diffusion_pytorch_model.bin").write_bytes(b"another file")

@@ -1,0 +1,98 @@
+"""What becomes of damaged, foreign and malicious weight files."""
+
+import hashlib
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fgr.errors import UserError
+from fgr.tensors import file_digest, metadata, read_tensors, unpickled
+
+STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+
+
+class Payload:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.target),))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".ckpt", ".PTH"])
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_state_dict_comes_back_from_every_kind_of_file(tmp_path, suffix, lazily):
+    path = tmp_path / f"weights{suffix}"
+    save_file(STATE, path) if suffix == ".safetensors" else torch.save({"params_ema": STATE}, path)
+    found = read_tensors(path, lazily)
+    assert found.keys() == STATE.keys()
+    assert all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+@pytest.mark.parametrize("form", ["torch", "legacy", "pickle"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt"])
+@pytest.mark.parametrize("read", [read_tensors, unpickled])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, form, suffix, read):
+    target, path = tmp_path / "hacked", tmp_path / f"evil{suffix}"
+    content = {"params": Payload(target)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
+    with pytest.raises(UserError, match="loading it could run code, so it was refused"):
+        read(path)
+    assert not target.exists()
+
+
+def cut_off(path):
+    torch.save(STATE, path)
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "write", "says"),
+    [
+        (".pth", cut_off, "is damaged or cut off"),
+        (".pth", lambda path: path.write_bytes(b""), "is damaged or cut off"),
+        (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is damaged or cut off"),
+        (".pth", lambda path: None, "is damaged or cut off"),
+        (".pth", lambda path: torch.save(torch.nn.Linear(2, 2), path), "could run code, so it was refused"),
+        (".pth", lambda path: torch.save([1, 2], path), "holds no state dict"),
+        (".pth", lambda path: torch.save({}, path), "holds no state dict"),
+        (".pth", lambda path: torch.save({"epoch": 3, "loss": 0.1}, path), "holds no state dict"),
+        (".safetensors", lambda path: path.write_bytes(b""), "is damaged or cut off"),
+        (".safetensors", lambda path: path.write_bytes(b"\xff" * 100), "is damaged or cut off"),
+        (".safetensors", lambda path: torch.save(STATE, path), "is damaged or cut off"),
+        (".safetensors", lambda path: None, "is damaged or cut off"),
+        (".bin", lambda path: path.write_bytes(b"x"), "is not a weight file by its name"),
+    ],
+)  # fmt: skip
+def test_bad_weight_files(tmp_path, suffix, write, says):
+    path = tmp_path / f"bad{suffix}"
+    write(path)
+    with pytest.raises(UserError, match=says) as raised:
+        read_tensors(path)
+    assert len(str(raised.value)) < 500
+
+
+def test_what_a_file_says_of_itself(tmp_path):
+    save_file(STATE, tmp_path / "a.safetensors", {"license": "MIT"})
+    save_file(STATE, tmp_path / "b.safetensors")
+    torch.save(STATE, tmp_path / "c.pth")
+    (tmp_path / "d.safetensors").write_bytes(b"no tensors")
+    assert metadata(tmp_path / "a.safetensors") == {"license": "MIT"}
+    assert metadata(tmp_path / "b.safetensors") == metadata(tmp_path / "c.pth") == {}
+    with pytest.raises(UserError, match="is damaged or cut off"):
+        metadata(tmp_path / "d.safetensors")
+
+
+def test_the_digest_of_a_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(UserError, match="There is no file"):
+        file_digest(tmp_path / "b")
+    with pytest.raises(UserError, match="Is a directory"):
+        file_digest(tmp_path)
