@@ -25,7 +25,8 @@ from fgr.annotate import run, serve, tasks
 from fgr.annotate import studio as studios
 from fgr.annotate.spool import Spool
 from fgr.annotate.studio import Studio
-from fgr.cli import app, sentence
+from fgr.cli import app
+from fgr.cli.shell import sentence
 from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.images import codec

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fgr.cli import sentence
+from fgr.cli.shell import sentence
 from fgr.errors import UserError
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from fgr import recipe as recipes
-from fgr.cli import sentence
+from fgr.cli.shell import sentence
 from fgr.dataset import manifest, tables
 from fgr.devices import choose_devices
 from fgr.errors import UserError

@@ -1,14 +1,48 @@
-"""`fgr publish`."""
+"""`fgr report`, `fgr app` and `fgr publish`: what others get to see."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fgr.cli import app
+from fgr.cli.options import Device, RewardModel, listed
 
 
-@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")],
+    out: Annotated[Path | None, typer.Option(help="The page to write; default: DIR/report.html.")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="Samples shown in each part of the gallery.")] = 6,
+) -> None:
+    """Write one self-contained HTML page that opens offline: counts, drops, histograms, samples to look at."""
+    from fgr.report import page
+
+    typer.echo(str(page.write(directory, out, rows)))
+
+
+def open_app(
+    *,
+    reward: RewardModel,
+    models: Annotated[
+        str | None,
+        typer.Option(help="SR models to offer, comma-separated, runs of rlhf too; default: those whose weights are here."),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Loopback port; 0 = a free one.")] = 7860,
+    device: Device = "auto",
+) -> None:
+    """Open a page on this machine: score an image, see where it is not good, compare two, try SR models.
+
+    It listens on 127.0.0.1 alone and fetches nothing from elsewhere. Ctrl-C ends it.
+    """
+    import threading
+
+    from fgr.app.run import serving
+
+    names = listed(models)
+    with serving(reward, names, port, device) as address:
+        typer.echo(address)
+        threading.Event().wait()
+
+
 def publish(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory, or a run of train-rm or rlhf.")],
     name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="The repository; made if it does not exist.")],

@@ -1,18 +1,16 @@
-"""`fgr generate` and `fgr verify`."""
+"""`fgr generate`, `fgr verify` and `fgr models`."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from fgr.cli import app
+from fgr.cli.options import Devices, Overrides, listed, load_recipe
 
 Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file or a shipped recipe: fgr30k, demo.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change: map.alpha=1 seed=3.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 
 
-@app.command()
 def generate(
     recipe: Recipe = None,
     overrides: Overrides = None,
@@ -28,20 +26,15 @@ def generate(
         int, typer.Option(help="Workers; 0 = one for each CUDA device or CPU core of the machine or cluster.")
     ] = 0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Make every N-th shard from I (0-based) on: for job arrays.")] = "0/1",
-    device: Device = "auto",
+    device: Devices = "auto",
 ) -> None:
     """Photographs in, a dataset that load_dataset opens out.
 
     RECIPE defaults to fgr30k, the paper's set (needs DINOv3 weights); `fgr generate demo --out DIR` needs nothing but the
     packages. Running the same command again resumes.
     """
-    from fgr import recipe as recipes
-
-    changes = list(overrides or [])
-    if recipe and "=" in recipe:
-        changes, recipe = [recipe, *changes], None
-    options = {"models": models.split(",") if models else None, "source.path": source, "samples": limit}
-    chosen = recipes.load(recipe, "generate", changes, options)
+    options = {"models": listed(models) or None, "source.path": source, "samples": limit}
+    chosen = load_recipe(recipe, "generate", overrides, options)
     part = _part(shard)
 
     from fgr.generate.run import generate as run
@@ -53,11 +46,10 @@ def generate(
     typer.echo(f'load_dataset("{out}", "samples")')
 
 
-@app.command()
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")],
     replay: Annotated[int, typer.Option(help="Degrade and restore this many rows anew and compare with their sr.")] = 0,
-    device: Device = "auto",
+    device: Devices = "auto",
 ) -> None:
     """Check every promise of a dataset: exit 1 and the rows that break one."""
     from fgr.dataset import verify as checks
@@ -83,8 +75,54 @@ def verify(
     typer.echo(f"{directory}: every promise holds" + (f"; {agreed} rows replayed exactly" if replay else ""))
 
 
+def models(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME…", help="Only these; folder:DIR and spandrel:PATH_OR_HUB_FILE too.")
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Download the weights of the named models, going on if it broke off.")
+    ] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Ask the sources of what is fetchable: it may be gated or gone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """The SR models: name, family, scale, licence, state of the weights (here, fetchable, gated, gone), where they are, digest.
+
+    Weights lie in FGR_WEIGHTS (default: fgr/weights in the user's cache), where you may put them yourself; HF_HUB_OFFLINE=1
+    forbids the network.
+    """
+    from fgr.sr import check_name
+    from fgr.sr.catalogue import catalogue
+    from fgr.sr.fetch import fetch as bring
+
+    if fetch and not names:
+        raise typer.BadParameter("name the models to fetch, for example: fgr models swinir hat --fetch", param_hint="--fetch")
+    for name in (names or []) if fetch else []:
+        check_name(name)
+        bring(name)
+    rows = catalogue(names or [], ask)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    for row in rows:
+        typer.echo("\n".join(_lines(row)))
+
+
 def _part(text: str) -> tuple[int, int]:
     index, slash, total = text.partition("/")
     if not (slash and index.isdigit() and total.isdigit() and 0 <= int(index) < int(total)):
         raise typer.BadParameter(f"'{text}' is not I/N with 0 ≤ I < N, for example 0/16.", param_hint="--shard")
     return int(index), int(total)
+
+
+def _lines(row: dict[str, Any]) -> list[str]:
+    scale = f"×{row['scale']}" if row["scale"] else "any scale"
+    lines = [f"{row['name']}  –  {row['family']}, {scale}, licence: {row['license']}{_limits(row)}"]
+    lines += [f"    {key:8} {row[key]}" for key in ("state", "weights", "where", "digest") if row[key]]
+    return lines
+
+
+def _limits(row: dict[str, Any]) -> str:
+    """What the licence says of a dataset of the model's outputs, where that is not a plain yes."""
+    if False in (row["train_on_outputs"], row["redistribute"]):
+        return " (limits the samples: the recipe must name it in accept_license)"
+    return "" if row["train_on_outputs"] and row["redistribute"] else " (says nothing known of outputs)"

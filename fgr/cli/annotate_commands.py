@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fgr.cli import app
+from fgr.cli.options import Device, Overrides, listed, load_recipe
 
 if TYPE_CHECKING:
     import numpy as np
 
 annotate = typer.Typer(no_args_is_help=True, help="Have people mark defects and score images in Label Studio.")
-app.add_typer(annotate, name="annotate")
 
 URL = "http://127.0.0.1:8080"
 Dataset = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset directory.")]
 Recipe = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe: defects, preference, demo.")
 ]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change, e.g. overlap=2.")]
 Project = Annotated[str, typer.Option(help="The name it was pushed under.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -60,24 +58,20 @@ def push(
     overlap: Annotated[int | None, typer.Option(help="Different people a sample.")] = None,
     reward: Annotated[str | None, typer.Option(help="Reward model: samples it disputes first; see prediction.source.")] = None,
     files: Annotated[Path | None, typer.Option(help="With images=folder: the folder that the server serves.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Make or find the project and add the tasks that are missing. The token comes from LABEL_STUDIO_API_KEY or a prompt."""
-    from fgr import recipe as recipes
     from fgr.annotate import run
 
-    if recipe and "=" in recipe:
-        overrides = [recipe, *(overrides or [])]
-        recipe = None
     options = {
         "name": project,
         "select.samples": samples,
         "select.split": split,
-        "select.models": models.split(",") if models else None,
-        "annotators": annotators.split(",") if annotators else None,
+        "select.models": listed(models) or None,
+        "annotators": listed(annotators) or None,
         "overlap": overlap,
     }
-    chosen = recipes.load(recipe, "annotate", overrides or (), options)
+    chosen = load_recipe(recipe, "annotate", overrides, options)
     predict = _reward(reward, device) if reward else None
     plan, added = run.push(chosen, dataset, url, run.token(), files, predict)
     typer.echo(f"{added} tasks added; {len(plan.entries)} samples planned, {len(plan.gold)} of them gold.", err=True)
@@ -134,13 +128,9 @@ def consensus(
     """Recover scores and maps from many opinions into `consensus`; says who is left out and why."""
     import json
 
-    from fgr import recipe as recipes
     from fgr.annotate import run
 
-    if recipe and "=" in recipe:
-        overrides = [recipe, *(overrides or [])]
-        recipe = None
-    found = run.consensus(recipes.load(recipe, "annotate", overrides or ()), dataset)
+    found = run.consensus(load_recipe(recipe, "annotate", overrides), dataset)
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -162,7 +152,7 @@ def ml_backend(
     *,
     reward: Annotated[str, typer.Option(help="Reward model whose maps are painted when a task is opened.")],
     port: Annotated[int, typer.Option(help="Loopback port.")] = 9090,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Serve a reward model's maps to Label Studio as live pre-annotations (Settings → Model → Connect)."""
     from fgr.annotate import ml_backend as backend

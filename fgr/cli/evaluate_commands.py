@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fgr.cli import app
+from fgr.cli.options import Device, listed
 
 
-@app.command()
 def evaluate(
     systems: Annotated[
         list[str] | None,
@@ -44,7 +43,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write the summary and its protocol here as JSON.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write every image's figures here as Parquet (or CSV).")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep inputs and outputs here as PNG.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Judge SR systems on a test set, or a reward model on a dataset or a benchmark of people's opinions.
 
@@ -52,7 +51,7 @@ def evaluate(
     fgr evaluate --reward RM --data DATASET: maps, scores, triplets, beside trivial baselines.
     fgr evaluate --reward RM --benchmark TABLE: SRCC, PLCC, KRCC, accuracy on pairs.
     """
-    wanted = None if metrics is None else [name.strip() for name in metrics.split(",") if name.strip()]
+    wanted = listed(metrics)
     if systems:
         if not data or benchmark:
             raise typer.BadParameter("SR systems need --data, and no --benchmark.")

@@ -5,17 +5,14 @@ from typing import Annotated, Literal
 
 import typer
 
-from fgr.cli import app
+from fgr.cli.options import Device, Overrides, load_recipe
 
 NAMES = "ccl-realesrgan, ccl-swinir, ccl-stablesr, direct, iqa-reward, refl-sd-x4, grpo-ldm-sr, dpo-triplets, demo"
 
 
-@app.command()
 def rlhf(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help=f"A YAML file, or a shipped recipe ({NAMES}).")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys, e.g. training.lr=1e-5.")
-    ] = None,
+    overrides: Overrides = None,
     *,
     generator: Annotated[str, typer.Option(metavar="NAME", help="The SR network: a name of `fgr models`, or spandrel:PATH.")],
     reward: Annotated[str, typer.Option(metavar="DIR|ID", help="The reward model's run, with its stages.")],
@@ -31,7 +28,7 @@ def rlhf(
     on_hacking: Annotated[
         Literal["stop", "rollback", "continue"] | None, typer.Option(help="What an alarm of the audit does.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Fine-tune an SR network against a reward model, with a curriculum and an audit for reward hacking.
 
@@ -39,13 +36,8 @@ def rlhf(
     by the audit's held-out metrics, never by the trained reward; `fgr generate --models spandrel:OUT/best.safetensors` runs it.
     Running the same command again resumes; `fgr report OUT` shows what happened. Several GPUs: accelerate launch -m fgr rlhf …
     """
-    from fgr import recipe as recipes
-
-    changes = list(overrides or [])
-    if recipe and "=" in recipe:
-        changes, recipe = [recipe, *changes], None
     options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking}
-    chosen = recipes.load(recipe, "rlhf", changes, options)
+    chosen = load_recipe(recipe, "rlhf", overrides, options)
 
     from fgr.rlhf.run import tune
 

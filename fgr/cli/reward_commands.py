@@ -5,16 +5,11 @@ from typing import Annotated
 
 import typer
 
-from fgr.cli import app
+from fgr.cli.options import Data, Device, Overrides, RewardModel, load_recipe
 
 Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep, demo).")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change, e.g. model.gate=paper.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Reward = Annotated[str, typer.Option(metavar="DIR|ID", help="A run, one of its stages, or a reward model on the Hub.")]
-Data = Annotated[str, typer.Option(metavar="DIR|ID", help="A dataset directory or Hub dataset id.")]
 
 
-@app.command("train-rm")
 def train_rm(
     recipe: Recipe = None,
     overrides: Overrides = None,
@@ -28,23 +23,17 @@ def train_rm(
     RECIPE defaults to finpercep (CLIP RN50, GPU); `fgr train-rm demo` trains a small model from scratch on a CPU. Running the
     same command again resumes. Several GPUs: accelerate launch -m fgr train-rm …
     """
-    from fgr import recipe as recipes
-
-    if recipe and "=" in recipe:
-        overrides = [recipe, *(overrides or [])]
-        recipe = None
-    chosen = recipes.load(recipe, "reward", overrides or ())
+    chosen = load_recipe(recipe, "reward", overrides)
 
     from fgr.reward.run import train
 
     typer.echo(train(chosen, data, out, device))
 
 
-@app.command()
 def score(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Images, or folders of images.")],
     *,
-    reward: Reward,
+    reward: RewardModel,
     maps: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays (PNG).")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     tile: Annotated[int, typer.Option(help="Larger images are tiled at this many pixels; 0 = never.")] = 1024,
@@ -68,7 +57,6 @@ def score(
         typer.echo(dumps(line) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
 
 
-@app.command()
 def export(
     reward: Annotated[str, typer.Argument(metavar="DIR|ID", help="A run, one of its stages, or a reward model on the Hub.")],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What to write: .onnx, or .pt2 (torch.export).")],

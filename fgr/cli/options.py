@@ -1,0 +1,30 @@
+"""Arguments and options that several commands share, and the recipe that a command line asks for."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change: seed=3 map.alpha=1.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Devices = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+RewardModel = Annotated[str, typer.Option(metavar="DIR|ID", help="A run, one of its stages, or a reward model on the Hub.")]
+Data = Annotated[str, typer.Option(metavar="DIR|ID", help="A dataset directory or Hub dataset id.")]
+
+
+def load_recipe(name: str | None, kind: str, overrides: list[str] | None, options: Mapping[str, Any] | None = None) -> Any:
+    """The recipe `name` (None: the verb's main recipe) with `overrides`, then with the command's own `options` by dotted key.
+
+    Both positional arguments may be left out, so a name that contains `=` is the first override. UserError for its mistakes.
+    """
+    from fgr import recipe
+
+    changes = list(overrides or [])
+    if name and "=" in name:
+        changes, name = [name, *changes], None
+    return recipe.load(name, kind, changes, options)
+
+
+def listed(text: str | None) -> list[str] | None:
+    """The parts of a comma-separated option; None if it was not given."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -1,0 +1,54 @@
+"""The error boundary of the command line: exit codes, and every error as a sentence."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from fgr.errors import UserError
+
+INTERRUPTED = "Interrupted. What is finished is kept; run the same command again to go on."
+
+
+def guarded(app: Callable[[], object]) -> None:
+    """Run `app`: exit 1 for the user's errors, 2 for usage, 130 for an interrupt; tracebacks only with FGR_DEBUG=1."""
+    try:
+        app()
+    except SystemExit as end:  # typer turns an interrupt into one
+        if end.code == 130:
+            _print(INTERRUPTED)
+        raise
+    except KeyboardInterrupt:
+        _print(INTERRUPTED)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("FGR_DEBUG") == "1":
+            raise
+        _print(sentence(error))
+        sys.exit(1)
+
+
+def sentence(error: Exception) -> str:
+    """What happened and what to do next, in words."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"No space is left on the disk{_where(error)}. Free some and run the same command again: what is finished is kept."
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
+        return f"No permission to write or read{_where(error)}. Choose another folder or change its permissions."
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return f"A file is in the way{_where(error)}: a folder is needed there. Name another --out, or move the file."
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"There is no such place{_where(error)}, and it cannot be made there. Name another, or look at how it is spelt."
+    return f"Unexpected {type(error).__name__}: {error}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
+
+
+def _where(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
+
+
+def _print(text: str) -> None:
+    print(f"fgr: {text}", file=sys.stderr)
