@@ -6,9 +6,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils import parametrize
 
 from fgr.errors import UserError, nearest
+from fgr.training.lora import LowRank
 
 RESIDUAL_GAIN = 4.0
 Trained = Literal["all", "none", "deepest", "lora"]
@@ -173,26 +173,6 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-class LowRank(nn.Module):
-    """A trainable low-rank change of a weight, W + B·A; starts at zero."""
-
-    def __init__(self, weight: torch.Tensor, rank: int) -> None:
-        super().__init__()
-        rows, columns = weight.flatten(1).shape
-        self.a = nn.Parameter(torch.randn(rank, columns) * columns**-0.5)
-        self.b = nn.Parameter(torch.zeros(rows, rank))
-
-    def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        return weight + (self.b @ self.a).view_as(weight)
-
-
-def add_lora(encoder: nn.Module, rank: int) -> None:
-    """Give every convolution and linear layer of `encoder` a low-rank change of its weight."""
-    layers = [layer for layer in encoder.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        parametrize.register_parametrization(layer, "weight", LowRank(layer.weight, rank))
-
-
 def load_pretrained(encoder: nn.Module, name: str) -> None:
     """Fill `encoder`, with or without low-rank changes, with timm's weights of `name`. UserError if they cannot be had."""
     own = encoder.state_dict()
@@ -201,12 +181,6 @@ def load_pretrained(encoder: nn.Module, name: str) -> None:
         parent, _, leaf = key.rpartition(".")
         weights[key if key in own else f"{parent}.parametrizations.{leaf}.original"] = value
     encoder.load_state_dict(own | weights)
-
-
-def merge_lora(encoder: nn.Module) -> None:
-    """Fold low-rank changes into the weights, for export."""
-    for layer in [module for module in encoder.modules() if parametrize.is_parametrized(module)]:
-        parametrize.remove_parametrizations(layer, "weight")
 
 
 def set_trained(encoder: nn.Module, trained: Trained) -> None:

@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from fgr.errors import UserError, missing_extra
-from fgr.reward.encoder import merge_lora
 from fgr.reward.model import FinPercepRM
+from fgr.training.lora import merge_low_rank
 
 TOLERANCE = 1e-3  # largest difference of a score or map value that still counts as the same model
 TRACED = (2, 6, 5)  # batch, and height and width in cells, of the image that is traced
@@ -26,7 +26,7 @@ class Plain(nn.Module):
         super().__init__()
         self.model = FinPercepRM(**model.settings).eval()  # not a deep copy: its parametrizations would be the model's own
         self.model.load_state_dict(model.state_dict())
-        merge_lora(self.model.encoder)
+        merge_low_rank(self.model.encoder)
         decoder, reductions = self.model.decoder, self.model.encoder.reductions
         self.ratio = reductions[-1] // reductions[-len(decoder.levels)] if decoder else 1
 

@@ -11,7 +11,8 @@ import torch
 
 from fgr.errors import UserError
 from fgr.progress import Progress
-from fgr.training.directory import Interrupts, Run
+from fgr.training.directory import Run
+from fgr.training.loop import Interrupts
 
 Weights = dict[str, torch.Tensor]
 Batch = Mapping[str, Any]

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.reward.decoder import Decoder
-from fgr.reward.encoder import ChannelNorm, Trained, add_lora, build_encoder, set_trained
+from fgr.reward.encoder import ChannelNorm, Trained, build_encoder, set_trained
+from fgr.training.lora import parametrize_low_rank
 
 Gate = Literal["concat", "paper", "complement", "residual"]
 Pool = Callable[[torch.Tensor], torch.Tensor]
@@ -91,7 +92,7 @@ class FinPercepRM(
         self.gate, self.gain, self.stage, self.stages = gate, gain, stage, stages
         self.encoder = build_encoder(encoder)
         if lora_rank:
-            add_lora(self.encoder, lora_rank)
+            parametrize_low_rank(self.encoder, lora_rank)
         channels = self.encoder.channels
         levels = levels_of(stage, stages, len(channels))
         self.decoder = Decoder(channels, levels, width) if levels else None

@@ -14,7 +14,7 @@ import torch
 
 from fgr.errors import UserError
 from fgr.metrics import iqa
-from fgr.recipe import differences, resolved
+from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import batches, examples, source
 from fgr.reward.encoder import load_pretrained
@@ -59,7 +59,7 @@ class _Trainer:
         self._check(data)
         FinPercepRM(**self._settings(0))  # a misspelt encoder or too many stages: before anything is written
         facts = {"data": source.facts(data, self.rows)}
-        self.run.start("reward", resolved(recipe), facts, differences)
+        self.run.start("reward", resolved(recipe), facts)
         self.accelerator.wait_for_everyone()
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
         begin_trackers(self.accelerator, "fgr-reward", recipe.trackers)

@@ -23,7 +23,8 @@ from fgr.rlhf.held_out import HeldOutEvaluation, Measured
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.policy import Policy, Weights
 from fgr.rlhf.state import Knobs, State
-from fgr.training.directory import Interrupts, Run
+from fgr.training.directory import Run
+from fgr.training.loop import Interrupts
 
 STEADY = 20  # steps after which a gradient can be told to have exploded
 

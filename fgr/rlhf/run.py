@@ -19,7 +19,7 @@ import torch
 from accelerate.utils import GradScalerKwargs
 
 from fgr.errors import UserError
-from fgr.recipe import differences, resolved
+from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.load import load_reward, load_stages
 from fgr.reward.model import FinPercepRM
@@ -94,7 +94,7 @@ class Tuner:
         """Tune, or finish tuning, and write what comes of it."""
         summary = self.out / "summary.json"
         self.run_folder = Run(self.out, self.accelerator.is_main_process)
-        self.run_folder.start("rlhf", resolved(self.recipe), self._facts, differences)
+        self.run_folder.start("rlhf", resolved(self.recipe), self._facts)
         self.accelerator.wait_for_everyone()
         if summary.is_file():
             return json.loads(summary.read_text(encoding="utf-8"))

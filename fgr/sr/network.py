@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from spandrel import ImageModelDescriptor, ModelLoader
 
+from fgr.devices import choose_device
 from fgr.errors import UserError
 from fgr.images import tiles
 from fgr.sr import memory, winograd
@@ -37,7 +38,7 @@ class Network:
         self._descriptor = build_descriptor(name, loaded, scale)
         self._multiple = self._descriptor.size_requirements.multiple_of
         self._smallest = max(SMALLEST_TILE, 2 * overlap, self._descriptor.size_requirements.minimum, self._multiple)
-        self._device = open_device(device)
+        self._device = torch.device(choose_device(device))
         _expect_precision(self._descriptor, name, precision)
         self.tile = self._expect_tile(tile)
         self.batch = 1 if self._device.type == "cpu" else batch
@@ -214,16 +215,6 @@ def _expect_release(descriptor: ImageModelDescriptor, found: Found) -> None:
             f"not {release.architecture} {' '.join(release.tags)} ×{release.scale} as its name says.",
             "Put the right file there, or name this one as spandrel:PATH.",
         )
-
-
-def open_device(name: str) -> torch.device:
-    """The device of that name. UserError if it is not there."""
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError):
-        raise UserError(f"The device '{name}' is not there.", "Choose cpu, cuda, cuda:N or mps.") from None
-    return device
 
 
 def _expect_precision(descriptor: ImageModelDescriptor, name: str, precision: str) -> None:

@@ -1,4 +1,4 @@
-"""The accelerate handle of a training run: device, precision, and trackers that are really there."""
+"""The accelerate handle of a training run: device, precision, and trackers that are installed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,8 @@ PACKAGES = {"tensorboard": "tensorboardX"}  # basicsr brings tb-nightly, which a
 
 
 def open_accelerator(precision: str, out: Path, device: str, trackers: Sequence[str], *handlers: Any) -> Any:
-    """An `accelerate.Accelerator`, its trackers not begun. UserError for a tracker that is not installed: accelerate drops it."""
+    """An `accelerate.Accelerator`, its trackers not yet started. UserError: one is not installed (accelerate drops it)."""
+    import torch
     from accelerate import Accelerator, tracking
 
     installed = [str(name) for name in tracking.get_available_trackers()]
@@ -21,10 +22,12 @@ def open_accelerator(precision: str, out: Path, device: str, trackers: Sequence[
             raise UserError(
                 f"The tracker {name} is not installed.", f"Install it (pip install {package}), or drop it from `trackers`."
             )
-    choose_device(device)
+    chosen = choose_device(device)
+    if chosen.startswith("cuda:"):
+        torch.cuda.set_device(chosen)  # which accelerate takes for `cuda`
     return Accelerator(
         mixed_precision=precision,
-        cpu=device == "cpu",
+        cpu=chosen == "cpu",
         log_with=list(trackers) or None,
         project_dir=out / "logs",
         kwargs_handlers=list(handlers),
@@ -32,7 +35,7 @@ def open_accelerator(precision: str, out: Path, device: str, trackers: Sequence[
 
 
 def begin_trackers(accelerator: Any, project: str, trackers: Sequence[str]) -> None:
-    """Let the trackers begin, if there are any. UserError if one of them cannot: not logged in, say."""
+    """Start the trackers, if there are any. UserError if one of them cannot start: not logged in, say."""
     if not trackers:
         return
     try:
@@ -40,6 +43,6 @@ def begin_trackers(accelerator: Any, project: str, trackers: Sequence[str]) -> N
     except Exception as error:  # every tracker has errors of its own
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"The trackers ({', '.join(trackers)}) do not begin: {reason}",
+            f"The trackers ({', '.join(trackers)}) could not be started: {reason}",
             "Log in to them, set them to work offline, or leave `trackers` empty: metrics.jsonl is always written.",
         ) from None

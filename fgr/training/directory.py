@@ -8,19 +8,15 @@ RUN/checkpoint.pt     the newest state; the one before it stays until the new on
 import io
 import json
 import math
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 from fgr import __version__, atomic
 from fgr.errors import UserError
+from fgr.recipe import differences
+from fgr.recipe.renamed import RENAMED, modernised
 from fgr.records import current_figures
-
-Differences = Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
 
 
 class Run:
@@ -30,24 +26,27 @@ class Run:
         self.directory, self.main = Path(directory), main
         self.metrics, self.checkpoint = self.directory / "metrics.jsonl", self.directory / "checkpoint.pt"
 
-    def start(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any], differences: Differences) -> None:
-        """Begin the run or go on with it: UserError if the directory holds a run of another kind, recipe or facts.
+    def expect(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Check, and write nothing: UserError if the directory holds a run of another kind, recipe or facts, or other things.
 
-        `recipe` and `facts` (what else determines the run: the data, say) are JSON values; `differences` names the keys in which
-        two such mappings differ.
+        `recipe` and `facts` (what else determines the run: the data, say) are JSON values.
         """
         if (self.directory / "run.json").exists():
-            there = read(self.directory)
-            different = [f"kind: {there['kind']} there, {kind} here"] if there["kind"] != kind else []
-            different += differences(there["recipe"], recipe) + differences(there["facts"], facts)
+            begun = read(self.directory)
+            different = [f"kind: {begun['kind']} there, {kind} here"] if begun["kind"] != kind else []
+            different += differences(begun["recipe"], recipe) + differences(begun["facts"], facts)
             if different:
                 raise UserError(
                     f"{self.directory} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in different),
                     "Name another --out, or give the recipe and the keys of the run that is there.",
                 )
-        elif self.main:
-            if self.directory.is_dir() and any(path for path in self.directory.iterdir() if not path.name.startswith(".")):
-                raise UserError(f"{self.directory} exists and is no training run.", "Name a new folder with --out.")
+        elif self.main and self.directory.is_dir() and any(not path.name.startswith(".") for path in self.directory.iterdir()):
+            raise UserError(f"{self.directory} is not empty and not a training run.", "Name a new folder with --out.")
+
+    def start(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Begin the run or go on with it. UserError as `expect` says; call it when everything else has been checked."""
+        self.expect(kind, recipe, facts)
+        if self.main and not (self.directory / "run.json").exists():
             content = {"fgr": __version__, "kind": kind, "recipe": dict(recipe), "facts": dict(facts)}
             atomic.write_text(self.directory / "run.json", json.dumps(content, indent=1) + "\n")
 
@@ -91,16 +90,18 @@ class Run:
 
 
 def read(directory: Path | str) -> dict[str, Any]:
-    """What run.json holds. UserError if the directory is no run."""
+    """What run.json holds, renamed keys of its recipe by their present names. UserError if the directory is not a run."""
     path = Path(directory) / "run.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{directory} is no training run: it has no run.json.", "Name the --out folder of a run.") from None
+        raise UserError(f"{directory} is not a training run: it has no run.json.", "Name the --out folder of a run.") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         content = None
     if not isinstance(content, dict) or not {"kind", "recipe", "facts"} <= content.keys():
         raise UserError(f"{path} is damaged.", "Restore it, or begin the run again in a new folder.")
+    if content["kind"] in RENAMED:
+        content["recipe"] = modernised(content["recipe"], content["kind"])[0]
     return content
 
 
@@ -116,31 +117,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line, object_hook=current_figures)
         except json.JSONDecodeError:
             continue
-
-
-class Interrupts:
-    """Turns Ctrl-C and SIGTERM into a flag that a training loop reads between steps; a second Ctrl-C interrupts at once."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        os.write(2, b"fgr: saving; interrupt again to leave at once\n")
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,6 @@ import pytest
 from fgr import recipe as recipes
 from fgr.cli.shell import sentence
 from fgr.dataset import manifest, tables
-from fgr.devices import choose_devices
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
@@ -172,13 +171,6 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tiny_recipe, tmp_path):
     with pytest.raises(OSError, match="Not a directory") as error:
         run.generate(tiny_recipe, blocked / "out", workers=1, device="cpu")
     assert "Traceback" not in sentence(error.value)
-
-
-def test_devices():
-    assert choose_devices("cpu", 3) == ["cpu"] * 3
-    assert choose_devices("cpu", 0) == ["cpu"] * len(os.sched_getaffinity(0))
-    with pytest.raises(UserError, match="There is no device 'tpu' here"):
-        choose_devices("tpu", 1)
 
 
 def test_a_severity_that_nothing_has_ends_with_the_counts(tiny_overrides, tmp_path):

@@ -4,10 +4,11 @@ from torch.nn.functional import avg_pool2d
 
 from fgr.errors import UserError
 from fgr.reward.decoder import bounded
-from fgr.reward.encoder import add_lora, build_encoder, merge_lora
+from fgr.reward.encoder import build_encoder
 from fgr.reward.load import load_reward
 from fgr.reward.loss import map_loss
 from fgr.reward.model import GATES, FinPercepRM, levels_of
+from fgr.training.lora import merge_low_rank, parametrize_low_rank
 
 
 def awake(**settings):
@@ -168,12 +169,12 @@ def test_what_is_trained_moves_and_what_is_frozen_does_not(trained):
 def test_low_rank_changes_fold_into_the_weights():
     torch.manual_seed(0)
     encoder = build_encoder("tiny")
-    add_lora(encoder, 2)
+    parametrize_low_rank(encoder, 2)
     for name, parameter in encoder.named_parameters():
         if name.endswith(".b"):
             torch.nn.init.normal_(parameter)
     before = encoder(images(1))[-1]
-    merge_lora(encoder)
+    merge_low_rank(encoder)
     torch.testing.assert_close(encoder(images(1))[-1], before)
     assert not any("parametrizations" in name for name, _ in encoder.named_parameters())
 

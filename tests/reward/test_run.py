@@ -137,15 +137,6 @@ def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
     assert found["clean"]["std"] > 1e-4
 
 
-def test_the_rate_rises_and_falls():
-    rates = [loop.rate_at(step, 20, 0.25) for step in range(20)]
-    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert rates[5] == 1
-    assert rates[12] == pytest.approx(0.5, abs=0.06)
-    assert rates == sorted(rates[:5]) + sorted(rates[5:], reverse=True)
-    assert 0 < rates[-1] < 0.02
-
-
 def test_a_phase_that_does_not_improve_ends_early(data, overrides, tmp_path):
     out = tmp_path / "rm"
     keys = (
@@ -189,7 +180,7 @@ def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data
     assert not (tmp_path / "wandb").exists()
     monkeypatch.undo()
     monkeypatch.setattr("accelerate.tracking.TensorBoardTracker.start", lambda self: (_ for _ in ()).throw(OSError("no room")))
-    with pytest.raises(UserError, match=r"\(tensorboard\) do not begin: no room(.|\n)*metrics\.jsonl is always written"):
+    with pytest.raises(UserError, match=r"\(tensorboard\) could not be started: no room(.|\n)*metrics\.jsonl is always written"):
         attempt("tensorboard")
 
 

@@ -83,7 +83,7 @@ def test_a_tracker_gets_the_figures_too(sources, tmp_path):
 def test_the_rewards_weight_makes_its_gradient_the_asked_share_of_the_anchors(sources, tmp_path):
     tuner = Tuner(small("reward.ratio=0.25"), *sources, tmp_path / "run", "cpu")
     tuner.run_folder = runs.Run(tmp_path / "run")
-    tuner.run_folder.start("rlhf", {}, {}, lambda old, new: [])
+    tuner.run_folder.start("rlhf", {}, {})
     loop = tuner._loop()
     _, (batch, *_) = tuner._reference_set()
     start = tuner.policy.start(batch.low)

@@ -295,8 +295,8 @@ def test_lower_precisions_are_near_and_named(small, precision):
     ("settings", "says"),
     [
         ({"precision": "int8"}, "There is no precision 'int8'"),
-        ({"device": "cuda:99"}, "The device 'cuda:99' is not there"),
-        ({"device": "gpu"}, "The device 'gpu' is not there"),
+        ({"device": "cuda:99"}, "The device 'cuda:99' is not available"),
+        ({"device": "gpu"}, "The device 'gpu' is not available"),
         ({"tile": 31}, "A tile of 31 pixels is too small"),
         ({"tile": 64, "overlap": 33}, "Set tile to 66 or more"),
     ],

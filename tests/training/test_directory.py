@@ -1,18 +1,16 @@
 import json
 import os
-import signal
 
 import pytest
 import torch
 
 from fgr.errors import UserError
-from fgr.recipe import differences
 from fgr.training import directory as runs
 
 
 def begin(directory, recipe=None, kind="reward", facts=None):
     run = runs.Run(directory)
-    run.start(kind, recipe or {"lr": 1}, facts or {"data": "x"}, differences)
+    run.start(kind, recipe or {"lr": 1}, facts or {"data": "x"})
     return run
 
 
@@ -30,10 +28,22 @@ def test_a_run_goes_on_only_with_its_own_recipe(tmp_path):
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "photo.png").write_bytes(b"x")
-    with pytest.raises(UserError, match="is no training run"):
+    with pytest.raises(UserError, match="not a training run"):
         begin(tmp_path)
     with pytest.raises(UserError, match=r"no run\.json"):
         runs.read(tmp_path)
+
+
+def test_a_check_creates_nothing(tmp_path):
+    run = runs.Run(tmp_path / "run")
+    run.expect("reward", {"lr": 1}, {})
+    assert not (tmp_path / "run").exists()
+    run.start("reward", {"lr": 1}, {})
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    run.expect("reward", {"lr": 1}, {})
+    with pytest.raises(UserError, match="another recipe"):
+        run.expect("reward", {"lr": 2}, {})
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
 
 
 def test_metrics_are_json_and_survive_a_cut(tmp_path):
@@ -81,18 +91,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
 
 def test_only_the_first_process_writes(tmp_path):
     run = runs.Run(tmp_path / "run", main=False)
-    run.start("reward", {}, {}, differences)
+    run.start("reward", {}, {})
     run.log(step=1)
     run.save({})
     assert not (tmp_path / "run").exists()
-
-
-def test_the_first_interrupt_is_a_flag_and_the_second_interrupts(capfd):
-    before = signal.getsignal(signal.SIGINT)
-    with runs.Interrupts() as interrupts:
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupts.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
-    assert "saving" in capfd.readouterr().err

@@ -36,11 +36,13 @@ def open_diffusion(
     The arguments are those of `open_upscaler`, `knobs` the recipe's `inference.diffusion`. UserError: the extra is not
     installed, weights are absent, damaged, of another architecture or too large for this machine.
     """
+    import torch
+
+    from fgr.devices import choose_device
     from fgr.sr.diffusion import files, runner
-    from fgr.sr.network import open_device
 
     base, _, changes = name.partition(MARK)
-    chosen = open_device(device)
+    chosen = torch.device(choose_device(device))
     restorer = open_restorer(base, knobs, chosen)
     located = files.locate(base, restorer.knobs.get("base"))
     digest, line = located.digest, located.line
