@@ -12,7 +12,7 @@ import numpy as np
 from fgr import atomic
 from fgr.annotate import consensus
 from fgr.annotate.consensus import Bounds, Judgement
-from fgr.dataset import tables
+from fgr.dataset import card, tables
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.metrics import agreement
@@ -111,6 +111,7 @@ def decide(directory: Path, gold: Mapping[str, str], bounds: Bounds, scores: str
         weights = consensus.gold_weight(known.gold_right, known.gold_total) * np.nan_to_num(np.maximum(known.dice, 0.05), nan=0.5)
         rows = _rows(directory, found, accepted, weights, recovered, maps)
         tables.write_small(directory, "consensus", rows)
+        card.write(directory)
         report = _report(found, known, reasons, recovered)
     if tables.shards(directory, "preferences"):
         report["strengths"] = _strengths(directory)

@@ -15,7 +15,7 @@ from fgr.annotate import plan as plans
 from fgr.annotate.plan import Plan
 from fgr.annotate.spool import Spool, key_of
 from fgr.annotate.studio import Studio
-from fgr.dataset import tables
+from fgr.dataset import card, tables
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.progress import Progress
@@ -244,6 +244,7 @@ def _write(spool: Spool, directory: Path, table: str, tally: Tally) -> None:
     tally.rows = len(spool)
     if tally.rows or tables.shards(directory, table):
         tables.write_small(directory, table, spool)
+        card.write(directory)
 
 
 def _ahead(pages: Iterator[list[Any]]) -> Iterator[list[Any]]:

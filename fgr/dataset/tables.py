@@ -6,6 +6,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fgr import atomic, records
 from fgr.errors import UserError
 
@@ -104,10 +106,22 @@ def count_rows(directory: Path | str, table: str, split: str | None = None) -> i
     return sum(pq.read_metadata(file).num_rows for file in shards(directory, table, split))
 
 
-def write_small(directory: Path | str, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Rewrite a small table (annotations, preferences, consensus) whole, or remove it for no rows; refresh the dataset card."""
-    from fgr.dataset import card
+def evenly_drawn(count: int, most: int) -> list[int]:
+    """Indices of at most `most` of `count` rows, ascending: one drawn from each of as many equal parts, the same every time.
 
+    Every n-th row would not do: neighbours are of different SR models in turn, and n may be their number.
+    """
+    if most >= count:
+        return list(range(count))
+    edges = np.linspace(0, count, most + 1).astype(int)
+    return np.random.default_rng(0).integers(edges[:-1], edges[1:]).tolist()
+
+
+def write_small(directory: Path | str, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Rewrite a small table (annotations, preferences, consensus) whole, or remove it for no rows.
+
+    The dataset card declares the tables that are there: write it anew afterwards (`card.write`).
+    """
     path = Path(directory) / table / "part-00000-of-00001.parquet"
     waiting = iter(rows)
     first = next(waiting, None)
@@ -115,7 +129,6 @@ def write_small(directory: Path | str, table: str, rows: Iterable[Mapping[str, A
         write_table(path, table, chain([first], waiting))
     else:
         path.unlink(missing_ok=True)
-    card.write(Path(directory))
 
 
 def _options(schema: Any, media: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgr.dataset.spread import spread
+from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
 from fgr.evaluate import layouts
 from fgr.images import codec, degrade
@@ -54,7 +54,7 @@ def open_test_set(
         items, found, protocol = _of_folder(folder, layout, scale)
     if scale and scale != found:
         raise UserError(f"The test set {data} is made for ×{found}, not ×{scale}.", "Leave --scale out.")
-    chosen = [items[i] for i in spread(len(items), limit)] if limit else items
+    chosen = [items[i] for i in evenly_drawn(len(items), limit)] if limit else items
     names = hashlib.sha256("\n".join(item.name for item in chosen).encode()).hexdigest()[:16]
     return TestSet(chosen, found, {"data": data, "images": len(chosen), "names": names, "scale": found} | protocol)
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from fgr.dataset import manifest, tables
-from fgr.dataset.spread import spread
 from fgr.dataset.verify import Problem
 from fgr.errors import UserError
 from fgr.generate.shards import make_pair
@@ -44,7 +43,7 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
 
 def _spread(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     total = tables.count_rows(directory, "samples")
-    wanted = set(spread(total, number))
+    wanted = set(tables.evenly_drawn(total, number))
     files = (
         (f"samples/{file.name}", row) for file in tables.shards(directory, "samples") for row in tables.read_shard(file, batch=1)
     )

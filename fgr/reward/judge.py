@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgr import __version__, atomic
-from fgr.dataset.spread import spread
+from fgr.dataset.tables import evenly_drawn
 from fgr.devices import choose_device
 from fgr.metrics import maps as metrics
 from fgr.progress import Progress
@@ -22,7 +22,7 @@ def judge(reward: str, data: str, split: str, limit: int | None, device: str = "
     model = load_reward(reward, choose_device(device))
     rows = source.open_split(data, split)
     if limit and limit < len(rows):
-        rows = rows.select(spread(len(rows), limit))
+        rows = rows.select(evenly_drawn(len(rows), limit))
     run = _run_of(Path(reward))
     held_out = runs.read(run)["recipe"]["data"]["exclude_models"] if run else []
     base = load_reward(run / "base", choose_device(device)) if run and (run / "base").is_dir() else None

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgr.dataset.spread import spread
+from fgr.dataset.tables import evenly_drawn
 from fgr.metrics import maps as metrics
 from fgr.reward import batches
 from fgr.reward.objective import Objective
@@ -16,7 +16,7 @@ class Validation:
 
     def __init__(self, rows: Any, limit: int, device: torch.device | str) -> None:
         self.samples = batches.Samples(rows, crop=0, cache_bytes=1 << 30)
-        self.chosen, self.device = spread(len(rows), limit), device
+        self.chosen, self.device = evenly_drawn(len(rows), limit), device
 
     def __call__(self, model: Any, objective: Objective, scale: float, cell: int) -> dict[str, float]:
         """Means over the rows of the parts of the loss and, after the first phase, of `ap`, `cc`, `sham` and `triplets`."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from fgr.dataset.spread import spread
+from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
 from fgr.images import codec, degrade
 from fgr.reward.score import SUFFIXES
@@ -149,7 +149,7 @@ def batches(
 
 def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[Pair]:
     """`count` crops spread over the inputs (from fewer inputs: several of each), the same every time."""
-    places = spread(len(inputs), count)
+    places = evenly_drawn(len(inputs), count)
     rounds = -(-count // len(places))
     chosen = [(place, turn) for turn in range(rounds) for place in places][:count]
     return [cut(inputs[place], scale, crop, False, np.random.default_rng([place, turn])) for place, turn in chosen]

@@ -49,8 +49,10 @@ def test_a_new_table_is_declared_and_loads(tiny, tmp_path):
     ids = [row["id"] for row in tables.read_rows(copy, "samples", ["id"])]
     rows = [{"left_id": ids[0], "right_id": ids[1], "annotator": "a", "choice": "left"}]
     tables.write_small(copy, "preferences", rows)
+    card.write(copy)
     assert load_dataset(str(copy), "preferences", split="train", cache_dir=tmp_path)[0] == rows[0]
     tables.write_small(copy, "preferences", [])
+    card.write(copy)
     front = yaml.safe_load((copy / "README.md").read_text().split("---\n")[1])
     assert [config["config_name"] for config in front["configs"]] == ["samples"]
 

@@ -37,6 +37,7 @@ def labelled(tiny, target):
     tables.write_small(copy, "annotations", people)
     agreed = {"score_mean": 60.0, "score_std": 1.0, "raters": 2, "degradation_map": blank, "agreement": 0.75}
     tables.write_small(copy, "consensus", [{"id": name, "rejected_raters": ["c"], **agreed} for name in ids[:2]])
+    card.write(copy)
     return copy
 
 

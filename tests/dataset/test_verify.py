@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from fgr.dataset import manifest, tables
+from fgr.dataset import card, manifest, tables
 from fgr.dataset.verify import verify
 from fgr.errors import UserError
 from fgr.images import codec
@@ -145,8 +145,8 @@ def test_a_changed_manifest_is_found(copy, change, part):
 
 
 def test_a_card_without_yaml_or_with_wrong_counts_is_found(copy):
-    card = (copy / "README.md").read_text()
-    (copy / "README.md").write_text(card.replace("num_examples: ", "num_examples: 9"))
+    text = (copy / "README.md").read_text()
+    (copy / "README.md").write_text(text.replace("num_examples: ", "num_examples: 9"))
     assert any("the card says" in text for text in texts(copy))
     (copy / "README.md").write_text("no front matter")
     assert any("without the YAML" in text for text in texts(copy))
@@ -154,6 +154,7 @@ def test_a_card_without_yaml_or_with_wrong_counts_is_found(copy):
 
 def test_labels_of_unknown_samples_are_found(copy):
     tables.write_small(copy, "preferences", [{"left_id": "x", "right_id": "y", "annotator": "a", "choice": "tie"}])
+    card.write(copy)
     found = texts(copy)
     assert len(found) == 2
     assert "there is no sample with this id" in found[0]
