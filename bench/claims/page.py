@@ -30,6 +30,7 @@ held out. `bench/claims/protocol.yaml` fixes arms, seeds, measures, thresholds, 
 the first run. `out/claims/report.html` has every figure with the files that it comes from; `python -m bench.claims compare A B`
 tells whether two runs agree in all their numbers.
 """
+HEAT = "As fixed before the first run. “Heat” is what the rest of the documentation calls map severity: the pooled map of RM."
 
 
 def write(protocol: Protocol, out: Path | None, docs: Path = DOCS) -> Path:
@@ -39,7 +40,7 @@ def write(protocol: Protocol, out: Path | None, docs: Path = DOCS) -> Path:
         parts += ["## Results", "", "The plan has not been run yet.", ""]
     else:
         parts += _results(protocol, out, docs)
-    parts += ["## What this cannot show", "", *(f"- {limit}" for limit in protocol.limits), "", "## Rules", ""]
+    parts += ["## What this cannot show", "", *(f"- {limit}" for limit in protocol.limits), "", "## Rules", "", HEAT, ""]
     parts += [line for name in CLAIMS for line in (f"**{protocol.texts[name].statement}** {protocol.rules[name].strip()}", "")]
     parts += [f"Intervals: {protocol.intervals.strip()}"]
     path = docs / "claims.md"

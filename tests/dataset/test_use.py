@@ -71,7 +71,8 @@ def test_the_card_tells_of_people_and_of_the_recipe(tiny, tmp_path):
     assert "4 annotations of 2 samples by 2 people" in text
     assert "the median took 21 seconds" in text
     assert (
-        "from 2.0 accepted people on average\n(1 left out somewhere); mean pairwise agreement of their maps (Dice): 0.75." in text
+        "from 2.0 accepted annotators on average\n(1 excluded for at least one sample); "
+        "mean pairwise agreement of their maps (Dice): 0.75." in text
     )
     assert "| `agreement` | float32 |" in text
     assert "calibration_pairs: 4" in text

@@ -103,6 +103,18 @@ def test_every_recipe_key_of_the_documentation_exists(page, text):
         recipe.load(named[0] if named else None, KIND[words[0]], changes, options)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_recipe_key_that_a_page_names_exists(page):
+    keys = {key for kind in recipe.KINDS for key in re.findall(r"^\| `([\w.]+)` \|", "\n".join(hooks.recipe(kind)), re.MULTILINE)}
+    groups = {key.rpartition(".")[0] for key in keys}
+    named = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:(?:=|: )[^`]*)?`", page.read_text())
+    files = (".safetensors", ".jsonl", ".json")
+    wrong = [
+        name for name in named if name.partition(".")[0] in groups and name not in keys | groups and not name.endswith(files)
+    ]
+    assert wrong == []
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder in which the documentation's files lie: photographs, an image, a table of opinions."""
