@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from fgr.recipe.fields import Share, Strict, Weight
+from fgr.recipe.sampling import Sampling
 from fgr.records import MASK_KINDS, SPLITS
 
 
@@ -36,22 +37,6 @@ class Splits(Strict):
         return self
 
 
-class Diffusion(Strict):
-    """How diffusion models sample. null = the model's own default; a knob that a model does not have is passed over."""
-
-    prompt: str | None = Field(None, description="what the image shows; models that know text default to an empty one")
-    negative_prompt: str | None = Field(None, description="what it should not look like, where guidance is above 1")
-    steps: int | None = Field(None, ge=1, le=1000, description="sampling steps")
-    guidance: float | None = Field(None, ge=0, description="classifier-free guidance; 1 = none, and half the time")
-    noise_level: int | None = Field(None, ge=0, le=350, description="sd-x4-upscaler: noise added to the input before it is shown")
-    cfw: float | None = Field(None, ge=0, le=1, description="stablesr: weight w of the input's features in the decoder")
-    color_fix: Literal["none", "adain", "wavelet"] | None = Field(None, description="colours of the output from the input")
-    latent_tile: int | None = Field(None, ge=8, description="side of the latent tiles that are merged at every step")
-    latent_overlap: int | None = Field(None, ge=0, description="what neighbouring latent tiles share")
-    base: str | None = Field(None, description="Stable Diffusion base model: a folder in diffusers layout, or ORG/REPOSITORY")
-    seed: int = Field(0, ge=0, description="of the noise; each image's own follows from it and from the input's pixels")
-
-
 class Inference(Strict):
     """How SR models run; all of it belongs to a row's identity."""
 
@@ -60,7 +45,7 @@ class Inference(Strict):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     batch: int = Field(1, ge=1, description="images a forward pass, on a GPU")
     compile: bool = Field(False, description="torch.compile the networks: minutes at first, rounding of its own")
-    diffusion: Diffusion = Diffusion()
+    diffusion: Sampling = Sampling()
 
 
 class Kinds(Strict):

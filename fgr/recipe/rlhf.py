@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fgr.recipe.fields import Strict, Weight
+from fgr.recipe.sampling import Sampling
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
@@ -18,20 +19,6 @@ class Policy(Strict):
     lora_alpha: int = Field(16, ge=1, description="the changes are scaled by lora_alpha / lora_rank")
     checkpoint_blocks: bool = Field(False, description="recompute the network's blocks in the backward pass: less memory, slower")
     accept_license: tuple[str, ...] = Field((), description="models whose licence limits tuning or sharing, and that is accepted")
-
-
-class Sampling(Strict):
-    """How a diffusion policy samples while it is tuned and audited; null = the model's own default."""
-
-    steps: int | None = Field(None, ge=1, le=1000)
-    guidance: float | None = Field(None, ge=0)
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    noise_level: int | None = Field(None, ge=0, le=350)
-    latent_tile: int | None = Field(None, ge=8, description="stablesr: inputs are enlarged to fill one; osediff")
-    latent_overlap: int | None = Field(None, ge=0, description="stablesr, osediff: below latent_tile")
-    base: str | None = Field(None, description="osediff: folder or Hub id of its Stable Diffusion base, if elsewhere")
-    seed: int = Field(0, ge=0)
 
 
 class Algorithm(Strict):

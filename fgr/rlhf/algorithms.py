@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from fgr.errors import UserError
+from fgr.recipe.sampling import Sampling
 from fgr.rlhf import dpo, grpo, pathwise
 from fgr.rlhf.climb import Algorithm, Climb
 from fgr.rlhf.denoisers import UNFIT
@@ -19,7 +20,7 @@ DIRECT = "direct"
 PATHWISE = ("refl", "draft", "draft-lv")
 
 
-def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Mapping[str, Any]) -> Tuned:
+def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sampling) -> Tuned:
     """The policy `name`. UserError as `open_policy` and `open_diffusion_policy` say, and for an algorithm of the other kind."""
     if name not in DIFFUSION:
         if algorithm != DIRECT:

@@ -1,7 +1,7 @@
 """Diffusion policies: low-rank changes of the UNet learn; switched off, they leave the frozen start."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
+from fgr.recipe.sampling import Sampling
 from fgr.rlhf.denoisers import DENOISERS, Begun, Denoiser
 from fgr.rlhf.inputs import as_images
 from fgr.rlhf.policy import Weights
@@ -160,8 +161,8 @@ class DiffusionPolicy(nn.Module):
         atomic.write_bytes(path, save(state, metadata))
 
 
-def open_diffusion_policy(name: str, sampling: Mapping[str, Any]) -> DiffusionPolicy:
-    """The diffusion model `name` with nothing learning yet; `sampling` are knobs of `inference.diffusion`.
+def open_diffusion_policy(name: str, sampling: Sampling) -> DiffusionPolicy:
+    """The diffusion model `name` with nothing learning yet; `sampling` is the recipe's.
 
     UserError: a model that cannot be tuned yet, weights absent or damaged.
     """

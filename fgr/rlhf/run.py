@@ -70,9 +70,7 @@ class Tuner:
         handler = GradScalerKwargs(init_scale=1024.0)
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers, handler)
         self.device = self.accelerator.device
-        self.policy = algorithms.open_tuned(
-            generator, recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling.model_dump()
-        )
+        self.policy = algorithms.open_tuned(generator, recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling)
         self.stages = [stage.requires_grad_(False) for stage in load_stages(reward, str(self.device))]
         self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
         self.trained_on = self._pairs_to_learn() or self.inputs

@@ -37,9 +37,9 @@ def open_upscaler(
     """Open the SR model `name` for `scale`.
 
     `tile` (0 = whole) and `overlap` are in low-resolution pixels; `batch` is ignored on the CPU, where images run one by one
-    so that their bytes do not depend on their neighbours. `passes` and `denoise` are as in `settings`, `diffusion` holds knobs of
-    diffusion models, `diffusion.knobs.Knobs`; what `name` says of any setting holds. Thread counts are the caller's:
-    torch.set_num_threads. `compile` is of networks alone.
+    so that their bytes do not depend on their neighbours. `passes` and `denoise` are as in `settings`, `diffusion` holds what is
+    set of `recipe.sampling.Sampling`; what `name` says of any setting holds. Thread counts are left to the caller.
+    `compile` is of networks alone.
     UserError: unknown name, weights absent or damaged or of another network, another scale, settings that cannot work.
     """
     check_name(name)
@@ -62,11 +62,20 @@ def open_upscaler(
     from fgr.sr import network, weights
 
     if (plain := name.partition(MARK)[0]) in DIFFUSION:
+        from fgr.recipe.sampling import Sampling
         from fgr.sr.diffusion import open_diffusion
 
         if DIFFUSION[plain].scale != scale:
             raise network.wrong_scale(name, DIFFUSION[plain].scale, scale)
-        return open_diffusion(name, device=device, tile=tile, overlap=overlap, precision=precision, batch=batch, knobs=diffusion)
+        return open_diffusion(
+            name,
+            device=device,
+            tile=tile,
+            overlap=overlap,
+            precision=precision,
+            batch=batch,
+            sampling=Sampling(**diffusion or {}),
+        )
     found = weights.locate(name)
     if found.scale and found.scale != scale:
         raise network.wrong_scale(name, found.scale, scale)

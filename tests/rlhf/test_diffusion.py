@@ -12,6 +12,7 @@ from small_diffusion import image, ldm_sr, osediff, sd_x4, stablesr
 import fgr
 from fgr import recipe as recipes
 from fgr.errors import UserError
+from fgr.recipe.sampling import Sampling
 from fgr.rlhf import dpo, grpo, pathwise
 from fgr.rlhf.algorithms import open_tuned
 from fgr.rlhf.denoisers import Begun
@@ -25,6 +26,7 @@ from fgr.sr.diffusion.osediff import OSEDiff
 from fgr.training import directory as runs
 
 STEPS = {"steps": 3}
+FEW = Sampling(**STEPS)
 KNOBS = {
     "sd-x4-upscaler": STEPS, "ldm-sr": STEPS, "osediff": {}, "stablesr": STEPS | {"latent_tile": 16, "latent_overlap": 8},
 }  # fmt: skip
@@ -64,7 +66,7 @@ def moved(policy):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_start_is_what_the_upscaler_gives(folder, name):
-    policy = open_diffusion_policy(name, KNOBS[name])
+    policy = open_diffusion_policy(name, Sampling(**KNOBS[name]))
     policy.learn_lora(2, 4)
     pixels = image(0, 16, 13)
     low = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
@@ -75,7 +77,7 @@ def test_the_start_is_what_the_upscaler_gives(folder, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_lora_file_makes_the_upscaler_give_the_policys_samples(folder, name, tmp_path):
-    policy = open_diffusion_policy(name, KNOBS[name])
+    policy = open_diffusion_policy(name, Sampling(**KNOBS[name]))
     policy.learn_lora(2, 4)
     start = policy.start(LOW)
     moved(policy)
@@ -97,17 +99,17 @@ def test_the_lora_file_makes_the_upscaler_give_the_policys_samples(folder, name,
     ],
 )
 def test_diffusers_itself_reads_the_lora_file(folder, tmp_path, name, load):
-    policy = open_diffusion_policy(name, KNOBS[name])
+    policy = open_diffusion_policy(name, Sampling(**KNOBS[name]))
     policy.learn_lora(2, 4)
     moved(policy).save(tmp_path / "best.safetensors")
-    other = open_diffusion_policy(name, KNOBS[name])
+    other = open_diffusion_policy(name, Sampling(**KNOBS[name]))
     load(other.denoiser, pretrained_model_name_or_path_or_dict=str(tmp_path), weight_name="best.safetensors")
     assert torch.allclose(other(LOW), policy(LOW), atol=1e-4)
 
 
 def test_stablesr_is_sampled_by_ddim_on_its_own_networks(folder, tmp_path):
     knobs = KNOBS["stablesr"]
-    policy = open_diffusion_policy("stablesr", knobs)
+    policy = open_diffusion_policy("stablesr", Sampling(**knobs))
     restorer = open_upscaler("stablesr", scale=4, diffusion=knobs).restorer
     times = [int(time) for time in policy.times]
     begun = policy.begin(LOW, policy.sources(LOW, 0))
@@ -144,7 +146,7 @@ def test_stablesr_is_sampled_by_ddim_on_its_own_networks(folder, tmp_path):
 def test_a_lora_file_that_does_not_fit_is_named(folder, tmp_path, spoil, said):
     from safetensors.torch import save_file
 
-    policy = open_diffusion_policy("sd-x4-upscaler", STEPS)
+    policy = open_diffusion_policy("sd-x4-upscaler", FEW)
     policy.learn_lora(2, 4)
     policy.save(tmp_path / "good.safetensors")
     state = {key: value.contiguous() for key, value in spoil(load_file(tmp_path / "good.safetensors")).items()}
@@ -154,7 +156,7 @@ def test_a_lora_file_that_does_not_fit_is_named(folder, tmp_path, spoil, said):
 
 
 def test_a_lora_of_another_base_is_refused(folder, tmp_path):
-    policy = open_diffusion_policy("sd-x4-upscaler", STEPS)
+    policy = open_diffusion_policy("sd-x4-upscaler", FEW)
     policy.learn_lora(2, 4)
     policy.save(tmp_path / "lora.safetensors")
     with pytest.raises(UserError, match="was tuned on 'sd-x4-upscaler'"):
@@ -186,12 +188,12 @@ def test_names_with_low_rank_changes():
 )
 def test_an_algorithm_of_the_other_kind_of_policy_is_refused(folder, name, algorithm, said):
     with pytest.raises(UserError, match=said):
-        open_tuned(name, algorithm, (), STEPS)
+        open_tuned(name, algorithm, (), FEW)
 
 
 def test_sampling_in_one_step_leaves_grpo_nothing_to_draw(folder):
     with pytest.raises(UserError, match="samples in 1 step: none of it is stochastic"):
-        open_tuned("ldm-sr", "grpo", (), {"steps": 1})
+        open_tuned("ldm-sr", "grpo", (), Sampling(steps=1))
 
 
 # A toy: the network predicts x_0 by a 1×1 convolution of noise and input; the best image is of one grey.
@@ -317,7 +319,7 @@ def test_dense_advantages_have_a_value_a_place_and_fall_where_the_map_is_high(fo
         map_[::2, :, :32] = 1  # of every other sample, the upper half is bad
         return map_
 
-    policy = open_diffusion_policy("ldm-sr", STEPS)
+    policy = open_diffusion_policy("ldm-sr", FEW)
     policy.learn_lora(2, 2)
     algorithm = grpo.Grpo(policy, [grey_reward()], grpo.Knobs(group=2, dense=True), lambda stage: maps)
     rollout, _ = algorithm.rollout(Batch(LOW, None), 0, 1.0)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +15,9 @@ from fgr.dataset import manifest, tables, verify
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
+from fgr.recipe.sampling import Sampling
 from fgr.sr import Job, license_of, open_upscaler
 from fgr.sr.catalogue import catalogue
-from fgr.sr.diffusion.knobs import Knobs
 from fgr.sr.releases import RELEASES
 from fgr.sr.settings import SAMPLING, expect_known, merged, parts, split
 
@@ -93,7 +93,7 @@ def test_wrong_settings_are_sentences(name, says):
 
 
 def test_every_knob_of_diffusion_models_can_be_set_in_a_name():
-    assert set(SAMPLING) == {field.name for field in fields(Knobs)}
+    assert set(SAMPLING) == set(Sampling.model_fields)
 
 
 def test_sampling_of_a_name_goes_before_the_recipe_s():

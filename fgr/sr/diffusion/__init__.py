@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.errors import missing_extra
+from fgr.recipe.sampling import Sampling
 from fgr.sr.diffusion.releases import DIFFUSION
 
 MARK = "+lora:"  # NAME+lora:PATH
@@ -28,12 +29,10 @@ MODELS = {  # name in the table of releases → module and class
 }
 
 
-def open_diffusion(
-    name: str, *, device: str, tile: int, overlap: int, precision: str, batch: int, knobs: Mapping[str, Any] | None
-) -> Any:
+def open_diffusion(name: str, *, device: str, tile: int, overlap: int, precision: str, batch: int, sampling: Sampling) -> Any:
     """Open the diffusion model `name`, or NAME+lora:PATH, which runs it with low-rank changes of its UNet.
 
-    The arguments are those of `open_upscaler`, `knobs` the recipe's `inference.diffusion`. UserError: the extra is not
+    The arguments are those of `open_upscaler`, `sampling` the recipe's `inference.diffusion`. UserError: the extra is not
     installed, weights are absent, damaged, of another architecture or too large for this machine.
     """
     import torch
@@ -43,7 +42,7 @@ def open_diffusion(
 
     base, _, changes = name.partition(MARK)
     chosen = torch.device(choose_device(device))
-    restorer = open_restorer(base, knobs, chosen)
+    restorer = open_restorer(base, sampling, chosen)
     located = files.locate(base, restorer.knobs.get("base"))
     digest, line = located.digest, located.line
     if changes:
@@ -67,17 +66,22 @@ def open_diffusion(
     )
 
 
-def open_restorer(name: str, knobs: Mapping[str, Any] | None, device: Any) -> Any:
+def open_restorer(name: str, sampling: Sampling, device: Any) -> Any:
     """The model `name` by itself (see `runner.Restorer`) on a torch device. UserError as `open_diffusion` says."""
     for package in ("diffusers", "transformers"):
         if importlib.util.find_spec(package) is None:
             raise missing_extra(package, "diffusion", f"The SR model '{name}'")
     from fgr.sr.diffusion import files
-    from fgr.sr.diffusion import knobs as settings
 
     module, kind = MODELS[name]
     family = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
-    chosen = settings.resolve(knobs, family.defaults)
+    chosen = settings_of(sampling, family.defaults)
     found = files.paths(name, chosen.get("base"))
     files.expect_room(name, found)
     return family(found, chosen, device)
+
+
+def settings_of(sampling: Sampling, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one model: those that it has `defaults` for, with what `sampling` sets of them, and the seed."""
+    given = sampling.model_dump()
+    return {key: default if given[key] is None else given[key] for key, default in defaults.items()} | {"seed": sampling.seed}

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -14,10 +13,10 @@ from fgr.dataset import manifest, tables, verify
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
-from fgr.recipe.generate import Diffusion
+from fgr.recipe.sampling import Sampling
 from fgr.sr import Job, open_upscaler
 from fgr.sr.catalogue import catalogue
-from fgr.sr.diffusion.knobs import Knobs, resolve
+from fgr.sr.diffusion import settings_of
 
 NAMES = ("sd-x4-upscaler", "ldm-sr")
 FEW = {"steps": 2}
@@ -86,10 +85,10 @@ def test_text_guidance_and_noise_level_reach_the_upscaler(folder):
     assert len(set(outputs)) == len(outputs)
 
 
-def test_knobs_of_the_recipe_are_those_of_the_models():
-    assert asdict(Knobs()) == Diffusion().model_dump()
-    assert resolve({"cfw": 0.3, "steps": 7}, {"steps": 75, "prompt": ""}) == {"steps": 7, "prompt": "", "seed": 0}
-    assert resolve(None, {"guidance": 9.0}) == {"guidance": 9.0, "seed": 0}
+def test_a_models_settings_are_those_that_it_has_defaults_for():
+    given = Sampling(cfw=0.3, steps=7)
+    assert settings_of(given, {"steps": 75, "prompt": ""}) == {"steps": 7, "prompt": "", "seed": 0}
+    assert settings_of(Sampling(), {"guidance": 9.0}) == {"guidance": 9.0, "seed": 0}
 
 
 def test_memory_that_runs_out_gives_smaller_batches_then_tiles_then_a_sentence(folder):

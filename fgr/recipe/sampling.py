@@ -1,0 +1,25 @@
+"""How diffusion models sample: `inference.diffusion` of `fgr generate`, `sampling` of `fgr rlhf`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from fgr.recipe.fields import Strict
+
+
+class Sampling(Strict):
+    """How a diffusion model samples. null = the model's own default; a setting that a model does not have is passed over."""
+
+    prompt: str | None = Field(None, description="what the image shows; models that know text default to an empty one")
+    negative_prompt: str | None = Field(None, description="what it should not look like, where guidance is above 1")
+    steps: int | None = Field(None, ge=1, le=1000, description="sampling steps")
+    guidance: float | None = Field(None, ge=0, description="classifier-free guidance scale; 1 = none, and half the time")
+    noise_level: int | None = Field(None, ge=0, le=350, description="sd-x4-upscaler: noise added to the input before it is shown")
+    cfw: float | None = Field(None, ge=0, le=1, description="stablesr: weight w of the input's features in the decoder")
+    color_fix: Literal["none", "adain", "wavelet"] | None = Field(None, description="colours of the output from the input")
+    latent_tile: int | None = Field(
+        None, ge=8, description="side of the latent tiles that are merged at every step; stablesr enlarges inputs to fill one"
+    )
+    latent_overlap: int | None = Field(None, ge=0, description="what neighbouring latent tiles share; below latent_tile")
+    base: str | None = Field(None, description="Stable Diffusion base model: a folder in diffusers layout, or ORG/REPOSITORY")
+    seed: int = Field(0, ge=0, description="of the noise; each image's own follows from it and from the input's pixels")
