@@ -1,0 +1,74 @@
+"""Planted defects: nothing at strength 0, more with more strength, the same for the same seed, and severities that match."""
+
+import numpy as np
+import pytest
+from skimage import data
+
+from fgr.images import defects
+from fgr.images.structural import ssim_difference
+
+IMAGE = np.ascontiguousarray(data.astronaut()[:96, 150:246])
+KINDS = list(defects.KINDS)
+
+
+def structure(a, b):
+    return float(ssim_difference(a, b).mean())
+
+
+def shade(a, b):
+    return float(np.abs(a.astype(float) - b).mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strength_0_changes_nothing_and_more_strength_changes_more(kind):
+    apply = defects.draw(kind, np.random.default_rng(1), IMAGE.shape[:2])
+    assert np.array_equal(defects.at_strength(IMAGE, apply, 0), IMAGE)
+    distances = [shade(IMAGE, defects.at_strength(IMAGE, apply, strength)) for strength in (0.1, 0.3, 0.6, 1)]
+    assert distances[0] > 0
+    assert distances == sorted(distances)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_defect_is_its_seed_and_leaves_its_input_alone(kind):
+    before = IMAGE.copy()
+    one, again, other = (defects.plant(IMAGE, kind, 0.5, np.random.default_rng(seed)) for seed in (2, 2, 3))
+    assert np.array_equal(one, again)
+    assert np.array_equal(IMAGE, before)
+    assert one.dtype == np.uint8
+    if kind not in ("blur",):  # nothing of it is drawn
+        assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("dots", "colour-cast", "smoothing")])
+def test_severities_match_across_kinds(kind):
+    planted, strength = defects.matched(IMAGE, kind, 0.08, structure, np.random.default_rng(4))
+    assert 0 < strength < 1
+    assert structure(IMAGE, planted) == pytest.approx(0.08, abs=0.015)
+
+
+def test_a_target_out_of_reach_gives_full_strength():
+    planted, strength = defects.matched(IMAGE, "colour-cast", 0.9, structure, np.random.default_rng(5))
+    assert strength == 1
+    assert structure(IMAGE, planted) < 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_odd_sides_keep_their_size(kind):
+    assert defects.plant(IMAGE[:37, :53], kind, 0.4, np.random.default_rng(6)).shape == (37, 53, 3)
+
+
+def test_blocking_by_hand():
+    # at strength 1 a block becomes its mean plus its step of deviation 12: inside a block every pixel is the same
+    planted = defects.plant(IMAGE, "blocking", 1.0, np.random.default_rng(7))
+    block = planted[8:16, 16:24].reshape(-1, 3)
+    assert (block == block[0]).all()
+
+
+def test_bad_arguments_are_refused():
+    rng = np.random.default_rng(8)
+    with pytest.raises(ValueError, match="there is no defect 'grid'; known: grain"):
+        defects.plant(IMAGE, "grid", 0.5, rng)
+    with pytest.raises(ValueError, match=r"a strength lies in \[0, 1\], got 2"):
+        defects.plant(IMAGE, "grain", 2, rng)
+    with pytest.raises(ValueError, match="expected uint8"):
+        defects.plant(IMAGE.astype(float), "grain", 0.5, rng)
