@@ -121,14 +121,15 @@ def models(group: str) -> Iterator[str]:
     from fgr.sr.diffusion.releases import DIFFUSION
     from fgr.sr.releases import RELEASES
 
-    yield from ("| name | architecture | scale | files in the weights folder | from | licence |", "|---|---|---|---|---|---|")
+    yield from ("| name | network | files in the weights folder | from | licence |", "|---|---|---|---|---|")
     for name, release in RELEASES.items():
         if (name in DIFFUSION) != (group == "diffusion"):
             continue
         files = dict.fromkeys(f"`{file.name.partition('/')[0]}{'/' * ('/' in file.name)}`" for file in release.files)
         sources = dict.fromkeys(_source(source) for file in release.files for source in file.sources)
         homes = [*(["`fgr[offline]`"] if release.wheel else []), *sources]
-        yield f"| `{name}` | {release.family} | ×{release.scale} | {', '.join(files)} | {', '.join(homes)} | {release.license} |"
+        network = f"{release.family}, ×{release.scale}"
+        yield f"| `{name}` | {network} | {', '.join(files)} | {', '.join(homes)} | {release.license} |"
 
 
 def _source(source: str) -> str:
