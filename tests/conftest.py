@@ -7,6 +7,8 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["reward_fixtures", "rlhf_fixtures"]  # small networks, datasets and runs that several folders share
+
 TINY = ("source.crop=128", "source.crops_per_photo=2", "map.calibration_pairs=4", "shard_rows=4", "severity=[0.005, 1.0]")
 
 

@@ -13,7 +13,7 @@ from bench.claims import figures, tables, verdicts
 from bench.claims.protocol import CLAIMS, Protocol
 from fgr import atomic
 from fgr.report import charts
-from fgr.report.page import Section, render
+from fgr.report.section import Section, render
 from fgr.training import directory as runs
 
 SHOWN = ("A0", "A1", "A2", "A5")  # arms of the pictures

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fgr.app.looking import Looked
+from fgr.app.scored_image import ScoredImage
 from fgr.errors import UserError, missing_extra
 
 HOST = "127.0.0.1"
@@ -26,7 +26,7 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
         import gradio  # noqa: F401
     except ImportError:
         raise missing_extra("gradio", "app", "The page") from None
-    from fgr.app.page import appearance, build
+    from fgr.app.tabs import appearance, build
     from fgr.devices import choose_device
     from fgr.reward.load import load_reward
     from fgr.reward.score import score
@@ -34,11 +34,11 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
     chosen, port = choose_device(device), _usable(port)
     model = load_reward(reward, chosen)
 
-    def judge(image: np.ndarray) -> Looked:
-        return Looked(image, *score(model, image))
+    def scored(image: np.ndarray) -> ScoredImage:
+        return ScoredImage(image, *score(model, image))
 
     names = list(models) if models else available()
-    page = build(f"Reward model {reward}", _read, judge, Upscalers(names, chosen), names)
+    page = build(f"Reward model {reward}", _read, scored, Upscalers(names, chosen), names)
     page.queue(default_concurrency_limit=1)
     _, address, _ = page.launch(
         server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, show_error=True,

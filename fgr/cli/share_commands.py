@@ -66,7 +66,7 @@ def publish(
     from fgr.publish import run
     from fgr.publish.package import Consent
 
-    package = run.prepare(folder, name, Consent(public, vouch, non_commercial), write=not dry_run)
+    package = run.pack(folder, name, Consent(public, vouch, non_commercial), write=not dry_run)
     for warning in package.warnings:
         typer.echo(f"fgr: {warning}", err=True)
     if dry_run:

@@ -9,11 +9,11 @@ from fgr.dataset.hub import Kind
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What the person who publishes says: for everyone; I have the right to, where licences are silent; not for commerce."""
+    """What the person who publishes has agreed to."""
 
-    public: bool = False
-    vouched: bool = False
-    non_commercial: bool = False
+    public: bool = False  # everyone may see it
+    vouched: bool = False  # they have the right to publish what has no known licence
+    non_commercial: bool = False  # it is for non-commercial use only
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +37,9 @@ class Package:
         paths = {name: self.folder / name for name in self.files}
         own = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
         return own | (self.beside.sizes() if self.beside else {})
+
+
+def path_warnings(files: str, names: Sequence[str]) -> list[str]:
+    """A sentence that `files` will show paths of this machine, if any of the `names` (also as KIND:PATH) is one."""
+    local = [text for text in names if text.startswith(("/", "~")) or text.partition(":")[2].startswith(("/", "~"))]
+    return [f"{files} name paths of this machine: {', '.join(local)}."] if local else []

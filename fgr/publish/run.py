@@ -1,15 +1,17 @@
-"""`fgr publish`: looks at what a folder is, prepares it, uploads it."""
+"""`fgr publish`: tells what a folder holds, packs it for the Hub, uploads it."""
 
-import json
 from pathlib import Path
 
 from fgr.dataset import hub, manifest
 from fgr.errors import UserError
-from fgr.publish import dataset, generator, reward
+from fgr.publish.dataset_package import pack_dataset
+from fgr.publish.generator_package import pack_generator
 from fgr.publish.package import Consent, Package
+from fgr.publish.reward_package import pack_reward_model
+from fgr.training import directory as runs
 
 
-def prepare(folder: Path, name: str, consent: Consent, *, write: bool) -> Package:
+def pack(folder: Path, name: str, consent: Consent, *, write: bool) -> Package:
     """Check what `folder` holds and complete its card for the repository `name`; with `write` false nothing is changed.
 
     UserError: nothing that can be published, or it does not keep its promises, or terms that forbid it.
@@ -17,10 +19,10 @@ def prepare(folder: Path, name: str, consent: Consent, *, write: bool) -> Packag
     hub.check_name(name)
     kind = _kind(folder)
     if kind == "dataset":
-        return dataset.prepare(folder, name, consent, write=write)
+        return pack_dataset(folder, name, consent, write=write)
     if kind == "rlhf":
-        return generator.prepare(folder, name, consent, write=write)
-    return reward.prepare(folder, name, write=write)
+        return pack_generator(folder, name, consent, write=write)
+    return pack_reward_model(folder, name, write=write)
 
 
 def publish(package: Package, name: str, private: bool) -> tuple[str, bool]:
@@ -39,13 +41,10 @@ def _kind(folder: Path) -> str:
     if (folder / manifest.NAME).is_file():
         return "dataset"
     if (folder / "run.json").is_file():
-        try:
-            return str(json.loads((folder / "run.json").read_text(encoding="utf-8")).get("kind"))
-        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-            raise UserError(f"{folder / 'run.json'} is damaged.", "Restore it.") from None
+        return str(runs.read(folder)["kind"])
     if (folder / "config.json").is_file():
         return "reward"
     raise UserError(
         f"{folder} is neither a finished dataset nor a run: it has no fgr.json, run.json or config.json.",
-        "Finish it with the command that began it, or name the --out of fgr generate, train-rm or rlhf.",
+        "Finish it with the command that began it, or name the --out folder of fgr generate, train-rm or rlhf.",
     )

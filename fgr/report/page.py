@@ -1,69 +1,49 @@
 """`fgr report`: one self-contained HTML page about a directory, joined from the sections that apply to it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from fgr import atomic
 from fgr.errors import UserError
+from fgr.report import annotation_sections, dataset_sections, reward_sections, tuning_sections
+from fgr.report.section import Section, render
+from fgr.training import directory as runs
 
+Build = Callable[[Path, int], Section | None]  # (directory, samples in a gallery) → a section, if it applies
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of the page: `html` is trusted markup (rendered by `render`, which escapes all data)."""
-
-    title: str
-    html: str
+TITLES: dict[str, Callable[[Path], str]] = {
+    "dataset": dataset_sections.title,
+    "reward": reward_sections.title,
+    "rlhf": tuning_sections.title,
+}
+SECTIONS: dict[str, Sequence[Build]] = {
+    "dataset": (
+        dataset_sections.summary, dataset_sections.distributions, dataset_sections.gallery, annotation_sections.coverage,
+        annotation_sections.scores, annotation_sections.contested, annotation_sections.preferences,
+    ),
+    "reward": (reward_sections.summary, reward_sections.curves, reward_sections.scores, reward_sections.gallery),
+    "rlhf": (tuning_sections.summary, tuning_sections.curves, tuning_sections.comparison, tuning_sections.gallery),
+}  # fmt: skip
 
 
 def write(directory: Path, out: Path | None = None, rows: int = 6) -> Path:
     """Write the page about `directory` to `out` (default: report.html in it) and return its path.
 
-    `rows` bounds how many samples each gallery shows. UserError if the directory is nothing that fgr makes.
+    `rows` bounds how many samples each gallery shows. UserError if the directory is neither a dataset nor a training run.
     """
-    title, sections = _sections(directory, rows)
+    kind = _kind(directory)
+    sections = [section for build in SECTIONS[kind] if (section := build(directory, rows))]
     out = out or directory / "report.html"
-    atomic.write_text(out, render("page.html", title=title, sections=sections))
+    atomic.write_text(out, render("page.html", title=TITLES[kind](directory), sections=sections))
     return out
 
 
-def _sections(directory: Path, rows: int) -> tuple[str, list[Section]]:
-    from fgr.report import annotation, dataset
-
+def _kind(directory: Path) -> str:
+    hint = "Name a dataset directory made by fgr generate, or a run of fgr train-rm or fgr rlhf."
     if not directory.is_dir():
-        raise UserError(f"There is no folder {directory}.", "Give a dataset directory, such as one made by fgr generate.")
+        raise UserError(f"There is no folder {directory}.", hint)
     if (directory / "fgr.json").is_file() or (directory / ".fgr").is_dir():
-        builders: list[Callable[[Path, int], Section | None]] = [
-            dataset.summary, dataset.distributions, dataset.gallery,
-            annotation.coverage, annotation.scores, annotation.contested, annotation.preferences,
-        ]  # fmt: skip
-        return dataset.title(directory), [section for build in builders if (section := build(directory, rows))]
+        return "dataset"
     if (directory / "run.json").is_file():
-        return _run(directory, rows)
-    raise UserError(f"{directory} is nothing that fgr makes.", "Give a dataset directory, such as one made by fgr generate.")
-
-
-def _run(directory: Path, rows: int) -> tuple[str, list[Section]]:
-    from fgr.report import training, tuning
-    from fgr.training import directory as runs
-
-    if runs.read(directory)["kind"] == "rlhf":
-        parts: list[Callable[[Path, int], Section | None]] = [tuning.summary, tuning.curves, tuning.comparison, tuning.gallery]
-        return tuning.title(directory), [section for build in parts if (section := build(directory, rows))]
-    parts = [training.summary, training.curves, training.scores, training.gallery]
-    return training.title(directory), [section for build in parts if (section := build(directory, rows))]
-
-
-def render(template: str, **data: Any) -> str:
-    """Render a template of `fgr/report/templates`; everything in `data` is escaped unless the template says otherwise."""
-    return _environment().get_template(template).render(**data)
-
-
-@cache
-def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("fgr.report")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        return "rlhf" if runs.read(directory)["kind"] == "rlhf" else "reward"
+    raise UserError(f"{directory} is neither a dataset nor a training run: it has no fgr.json or run.json.", hint)

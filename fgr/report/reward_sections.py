@@ -1,6 +1,5 @@
 """What a training run of a reward model did: recipe, curves of each phase, scores, and maps to look at."""
 
-import base64
 import json
 from collections.abc import Mapping
 from html import escape
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.report import charts
-from fgr.report.page import Section, render
+from fgr.report.section import Section, data_uri, dotted, render
 from fgr.training import directory as runs
 
 PICTURES = ("reference", "composite", "target", "predicted")
@@ -25,7 +24,7 @@ def summary(directory: Path, rows: int) -> Section:
     """Data, recipe, and each phase's last validation."""
     run = runs.read(directory)
     phases = [_phase(name, lines) for name, lines in _by_phase(directory).items()]
-    return Section("Run", render("recipe.html", data=run["facts"]["data"], recipe=_flat(run["recipe"]), phases=phases))
+    return Section("Run", render("recipe.html", data=run["facts"]["data"], recipe=dotted(run["recipe"]), phases=phases))
 
 
 def curves(directory: Path, rows: int) -> Section | None:
@@ -43,7 +42,7 @@ def curves(directory: Path, rows: int) -> Section | None:
         at += max(line["step"] for line in lines)
     if not starts:
         return None
-    losses = {name: _thinned(series[name]) for name in ("training", "validation")}
+    losses = {name: thinned(series[name]) for name in ("training", "validation")}
     figures = {name: series[name] for name in FIGURES if series[name][0]}
     panels = [("Loss", "vertical lines begin a phase", charts.lines(losses, starts) + charts.legend(list(losses)))]
     if figures:
@@ -115,19 +114,12 @@ def _phase(name: str, lines: list[dict[str, Any]]) -> list[str]:
     return [name, str(max(line["step"] for line in lines)), *cells]
 
 
-def _thinned(series: tuple[list[int], list[float]], most: int = 400) -> tuple[list[float], list[float]]:
+def thinned(series: tuple[list[int], list[float]], most: int = 400) -> tuple[list[float], list[float]]:
     """Means over equal runs of points, so that a long curve stays small."""
     width = max(1, len(series[0]) // most)
     parts = [range(start, min(start + width, len(series[0]))) for start in range(0, len(series[0]), width)]
     steps, values = ([sum(axis[i] for i in part) / len(part) for part in parts] for axis in series)
     return steps, values
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", str(value))]
-    return rows
 
 
 def _examples(directory: Path) -> dict[str, Any] | None:
@@ -137,8 +129,4 @@ def _examples(directory: Path) -> dict[str, Any] | None:
 
 def _pictures(directory: Path, name: str) -> dict[str, str]:
     files = {key: directory / "examples" / f"{name}-{key}.webp" for key in PICTURES}
-    return {
-        key: f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"
-        for key, path in files.items()
-        if path.is_file()
-    }
+    return {key: data_uri(path.read_bytes()) for key, path in files.items() if path.is_file()}

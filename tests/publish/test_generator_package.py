@@ -82,7 +82,7 @@ def test_it_goes_up_with_its_card_and_restores_from_there(copy, tmp_path):
 
 
 def test_the_card_tells_what_the_summary_holds(copy):
-    package = publisher.prepare(copy, "acme/tuned", Consent(), write=True)
+    package = publisher.pack(copy, "acme/tuned", Consent(), write=True)
     front, body = card(copy)
     summary = json.loads((copy / "summary.json").read_text())
     assert front["library_name"] == "spandrel"
@@ -103,7 +103,7 @@ def test_the_card_tells_what_the_summary_holds(copy):
 
 def test_a_dry_run_changes_nothing(copy):
     before = sorted(copy.rglob("*"))
-    publisher.prepare(copy, "acme/tuned", Consent(), write=False)
+    publisher.pack(copy, "acme/tuned", Consent(), write=False)
     assert sorted(copy.rglob("*")) == before
 
 
@@ -114,14 +114,14 @@ def changed(folder, **entries):
 
 def test_the_licence_of_what_was_tuned_is_heeded(copy):
     with pytest.raises(UserError, match="does not say whether networks tuned from it may be passed on"):
-        publisher.prepare(copy, "acme/tuned", Consent(public=True), write=True)
+        publisher.pack(copy, "acme/tuned", Consent(public=True), write=True)
     changed(copy, license="S-Lab-1.0")
     with pytest.raises(UserError, match="non-commercial use only"):
-        publisher.prepare(copy, "acme/tuned", Consent(), write=True)
-    publisher.prepare(copy, "acme/tuned", Consent(non_commercial=True), write=True)
+        publisher.pack(copy, "acme/tuned", Consent(), write=True)
+    publisher.pack(copy, "acme/tuned", Consent(non_commercial=True), write=True)
     assert card(copy)[0]["license_name"] == "s-lab-1.0"
     changed(copy, license="Apache-2.0")
-    package = publisher.prepare(copy, "acme/tuned", Consent(public=True), write=True)
+    package = publisher.pack(copy, "acme/tuned", Consent(public=True), write=True)
     assert card(copy)[0]["license"] == "apache-2.0"
     assert len(package.warnings) == 1  # the path of the file that was tuned
 
@@ -130,27 +130,27 @@ def test_a_network_that_gives_no_image_is_refused(copy):
     state = load_file(copy / "best.safetensors")
     save_file({name: torch.full_like(value, float("nan")) for name, value in state.items()}, copy / "best.safetensors")
     with pytest.raises(UserError, match="gives no image"):
-        publisher.prepare(copy, "acme/tuned", Consent(), write=True)
+        publisher.pack(copy, "acme/tuned", Consent(), write=True)
 
 
 def test_an_unfinished_or_damaged_run_is_refused(copy):
     (copy / "summary.json").write_text("{")
     with pytest.raises(UserError, match=r"summary\.json is damaged"):
-        publisher.prepare(copy, "acme/tuned", Consent(), write=True)
+        publisher.pack(copy, "acme/tuned", Consent(), write=True)
     (copy / "summary.json").unlink()
     with pytest.raises(UserError, match="no finished run"):
-        publisher.prepare(copy, "acme/tuned", Consent(), write=True)
+        publisher.pack(copy, "acme/tuned", Consent(), write=True)
 
 
 def test_low_rank_changes_of_a_diffusion_model(copy):
     save_file({"unet.a.lora_A.weight": torch.zeros(2, 4), "unet.a.lora_B.weight": torch.zeros(4, 2)}, copy / "best.safetensors")
     changed(copy, generator={"name": "ldm-sr", "digest": "0"}, license="Apache-2.0")
     assert of_run(copy) == f"ldm-sr+lora:{copy / 'best.safetensors'}"
-    publisher.prepare(copy, "acme/tuned", Consent(), write=True)
+    publisher.pack(copy, "acme/tuned", Consent(), write=True)
     front, body = card(copy)
     assert front["library_name"] == "diffusers"
     assert "lora" in front["tags"]
     assert "--models ldm-sr+lora:tuned/best.safetensors" in body
     save_file({"unet.a.lora_A.weight": torch.full((2, 4), float("inf"))}, copy / "best.safetensors")
     with pytest.raises(UserError, match="no numbers"):
-        publisher.prepare(copy, "acme/tuned", Consent(), write=True)
+        publisher.pack(copy, "acme/tuned", Consent(), write=True)

@@ -8,7 +8,7 @@ import pytest
 
 from fgr.dataset import tables
 from fgr.images import codec
-from fgr.report import annotation, page
+from fgr.report import annotation_sections, page
 
 ATTACK = "<script>alert(1)</script> & <img src=x onerror=alert(2)>"
 PEOPLE = ("p-a", "p-b", "p-c")
@@ -80,13 +80,18 @@ def test_what_consensus_found_is_shown(annotated, tmp_path):
 
 def test_dispute_by_hand():
     same = np.array([[1, 1, 0, 0]] * 2, bool)
-    assert annotation.dispute(np.array([50, 50]), same) == 0
+    assert annotation_sections.dispute(np.array([50, 50]), same) == 0
     apart = np.array([[1, 1, 0, 0], [0, 1, 1, 0]], bool)
-    assert annotation.dispute(np.array([50, 50]), apart) == pytest.approx(0.5)
-    assert annotation.dispute(np.array([40, 60]), same) == pytest.approx(0.2)
-    assert annotation.dispute(np.array([40, 60]), np.zeros((2, 4), bool)) == pytest.approx(0.2)
+    assert annotation_sections.dispute(np.array([50, 50]), apart) == pytest.approx(0.5)
+    assert annotation_sections.dispute(np.array([40, 60]), same) == pytest.approx(0.2)
+    assert annotation_sections.dispute(np.array([40, 60]), np.zeros((2, 4), bool)) == pytest.approx(0.2)
 
 
 def test_a_dataset_without_people_has_no_such_pages(tiny):
-    for build in (annotation.coverage, annotation.scores, annotation.contested, annotation.preferences):
+    for build in (
+        annotation_sections.coverage,
+        annotation_sections.scores,
+        annotation_sections.contested,
+        annotation_sections.preferences,
+    ):
         assert build(tiny, 3) is None

@@ -157,7 +157,7 @@ def test_owners_secrets_and_reports_stay_at_home(folder):
     (folder / ".annotate").mkdir()
     (folder / ".annotate" / "plan.json").write_text("salt")
     (folder / "report.html").write_text("page")
-    package = run.prepare(folder, NAME, Consent(), write=False)
+    package = run.pack(folder, NAME, Consent(), write=False)
     assert all(file in ("README.md", "fgr.json") or file.startswith("samples/") for file in package.files)
 
 
@@ -166,12 +166,12 @@ def test_a_broken_promise_is_not_published(folder):
     good = shard.read_bytes()
     shard.write_bytes(good[:-10])
     with pytest.raises(UserError, match="damaged or cut off"):
-        run.prepare(folder, NAME, Consent(), write=True)
+        run.pack(folder, NAME, Consent(), write=True)
     shard.write_bytes(good)
     rows = list(tables.read_rows(folder, "samples", split="test"))
     tables.write_table(tables.shards(folder, "samples", "test")[0], "samples", [row | {"score": 2.0} for row in rows])
     with pytest.raises(UserError, match=r"breaks \d+ promises"):
-        run.prepare(folder, NAME, Consent(), write=True)
+        run.pack(folder, NAME, Consent(), write=True)
 
 
 def relicensed(folder, **changes):
@@ -183,11 +183,11 @@ def relicensed(folder, **changes):
 def test_terms_that_forbid_it_are_kept(folder):
     relicensed(folder, redistribute=False)
     with pytest.raises(UserError, match="forbids passing on images"):
-        run.prepare(folder, NAME, Consent(vouched=True, non_commercial=True), write=False)
+        run.pack(folder, NAME, Consent(vouched=True, non_commercial=True), write=False)
     relicensed(folder, redistribute=False, license="S-Lab-1.0")
     with pytest.raises(UserError, match="say --non-commercial"):
-        run.prepare(folder, NAME, Consent(vouched=True), write=False)
-    assert run.prepare(folder, NAME, Consent(non_commercial=True), write=True).files
+        run.pack(folder, NAME, Consent(vouched=True), write=False)
+    assert run.pack(folder, NAME, Consent(non_commercial=True), write=True).files
     text = (folder / "README.md").read_text()
     assert "license_name: per-sample-non-commercial" in text
     assert "**For non-commercial use only**" in text
@@ -195,10 +195,10 @@ def test_terms_that_forbid_it_are_kept(folder):
 
 def test_unknown_terms_need_a_word_before_they_are_public(folder):
     relicensed(folder, license="unknown", redistribute=None)
-    assert run.prepare(folder, NAME, Consent(), write=False).warnings
+    assert run.pack(folder, NAME, Consent(), write=False).warnings
     with pytest.raises(UserError, match="they would be public"):
-        run.prepare(folder, NAME, Consent(public=True), write=False)
-    assert run.prepare(folder, NAME, Consent(public=True, vouched=True), write=False)
+        run.pack(folder, NAME, Consent(public=True), write=False)
+    assert run.pack(folder, NAME, Consent(public=True, vouched=True), write=False)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_names_the_hub_would_refuse(name):
 def test_a_folder_of_nothing_is_told_so(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError):
-            run.prepare(folder, NAME, Consent(), write=False)
+            run.pack(folder, NAME, Consent(), write=False)
 
 
 def test_refusals_are_sentences(hub, folder, tmp_path):

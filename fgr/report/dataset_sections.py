@@ -1,6 +1,5 @@
 """What a dataset directory holds: counts, distributions, and samples to look at."""
 
-import base64
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from fgr import records
 from fgr.dataset import manifest, tables
 from fgr.images import codec
 from fgr.report import charts
-from fgr.report.page import Section, render
+from fgr.report.section import Section, data_uri, render
 
 SCALARS = (
     "id", "model", "mask_kind", "mask_area", "score", "pixel_difference", "feature_difference", "license", "attribution",
@@ -59,7 +58,7 @@ def distributions(directory: Path, rows: int) -> Section:
 
 def gallery(directory: Path, rows: int) -> Section:
     """The worst and the subtlest samples, and one of each mask kind, as pictures."""
-    groups = _chosen(_scalars(directory), rows)
+    groups = examples(_scalars(directory), rows)
     pictures = _pictures(directory, {row["id"] for group in groups.values() for row in group})
     shown = [(name, [row | pictures[row["id"]] for row in group]) for name, group in groups.items() if group]
     return Section("Samples", render("gallery.html", groups=shown, scale=colour_scale()))
@@ -77,7 +76,8 @@ def _scalars(directory: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _chosen(table: list[dict[str, Any]], rows: int) -> dict[str, list[dict[str, Any]]]:
+def examples(table: list[dict[str, Any]], rows: int) -> dict[str, list[dict[str, Any]]]:
+    """Up to `rows` rows with the highest and with the lowest `severity`, and one of each mask kind, by the group's title."""
     real = sorted(
         (row for row in table if row["mask_kind"] not in ("sham", "full")), key=lambda row: (row["severity"], row["id"])
     )
@@ -102,9 +102,9 @@ def _pictures(directory: Path, ids: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def _uris(row: Mapping[str, Any]) -> dict[str, str]:
-    uris = {name: uri(row[name]) for name in ("reference", "sr", "composite")}
+    uris = {name: data_uri(row[name]) for name in ("reference", "sr", "composite")}
     shown = overlay(codec.decode_rgb(row["composite"]), codec.decode_mask(row["mask"]), codec.decode_map(row["degradation_map"]))
-    return uris | {"overlay": uri(codec.encode_rgb(shown))}
+    return uris | {"overlay": data_uri(codec.encode_rgb(shown))}
 
 
 def overlay(composite: np.ndarray, mask: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -122,10 +122,4 @@ def _colours(values: np.ndarray) -> np.ndarray:
 
 def colour_scale() -> str:
     """The colours from clean to worst as a data URI."""
-    return uri(codec.encode_rgb(np.ascontiguousarray(_colours(np.tile(np.linspace(0, 1, 256, dtype=np.float32), (12, 1))))))
-
-
-def uri(data: bytes) -> str:
-    """An encoded PNG, JPEG or WebP as a data URI."""
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg" if data.startswith(b"\xff\xd8") else "webp"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return data_uri(codec.encode_rgb(np.ascontiguousarray(_colours(np.tile(np.linspace(0, 1, 256, dtype=np.float32), (12, 1))))))

@@ -6,19 +6,18 @@ import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from fgr import atomic, records
 from fgr.dataset import card, manifest, tables, terms
 from fgr.dataset.verify import verify
 from fgr.errors import UserError
-from fgr.publish.package import Consent, Package
+from fgr.publish.package import Consent, Package, path_warnings
 
 VERIFIED = ".verified"  # digest of the files of which every promise held: an interrupted upload goes on without checking again
 SHOWN = 10
 
 
-def prepare(directory: Path, name: str, consent: Consent, *, write: bool) -> Package:
+def pack_dataset(directory: Path, name: str, consent: Consent, *, write: bool) -> Package:
     """Check the dataset and complete its card (unless not `write`, then nothing is changed) for the repository `name`.
 
     UserError: no finished dataset, a broken promise, terms that forbid it.
@@ -28,7 +27,7 @@ def prepare(directory: Path, name: str, consent: Consent, *, write: bool) -> Pac
     files = [f"{table}/{file.name}" for table in records.TABLES for file in tables.shards(directory, table)]
     _verify(directory, files)
     warnings += _photographs(card.licenses(directory), consent)
-    warnings += _paths(made)
+    warnings += path_warnings("Card and fgr.json", [str(made["recipe"]["source"]["path"]), *made["recipe"]["models"]])
     if write:
         card.write(directory, name)
     return Package(
@@ -47,12 +46,6 @@ def _photographs(licenses: Counter[str], consent: Consent) -> list[str]:
             "State it with source.license or metadata.csv, or, if you have the right to publish them, say so with --vouch.",
         )
     return [f"The photographs of {unknown} rows have no known licence: see that you may pass them on."]
-
-
-def _paths(made: dict[str, Any]) -> list[str]:
-    named = [str(made["recipe"]["source"]["path"]), *made["recipe"]["models"]]
-    local = [text for text in named if text.partition(":")[2].startswith(("/", "~")) or text.startswith(("/", "~"))]
-    return [f"Card and fgr.json name paths of this machine: {', '.join(local)}."] if local else []
 
 
 def _verify(directory: Path, files: list[str]) -> None:

@@ -1,6 +1,5 @@
 """What a tuning run did: reward and held-out metrics over the steps, alarms, start against end, pictures."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from fgr.records import current_figures
 from fgr.report import charts
-from fgr.report.page import Section, render
+from fgr.report.section import Section, data_uri, dotted, render
 from fgr.training import directory as runs
 
 LABELS = {
@@ -40,7 +39,7 @@ def summary(directory: Path, rows: int) -> Section:
     elif audits:
         facts += [("last audit", f"step {audits[-1]['step']}"), ("ended", "not yet: the same command goes on")]
     events = [(line["step"], line["event"], line["reason"]) for line in _lines(directory, "event")]
-    return Section("Run", render("tuning_run.html", facts=facts, events=events, recipe=_flat(run["recipe"])))
+    return Section("Run", render("tuning_run.html", facts=facts, events=events, recipe=dotted(run["recipe"])))
 
 
 def curves(directory: Path, rows: int) -> Section | None:
@@ -84,14 +83,14 @@ def gallery(directory: Path, rows: int) -> Section | None:
     found = _summary(directory)
     if found:
         shown = [
-            [(LABELS[name], _data(directory / "examples" / f"{number}-{name}.webp")) for name in names]
+            [(LABELS[name], data_uri((directory / "examples" / f"{number}-{name}.webp").read_bytes())) for name in names]
             for number, names in enumerate(found["examples"][:rows])
         ]
         return Section("Pictures", render("tuning.html", rows=shown, best=found["best_step"]))
     sheets = sorted((directory / "sheets").glob("step-*.webp"))
     if not sheets:
         return None
-    return Section("Pictures", render("tuning.html", rows=[[(sheets[-1].stem, _data(sheets[-1]))]], best=None))
+    return Section("Pictures", render("tuning.html", rows=[[(sheets[-1].stem, data_uri(sheets[-1].read_bytes()))]], best=None))
 
 
 def _panel(
@@ -136,14 +135,3 @@ def _lines(directory: Path, split: str) -> list[dict[str, Any]]:
 def _summary(directory: Path) -> dict[str, Any] | None:
     path = directory / "summary.json"
     return json.loads(path.read_text(encoding="utf-8"), object_hook=current_figures) if path.is_file() else None
-
-
-def _data(path: Path) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", str(value))]
-    return rows

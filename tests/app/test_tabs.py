@@ -1,40 +1,16 @@
 """The page in a real browser, with a real reward model of random weights."""
 
-import builtins
 import io
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-from functools import partial
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from typer.testing import CliRunner
-
-from fgr.cli import app
-from fgr.errors import UserError
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 browser_test = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def reward(tmp_path_factory):
-    from fgr.reward.model import FinPercepRM
-
-    torch.manual_seed(0)
-    model = FinPercepRM()
-    for level in model.decoder.levels:
-        torch.nn.init.normal_(level.out.weight, std=0.3)
-    folder = tmp_path_factory.mktemp("app") / "rm"
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -46,34 +22,6 @@ def photos(tmp_path_factory):
     Image.fromarray(skimage.data.chelsea()[100:164, 100:180]).save(folder / "cat.png")
     (folder / "text.png").write_text("no image")
     return folder
-
-
-@pytest.fixture(scope="module")
-def served(reward):
-    command = [
-        sys.executable,
-        "-m",
-        "fgr",
-        "app",
-        "--reward",
-        str(reward),
-        "--models",
-        "bicubic",
-        "--port",
-        "0",
-        "--device",
-        "cpu",
-    ]
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # programs in the background begin deaf to it
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
-    address = process.stdout.readline().strip()
-    yield address
-    process.send_signal(signal.SIGINT)
-    try:
-        _, told = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 130, told
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +60,14 @@ def tab(page, name):
 
 @browser_test
 def test_an_image_is_scored_and_the_slider_moves_by_keys(page, photos, reward):
-    from fgr.app.looking import Looked, described
+    from fgr.app.scored_image import ScoredImage, described
     from fgr.reward.load import load_reward
     from fgr.reward.score import read, score
 
     page.locator("input[type=file]").first.set_input_files(photos / "coffee.png")
     image = read(photos / "coffee.png")
-    expected = described(Looked(image, *score(load_reward(reward), image))).replace("**", "")
-    assert said(page, "score-said", "worst").split() == expected.split()
+    expected = described(ScoredImage(image, *score(load_reward(reward), image))).replace("**", "")
+    assert said(page, "score-text", "worst").split() == expected.split()
     picture = page.get_by_role("tabpanel").filter(visible=True).locator("img").last
     before = picture.get_attribute("src")
     page.locator("input[type=range]").filter(visible=True).first.focus()
@@ -138,7 +86,7 @@ def test_two_images_are_compared(page, photos):
     files.nth(0).set_input_files(photos / "coffee.png")
     page.wait_for_timeout(200)
     files.last.set_input_files(photos / "cat.png")
-    assert "Cleaner where it is worst" in said(page, "compare-said", "Better by score")
+    assert "Cleaner where it is worst" in said(page, "compare-text", "Better by score")
 
 
 @browser_test
@@ -148,7 +96,7 @@ def test_an_image_is_upscaled_by_keyboard_alone(page, photos):
     panel.locator("img").first.wait_for()
     panel.get_by_role("button", name="Upscale").focus()
     page.keyboard.press("Enter")
-    assert "320×256 pixels" in said(page, "upscale-said", "bicubic")
+    assert "320×256 pixels" in said(page, "upscale-text", "bicubic")
 
 
 @browser_test
@@ -168,61 +116,3 @@ def test_narrow_screens_need_no_scrolling_aside(page, name):
     page.wait_for_timeout(300)
     width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= room
-
-
-def test_it_listens_on_this_machine_alone(served):
-    assert served.startswith("http://127.0.0.1:")
-
-
-def test_without_gradio_the_extra_is_named(monkeypatch, reward):
-    real = builtins.__import__
-
-    def refuse(name, *rest):
-        if name == "gradio":
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    done = CliRunner().invoke(app, ["app", "--reward", str(reward), "--device", "cpu"])
-    assert isinstance(done.exception, UserError)
-    assert "pip install 'fgr[app]'" in str(done.exception)
-
-
-def test_wrong_names_and_ports_are_sentences(reward):
-    from fgr.app.run import serving
-
-    with pytest.raises(UserError, match="did you mean 'bicubic'"), serving(str(reward), ["bicubik"], 0, "cpu"):
-        pass
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        with pytest.raises(UserError, match="cannot be used"), serving(str(reward), None, taken.getsockname()[1], "cpu"):
-            pass
-
-
-def test_models_open_at_their_own_scale_and_small_images_only():
-    from fgr.app.run import LARGEST_INPUT, Upscalers
-
-    upscale = Upscalers(["bicubic"], "cpu")
-    assert upscale("bicubic", np.zeros((8, 9, 3), np.uint8)).shape == (32, 36, 3)
-    with pytest.raises(UserError, match="too many for the page"):
-        upscale("bicubic", np.zeros((LARGEST_INPUT // 64 + 1, 64, 3), np.uint8))
-
-
-def test_a_tuned_run_and_a_network_of_another_factor(tmp_path):
-    from safetensors.torch import save_file
-    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
-
-    from fgr.app.run import Upscalers
-
-    torch.manual_seed(0)
-    save_file(SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2).state_dict(), tmp_path / "best.safetensors")
-    (tmp_path / "summary.json").write_text('{"generator": {"name": "spandrel:x.pth"}, "metrics": []}')
-    assert Upscalers([str(tmp_path)], "cpu")(str(tmp_path), np.zeros((32, 40, 3), np.uint8)).shape == (64, 80, 3)
-
-
-def test_models_that_are_here_are_offered():
-    from fgr.app.run import available
-
-    assert available()[-1] == "bicubic"
-    assert len(set(available())) == len(available())

@@ -1,4 +1,4 @@
-"""What the page shows: an image's score, its map over it, how two images compare. Pure: arrays in, pictures and text out."""
+"""An image with its score and map: blended, described, compared. Pure: arrays in, pictures and text out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ import numpy as np
 
 from fgr.reward.score import overlay, worst
 
-STEPS = ((0.02, "clean"), (0.1, "hardly anything"), (0.3, "visible defects"), (1.01, "strong defects"))
-SAME = 0.05  # scores closer than this are not told apart
+SEVERITIES = ((0.02, "clean"), (0.1, "hardly anything"), (0.3, "visible defects"), (1.01, "strong defects"))
+SAME = 0.05  # scores closer than this count as equal
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class ScoredImage:
     """An image, uint8 (H, W, 3), with its score and map, float32 (H, W) in [0, 1]."""
 
     image: np.ndarray
@@ -21,22 +21,22 @@ class Looked:
     map: np.ndarray
 
 
-def blended(looked: Looked, strength: float) -> np.ndarray:
+def blended(scored: ScoredImage, strength: float) -> np.ndarray:
     """The image with its map over it, from 0 (the image) to 1 (the overlay): uint8 (H, W, 3)."""
     if strength <= 0:
-        return looked.image
-    heat = overlay(looked.image, looked.map).astype(np.float32)
-    return np.rint(looked.image * np.float32(1 - strength) + heat * np.float32(strength)).astype(np.uint8)
+        return scored.image
+    over = overlay(scored.image, scored.map).astype(np.float32)
+    return np.rint(scored.image * np.float32(1 - strength) + over * np.float32(strength)).astype(np.uint8)
 
 
-def described(looked: Looked) -> str:
+def described(scored: ScoredImage) -> str:
     """Score and map in words, as Markdown; where the worst place is, in the ninths of the image."""
-    bad = worst(looked.map)
-    word = next(text for limit, text in STEPS if bad < limit)
-    place = f", worst at the {worst_place(looked.map)}" if bad >= STEPS[0][0] else ""
-    height, width = looked.map.shape
-    mean = float(looked.map.mean())
-    return f"**{looked.score:.3f}** · worst 1 %: {bad:.2f} – {word}{place} · mean {mean:.3f} · {width}×{height} pixels"
+    bad = worst(scored.map)
+    word = next(text for limit, text in SEVERITIES if bad < limit)
+    place = f", worst at the {worst_place(scored.map)}" if bad >= SEVERITIES[0][0] else ""
+    height, width = scored.map.shape
+    mean = float(scored.map.mean())
+    return f"**{scored.score:.3f}** · worst 1 %: {bad:.2f} – {word}{place} · mean {mean:.3f} · {width}×{height} pixels"
 
 
 def worst_place(map_: np.ndarray) -> str:
@@ -48,13 +48,13 @@ def worst_place(map_: np.ndarray) -> str:
     return "centre" if (down, across) == ("middle", "centre") else f"{down} {across}"
 
 
-def compared(left: Looked, right: Looked) -> str:
+def compared(left: ScoredImage, right: ScoredImage) -> str:
     """Which of two is better, by score and by their worst places, as Markdown."""
     difference = left.score - right.score
     by_score = "neither" if abs(difference) < SAME else "the left" if difference > 0 else "the right"
-    heat = worst(left.map) - worst(right.map)
-    by_map = "neither" if abs(heat) < STEPS[0][0] else "the right" if heat > 0 else "the left"
-    text = f"Better by score: **{by_score}** ({difference:+.3f}). Cleaner where it is worst: **{by_map}** ({-heat:+.3f})."
+    severity = worst(left.map) - worst(right.map)
+    by_map = "neither" if abs(severity) < SEVERITIES[0][0] else "the right" if severity > 0 else "the left"
+    text = f"Better by score: **{by_score}** ({difference:+.3f}). Cleaner where it is worst: **{by_map}** ({-severity:+.3f})."
     agree = by_score == by_map or "neither" in (by_score, by_map)
     return text if agree else f"{text} Score and map disagree: look for yourself."
 

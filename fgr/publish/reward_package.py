@@ -22,7 +22,7 @@ FIGURES = {
 }  # fmt: skip
 
 
-def prepare(folder: Path, name: str, *, write: bool) -> Package:
+def pack_reward_model(folder: Path, name: str, *, write: bool) -> Package:
     """Open the reward model of a run (its last stage) or of a stage folder, try it, and write its card unless not `write`.
 
     A run's stages go too, each into a folder of its own, for `fgr rlhf` to climb. UserError if it cannot be opened or gives a

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from fgr.report import page, training
+from fgr.report import page, reward_sections
 from fgr.reward import examples
 
 
@@ -45,6 +45,6 @@ def test_the_pictures_shown_are_the_best_and_the_worst():
 
 
 def test_long_curves_are_averaged():
-    steps, values = training._thinned((list(range(1000)), [float(i % 2) for i in range(1000)]), most=500)
+    steps, values = reward_sections.thinned((list(range(1000)), [float(i % 2) for i in range(1000)]), most=500)
     assert len(steps) == 500
     assert set(values) == {0.5}

@@ -11,7 +11,7 @@ import yaml
 from fgr import __version__, atomic
 from fgr.dataset import terms
 from fgr.errors import UserError
-from fgr.publish.package import Consent, Package
+from fgr.publish.package import Consent, Package, path_warnings
 from fgr.publish.templates import render
 from fgr.sr import Job, NonFiniteOutput, open_upscaler
 from fgr.sr.diffusion import MARK
@@ -23,7 +23,7 @@ SHOWN = ("before", "after", "difference")  # pictures of an example that the car
 EXAMPLES = 3
 
 
-def prepare(run: Path, name: str, consent: Consent, *, write: bool) -> Package:
+def pack_generator(run: Path, name: str, consent: Consent, *, write: bool) -> Package:
     """Open the best network of a run of fgr rlhf, try it, and write the card unless not `write`.
 
     UserError: the run is not finished, the network does not open or gives no image, the licence of what was tuned forbids it.
@@ -36,7 +36,8 @@ def prepare(run: Path, name: str, consent: Consent, *, write: bool) -> Package:
         _expect_numbers(run / BEST)
     else:
         _try(of_run(run), int(summary["scale"]))
-    warnings += _paths(str(generator["name"]), content)
+    named = [str(generator["name"]), *content["recipe"].get("audit", {}).get("rewards", [])]
+    warnings += path_warnings("Card, run.json and the weights", named)
     examples = _examples(run, summary)
     if write:
         text = render(
@@ -64,12 +65,6 @@ def _expect_numbers(file: Path) -> None:
     """Low-rank changes need their diffusion model to be tried; here only that every number is one."""
     if not all(bool(value.isfinite().all()) for value in read_tensors(file).values()):
         raise UserError(f"{file} holds values that are no numbers.", "Tune it again at a lower rate.")
-
-
-def _paths(base: str, content: dict[str, Any]) -> list[str]:
-    rewards = content["recipe"].get("audit", {}).get("rewards", [])
-    local = [text for text in (base, *rewards) if text.partition(":")[2].startswith(("/", "~")) or text.startswith(("/", "~"))]
-    return [f"Card, run.json and the weights name paths of this machine: {', '.join(local)}."] if local else []
 
 
 def _examples(run: Path, summary: dict[str, Any]) -> list[list[str]]:

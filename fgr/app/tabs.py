@@ -1,13 +1,13 @@
-"""The page: three tabs – score an image, compare two, upscale one – on whatever judges and upscales."""
+"""The page of `fgr app` in gradio: three tabs, to score an image, compare two, upscale one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from fgr.app.looking import Looked, blended, compared, described, fitted
+from fgr.app.scored_image import ScoredImage, blended, compared, described, fitted
 
-Judge = Callable[[np.ndarray], Looked]
+Score = Callable[[np.ndarray], ScoredImage]
 Read = Callable[[str], np.ndarray]
 Upscale = Callable[[str, np.ndarray], np.ndarray]
 
@@ -23,24 +23,24 @@ LEGEND = (
     '<div class="fgr-ends"><span>clean</span><span>worst</span></div>'
 )
 BUTTONS: list[Any] = ["download", "fullscreen"]  # gradio's third would put the picture on a public site
-ABOUT = "Larger scores are better, among images of like content. Hot places are where the reward model finds fault."
+ABOUT = "Larger scores are better, among images of like content. Bright places are where the reward model sees defects."
 
 
-def build(title: str, read: Read, judge: Judge, upscale: Upscale, models: Sequence[str]) -> Any:
-    """The page as gradio Blocks. `read` opens a file, `judge` scores an image, `upscale` runs one of `models`."""
+def build(title: str, read: Read, score: Score, upscale: Upscale, models: Sequence[str]) -> Any:
+    """The page as gradio Blocks. `read` opens a file, `score` scores an image, `upscale` runs one of `models`."""
     from html import escape
 
     import gradio as gr
 
-    judged = _told(lambda path: judge(read(path)))
+    score_file = _with_errors_shown(lambda path: score(read(path)))
     with gr.Blocks(title="fgr", analytics_enabled=False) as page:
         gr.HTML(f"<h1>fgr</h1><p>{escape(title)}. {ABOUT}</p>")
         with gr.Tab("Score"):
-            _score(judged)
+            _score(score_file)
         with gr.Tab("Compare"):
-            _compare(judged)
+            _compare(score_file)
         with gr.Tab("Upscale"):
-            _upscale(read, judge, upscale, models)
+            _upscale(read, score, upscale, models)
     return page
 
 
@@ -52,7 +52,7 @@ def appearance() -> Mapping[str, Any]:
     return {"theme": gr.themes.Base(font=fonts, font_mono=["ui-monospace", "monospace"]), "css": CSS}
 
 
-def _told(work: Callable[..., Any]) -> Callable[..., Any]:
+def _with_errors_shown(work: Callable[..., Any]) -> Callable[..., Any]:
     """`work`, its UserErrors shown on the page as sentences."""
     from functools import wraps
     from html import escape
@@ -62,13 +62,13 @@ def _told(work: Callable[..., Any]) -> Callable[..., Any]:
     from fgr.errors import UserError
 
     @wraps(work)
-    def told(*arguments: Any) -> Any:
+    def shown(*arguments: Any) -> Any:
         try:
             return work(*arguments)
         except UserError as error:
             raise gr.Error(escape(str(error))) from None
 
-    return told
+    return shown
 
 
 def _picture(label: str) -> Any:
@@ -91,7 +91,7 @@ def _strength() -> Any:
     return gr.Slider(0, 1, value=0.8, step=0.05, label="Map over the image (arrow keys move it)")
 
 
-def _score(judged: Callable[[str], Looked]) -> None:
+def _score(score_file: Callable[[str], ScoredImage]) -> None:
     import gradio as gr
 
     state = gr.State()
@@ -102,54 +102,54 @@ def _score(judged: Callable[[str], Looked]) -> None:
             shown = _shown("Where it is not good")
             strength = _strength()
             gr.HTML(LEGEND)
-            said = gr.Markdown(elem_id="score-said")
+            text = gr.Markdown(elem_id="score-text")
 
-    def look(path: str | None, share: float) -> tuple[Any, Any, str]:
+    def assess(path: str | None, share: float) -> tuple[Any, Any, str]:
         if path is None:
             return None, None, ""
-        looked = judged(path)
-        return looked, blended(looked, share), described(looked)
+        scored = score_file(path)
+        return scored, blended(scored, share), described(scored)
 
-    given.change(look, [given, strength], [state, shown, said])
+    given.change(assess, [given, strength], [state, shown, text])
     strength.change(_fade, [state, strength], shown, show_progress="hidden")
 
 
-def _fade(looked: Looked | None, share: float) -> Any:
-    return None if looked is None else blended(looked, share)
+def _fade(scored: ScoredImage | None, share: float) -> Any:
+    return None if scored is None else blended(scored, share)
 
 
-def _compare(judged: Callable[[str], Looked]) -> None:
+def _compare(score_file: Callable[[str], ScoredImage]) -> None:
     import gradio as gr
 
     states = [gr.State(), gr.State()]
-    given, shown, said = [], [], []
+    given, shown, text = [], [], []
     with gr.Row():
         for side in ("Left", "Right"):
             with gr.Column(min_width=300):
                 given.append(_picture(side))
                 shown.append(_shown(f"{side}: where it is not good"))
-                said.append(gr.Markdown())
+                text.append(gr.Markdown())
     strength = _strength()
     gr.HTML(LEGEND)
-    verdict = gr.Markdown(elem_id="compare-said")
+    verdict = gr.Markdown(elem_id="compare-text")
 
-    def look(path: str | None, other: Looked | None, share: float, left: bool) -> tuple[Any, Any, str, str]:
+    def assess(path: str | None, other: ScoredImage | None, share: float, left: bool) -> tuple[Any, Any, str, str]:
         if path is None:
             return None, None, "", ""
-        looked = judged(path)
-        both = "" if other is None else compared(looked, other) if left else compared(other, looked)
-        return looked, blended(looked, share), described(looked), both
+        scored = score_file(path)
+        both = "" if other is None else compared(scored, other) if left else compared(other, scored)
+        return scored, blended(scored, share), described(scored), both
 
     for number in (0, 1):
         given[number].change(
-            lambda path, other, share, left=not number: look(path, other, share, left),
+            lambda path, other, share, left=not number: assess(path, other, share, left),
             [given[number], states[1 - number], strength],
-            [states[number], shown[number], said[number], verdict],
+            [states[number], shown[number], text[number], verdict],
         )
         strength.change(_fade, [states[number], strength], shown[number], show_progress="hidden")
 
 
-def _upscale(read: Read, judge: Judge, upscale: Upscale, models: Sequence[str]) -> None:
+def _upscale(read: Read, score: Score, upscale: Upscale, models: Sequence[str]) -> None:
     import gradio as gr
 
     state = gr.State()
@@ -162,16 +162,16 @@ def _upscale(read: Read, judge: Judge, upscale: Upscale, models: Sequence[str]) 
             shown = _shown("Output, and where it fails")
             strength = _strength()
             gr.HTML(LEGEND)
-            said = gr.Markdown(elem_id="upscale-said")
+            text = gr.Markdown(elem_id="upscale-text")
 
     def run(path: str | None, name: str, share: float) -> tuple[Any, Any, str]:
         if path is None:
             raise gr.Error("Give an image first.")
         low = read(path)
-        looked = judge(upscale(name, low))
-        plain = judge(fitted(low, looked.image.shape[:2]))
-        text = f"{described(looked)}\n\nInterpolated by bicubic it would be {described(plain)}."
-        return looked, blended(looked, share), text
+        scored = score(upscale(name, low))
+        plain = score(fitted(low, scored.image.shape[:2]))
+        text = f"{described(scored)}\n\nInterpolated by bicubic it would be {described(plain)}."
+        return scored, blended(scored, share), text
 
-    start.click(_told(run), [given, model, strength], [state, shown, said])
+    start.click(_with_errors_shown(run), [given, model, strength], [state, shown, text])
     strength.change(_fade, [state, strength], shown, show_progress="hidden")

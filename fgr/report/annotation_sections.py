@@ -13,9 +13,10 @@ import numpy as np
 
 from fgr.dataset import tables
 from fgr.images import codec
+from fgr.metrics import agreement
 from fgr.report import charts
-from fgr.report.dataset import colour_scale, overlay, uri
-from fgr.report.page import Section, render
+from fgr.report.dataset_sections import colour_scale, overlay
+from fgr.report.section import Section, data_uri, render
 
 MOST_PANELS = 12  # annotators with a histogram of their own, those with most work
 MOST_MAPS = 10  # people shown beside each other
@@ -95,11 +96,8 @@ def preferences(directory: Path, rows: int) -> Section | None:
 
 def dispute(scores: np.ndarray, painted: np.ndarray) -> float:
     """How far R people are apart on a sample, 0…2: twice the scores' spread (R,) over 100, and 1 − mean Dice of maps (R, P)."""
-    flat = painted.astype(np.float32)
-    inter, area = flat @ flat.T, flat.sum(1)
-    total = area[:, None] + area[None, :]
-    dice = np.where(total > 0, 2 * inter / np.maximum(total, 1), 1.0)[np.triu_indices(len(flat), 1)]
-    return float(2 * np.std(scores) / 100 + 1 - dice.mean())
+    dice = agreement.mean_pairwise(agreement.overlaps(painted)[0])
+    return float(2 * np.std(scores) / 100 + 1 - dice)
 
 
 def _disputes(directory: Path) -> Iterator[tuple[float, str]]:
@@ -124,11 +122,11 @@ def _pictures(row: Row, said: list[dict[str, Any]], agreed: Mapping[str, Row]) -
     composite = codec.decode_rgb(row["composite"])
     maps = [("consensus", agreed[row["id"]])] if row["id"] in agreed else []
     maps += [(f"{one['annotator']} · {one['score']:.0f}", one) for one in said]
-    shown = [("reference", uri(row["reference"])), ("image", uri(row["composite"]))]
+    shown = [("reference", data_uri(row["reference"])), ("image", data_uri(row["composite"]))]
     for caption, one in maps:
         values = codec.decode_mask(one["degradation_map"])
         outline = np.where(values > 0, 255, 0).astype(np.uint8)
-        shown.append((caption, uri(codec.encode_rgb(overlay(composite, outline, values.astype(np.float32) / 255)))))
+        shown.append((caption, data_uri(codec.encode_rgb(overlay(composite, outline, values.astype(np.float32) / 255)))))
     return shown
 
 

@@ -66,7 +66,7 @@ def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_pa
 
 def test_a_stage_alone_is_enough(trained, tmp_path):
     stage = shutil.copytree(trained / "stage-1", tmp_path / "stage")
-    package = run.prepare(stage, "acme/rm", Consent(), write=True)
+    package = run.pack(stage, "acme/rm", Consent(), write=True)
     assert package.kind == "model"
     assert package.beside is None
     assert "## Training" not in (stage / "README.md").read_text()
@@ -86,4 +86,4 @@ def test_an_unfinished_run_is_told_so(trained, tmp_path):
     (tmp_path / "rm").mkdir()
     shutil.copy(trained / "run.json", tmp_path / "rm")
     with pytest.raises(UserError, match="nor a finished stage"):
-        run.prepare(tmp_path / "rm", "acme/rm", Consent(), write=True)
+        run.pack(tmp_path / "rm", "acme/rm", Consent(), write=True)

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from fgr import recipe as recipes
-from fgr.report import charts, page
+from fgr.report import page
 from fgr.rlhf.run import tune
 
 OVERRIDES = (
@@ -60,11 +60,3 @@ def test_alarms_are_marked_in_red_and_named_in_the_events(tuned, tmp_path):
     assert written.count('class="alarm"') == 2  # in both panels of the audit
     assert "reward hacking: &lt;b&gt;bold" in written
     assert page.write(tuned).read_text().count('class="alarm"') == 0
-
-
-def test_a_mark_stands_where_its_step_is():
-    drawn = charts.lines({"a": ([0, 10], [0, 1])}, {5: "RM_1"}, [10])
-    middle, end = charts.WIDTH / 2, charts.WIDTH - charts.LEFT
-    assert f'class="mark" points="{middle:.1f},' in drawn
-    assert f'class="alarm" points="{end:.1f},' in drawn
-    assert f'<text x="{middle + 2:.1f}"' in drawn

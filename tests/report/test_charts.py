@@ -1,0 +1,29 @@
+"""Small charts as SVG."""
+
+from xml.etree import ElementTree
+
+import pytest
+
+from fgr.report import charts
+
+
+def test_histograms_draw_every_value():
+    svg = ElementTree.fromstring(charts.histogram({"a": [0.1, 0.1, 0.9], "b": [5]}, 0, 1, bins=10))
+    polygons = svg.findall("polygon")
+    heights = [[130 - float(point.split(",")[1]) for point in polygon.get("points").split()][1:-1:2] for polygon in polygons]
+    assert heights[0][1] == pytest.approx(2 * heights[0][9])
+    assert heights[1][9] > 0
+
+
+def test_lines_pass_over_what_is_not_finite():
+    svg = ElementTree.fromstring(charts.lines({"loss": ([0, 1, 2], [1.0, float("nan"), 3.0])}, marks=[1]))
+    assert [len(line.get("points").split()) for line in svg.findall("polyline")] == [2, 2]
+    assert charts.lines({"loss": ([0], [float("nan")])}) == ""
+
+
+def test_a_mark_stands_where_its_step_is():
+    drawn = charts.lines({"a": ([0, 10], [0, 1])}, {5: "RM_1"}, [10])
+    middle, end = charts.WIDTH / 2, charts.WIDTH - charts.LEFT
+    assert f'class="mark" points="{middle:.1f},' in drawn
+    assert f'class="alarm" points="{end:.1f},' in drawn
+    assert f'<text x="{middle + 2:.1f}"' in drawn

@@ -1,0 +1,64 @@
+"""The page of `fgr report`: one file that opens offline, in a real browser too."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from fgr.errors import UserError
+from fgr.report import page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def test_the_command_prints_the_page(tiny, tmp_path):
+    out = tmp_path / "a page.html"
+    done = subprocess.run(
+        [sys.executable, "-m", "fgr", "report", str(tiny), "--out", str(out), "--rows", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(out)
+    assert out.stat().st_size > 10_000
+
+
+def test_what_is_no_dataset_is_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="neither a dataset nor a training run"):
+        page.write(tmp_path)
+    with pytest.raises(UserError, match="There is no folder"):
+        page.write(tmp_path / "x")
+    (tmp_path / ".fgr").mkdir()
+    with pytest.raises(UserError, match="not a finished FGR dataset"):
+        page.write(tmp_path)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+def test_a_browser_shows_the_page_offline_and_enlarges_pictures(tiny, tmp_path):
+    from playwright.sync_api import sync_playwright
+
+    out = page.write(tiny, tmp_path / "report.html", rows=2)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+        )
+        tab = browser.new_context(viewport={"width": 390, "height": 800}).new_page()
+        said, asked = [], []
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(out.as_uri())
+        widths = tab.eval_on_selector_all("img[src]", "images => images.map(image => image.naturalWidth)")
+        assert len(widths) > 8
+        assert min(widths) > 0
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.locator(".images button").first.click()
+        assert tab.locator("dialog[open] p").inner_text().startswith("reference")
+        tab.keyboard.press("ArrowRight")
+        assert tab.locator("dialog[open] p").inner_text().startswith("SR output")
+        tab.keyboard.press("Escape")
+        assert tab.locator("dialog[open]").count() == 0
+        browser.close()
+    assert not said
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
