@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 ROOT = Path(__file__).parents[1]
-MARKER = re.compile(r"^<!-- (options|recipe|table|models|licenses|layout)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE)
+MARKER = re.compile(r"^<!-- (options|recipe|table|models|licenses|layers|layout)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE)
 IN_WORDS = {
     "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "a multiple of {}", "min_length": "at least {} long",
     "max_length": "at most {} long",
@@ -156,6 +157,13 @@ def licenses(_: str) -> Iterator[str]:
         yield f"| {license} | {', '.join(names)} | {words[allowed.train_on_outputs]} | {words[allowed.redistribute]} |"
 
 
+def layers(_: str) -> Iterator[str]:
+    """The layers of `fgr`, from the top: each imports only those below it."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    declared = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    yield from (f"{number}. {', '.join(f'`{name}`' for name in layer.split(' | '))}" for number, layer in enumerate(declared, 1))
+
+
 def layout(_: str) -> Iterator[str]:
     """Every package of `fgr` with the first lines of its modules' docstrings."""
     for package, files in packages().items():
@@ -181,5 +189,5 @@ def cell(text: str) -> str:
 
 
 PARTS: dict[str, Callable[[str], Iterator[str]]] = {
-    "options": options, "recipe": recipe, "table": table, "models": models, "licenses": licenses, "layout": layout,
+    "options": options, "recipe": recipe, "table": table, "models": models, "licenses": licenses, "layers": layers, "layout": layout,
 }  # fmt: skip
