@@ -189,5 +189,6 @@ def cell(text: str) -> str:
 
 
 PARTS: dict[str, Callable[[str], Iterator[str]]] = {
-    "options": options, "recipe": recipe, "table": table, "models": models, "licenses": licenses, "layers": layers, "layout": layout,
+    "options": options, "recipe": recipe, "table": table, "models": models, "licenses": licenses, "layers": layers,
+    "layout": layout,
 }  # fmt: skip
