@@ -1,6 +1,7 @@
-"""A tiny real dataset, made once a session by `fgr generate`: tests read it or copy it, and never change it."""
+"""A tiny real dataset and small diffusion models, made once a session: tests read them or copy them, and never change them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,41 @@ def tiny(tiny_recipe, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("data") / "tiny"
     assert generate(tiny_recipe, out, workers=1, device="cpu")
     return out
+
+
+@pytest.fixture(scope="session")
+def weights_of(tmp_path_factory):
+    """Small random weights of the diffusion models of these names, in a folder that is made once: read only."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def weights(*names: str) -> Path:
+        from small_diffusion import SMALL
+
+        if names not in made:
+            made[names] = tmp_path_factory.mktemp("weights")
+            for name in names:
+                SMALL[name](made[names])
+        return made[names]
+
+    return weights
+
+
+@pytest.fixture
+def folder(request, weights_of, monkeypatch) -> Path:
+    """The weights folder, with small weights of the diffusion models that the test's module names in MODELS: read only."""
+    import torch
+    from small_diffusion import show_less
+
+    made = weights_of(*request.module.MODELS)
+    monkeypatch.setenv("FGR_WEIGHTS", str(made))
+    show_less(monkeypatch)
+    torch.set_num_threads(1)
+    return made
+
+
+@pytest.fixture
+def copied(folder, tmp_path, monkeypatch) -> Path:
+    """The weights folder, a copy of `folder` to spoil."""
+    shutil.copytree(folder, tmp_path / "weights")
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
+    return tmp_path / "weights"

@@ -239,3 +239,20 @@ SMALL = {  # model → what puts its files into a weights folder
     "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),
     "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),
 }
+
+
+def show_less(monkeypatch) -> None:
+    """The small networks need not see 512 pixels."""
+    from fgr.sr.diffusion.diffbir import DiffBIR
+    from fgr.sr.diffusion.osediff import OSEDiff
+    from fgr.sr.diffusion.seesr import SeeSR
+
+    for kind in (DiffBIR, OSEDiff, SeeSR):
+        monkeypatch.setattr(kind, "least", 128)
+
+
+def restored(name: str, pixels: np.ndarray, settings: dict) -> np.ndarray:
+    """What the diffusion upscaler of that name makes of an image."""
+    from fgr.sr import Job, open_upscaler
+
+    return open_upscaler(name, scale=4, diffusion=settings).upscale([Job(pixels, "", pixels.shape[:2], (0, 0, 0))])[0]

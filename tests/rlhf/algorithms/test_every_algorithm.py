@@ -1,0 +1,131 @@
+"""Every algorithm on a toy with a known best answer, and the recipes' keys that choose them."""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_diffusion import image, restored
+from toy_diffusion import BEST, grey_reward, optimized, toy
+
+from fgr import recipe as recipes
+from fgr.errors import UserError
+from fgr.rlhf import dpo, grpo, pathwise
+from fgr.rlhf.run import tune
+from fgr.training import directory as runs
+
+MODELS = ("sd-x4-upscaler", "ldm-sr", "stablesr", "osediff")
+SETTINGS = {
+    "sd-x4-upscaler": {"steps": 3}, "ldm-sr": {"steps": 3}, "osediff": {},
+    "stablesr": {"steps": 3, "latent_tile": 16, "latent_overlap": 8},
+}  # fmt: skip
+ALGORITHMS = {
+    "refl": lambda policy, rewards: pathwise.Pathwise(policy, rewards, "refl", pathwise.Knobs(hinge=None)),
+    "refl, endpoint": lambda policy, rewards: pathwise.Pathwise(
+        policy, rewards, "refl", pathwise.Knobs(hinge=None, endpoint=True)
+    ),
+    "draft": lambda policy, rewards: pathwise.Pathwise(policy, rewards, "draft", pathwise.Knobs(hinge=None, last=2)),
+    "draft-lv": lambda policy, rewards: pathwise.Pathwise(policy, rewards, "draft-lv", pathwise.Knobs(hinge=None)),
+    "grpo": lambda policy, rewards: grpo.Grpo(policy, rewards, grpo.Knobs(group=16, beta=0.0, clip=0.2)),
+    "grpo, window": lambda policy, rewards: grpo.Grpo(
+        policy, rewards, grpo.Knobs(group=16, beta=0.0, clip=0.2, window=2, window_every=5, updates=2)
+    ),
+    "dpo, samples": lambda policy, rewards: dpo.Dpo(policy, rewards, dpo.Knobs(pairs="samples", beta=50, samples=6, top=2)),
+    "dpo, triplets": lambda policy, rewards: dpo.Dpo(policy, rewards, dpo.Knobs(pairs="triplets", beta=5)),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_finds_the_toys_best_answer(name):
+    policy = toy()
+    before, after = optimized(ALGORITHMS[name](policy, [grey_reward()]), policy, 100, 0.01)
+    assert before < 0.5 * BEST
+    assert after > before + 0.7 * (BEST - before)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_only_what_learns_gets_a_gradient(name):
+    policy = toy()
+    frozen = {key: value.clone() for key, value in policy.network.state_dict().items() if "lora" not in key}
+    optimized(ALGORITHMS[name](policy, [grey_reward()]), policy, 2, 0.05)
+    assert all(torch.equal(value, policy.network.state_dict()[key]) for key, value in frozen.items())
+    assert all(value.grad is None for key, value in policy.network.named_parameters() if "lora" not in key)
+
+
+SMALL = (
+    "policy={train: lora, lora_rank: 2}", "sampling.steps=3", "data={crop: 16, batch: 2}",
+    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1}", "reward.reference_images=2",
+    "training={steps: 4, lr: 1.0e-3, warmup: 1, checkpoint_every: 2}", "curriculum={schedule: blend, blend_steps: 1}",
+)  # fmt: skip
+RECIPE = (
+    "policy.lora_rank=2", "sampling.steps=3", "data={crop: 16, batch: 2}",
+    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1}", "reward.reference_images=2",
+    "training={steps: 4, lr: 1.0e-3, warmup: 1, checkpoint_every: 2}", "curriculum={schedule: blend, blend_steps: 1}",
+)  # fmt: skip
+UNBOUND = "algorithm.hinge=null"  # how good a random reward model thinks an image is beyond what a hinge lets go of is chance
+CASES = {  # recipe, generator, what is small here
+    "refl": ("refl-sd-x4", "sd-x4-upscaler", [UNBOUND]),
+    "draft-lv": ("refl-sd-x4", "ldm-sr", [UNBOUND, "algorithm.name=draft-lv"]),
+    "grpo": ("grpo-ldm-sr", "ldm-sr", ["algorithm.group=2", "algorithm.window=1"]),
+    "stablesr": ("ccl-stablesr", "stablesr", [UNBOUND, "sampling.latent_tile=16", "sampling.latent_overlap=8"]),
+    "dpo": ("dpo-triplets", "sd-x4-upscaler", []),
+    "dpo, samples": ("dpo-triplets", "ldm-sr", ["algorithm={name: dpo, pairs: samples, samples: 2, top: 1}"]),
+    "osediff": ("refl-sd-x4", "osediff", [UNBOUND, "sampling.steps=1"]),
+    "osediff, draft": ("refl-sd-x4", "osediff", [UNBOUND, "sampling.steps=1", "algorithm.name=draft"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_key_changes_the_algorithm_under_the_curriculum_with_the_audit_on(folder, reward_run, tiny, tmp_path, case):
+    shipped, name, overrides = CASES[case]
+    recipe = recipes.load(shipped, "rlhf", [*RECIPE, *overrides])
+    found = tune(recipe, name, str(reward_run), str(tiny), tmp_path / "run", "cpu")
+    lines = runs.metrics(tmp_path / "run")
+    steps = [line for line in lines if line["split"] == "train"]
+    assert [line["stage"] for line in steps] == [0, 1, 2, 2]
+    assert all(math.isfinite(line["norm"]) and line["norm"] > 0 for line in steps)
+    assert [line["step"] for line in lines if line["split"] == "audit"] == [0, 2, 4]
+    assert found["steps"] == 4
+    out = restored(f"{name}+lora:{tmp_path / 'run' / 'last.safetensors'}", image(0), SETTINGS[name])
+    assert out.shape == (64, 64, 3)
+
+
+def test_a_diffusion_run_resumes_to_the_same_numbers(folder, reward_run, tiny, tmp_path, monkeypatch):
+    from fgr.rlhf.loop import Loop
+
+    recipe = recipes.load("demo", "rlhf", [*SMALL, "algorithm={name: grpo, group: 2, updates: 2}"])
+    sources = ("ldm-sr", str(reward_run), str(tiny))
+    tune(recipe, *sources, tmp_path / "whole", "cpu")
+    step = Loop._step
+
+    def interrupted(self, source):
+        if self.state.step == 3:
+            raise KeyboardInterrupt
+        step(self, source)
+
+    monkeypatch.setattr(Loop, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tune(recipe, *sources, tmp_path / "run", "cpu")
+    monkeypatch.setattr(Loop, "_step", step)
+    tune(recipe, *sources, tmp_path / "run", "cpu")
+    a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "run"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_only_low_rank_changes_of_a_diffusion_model_are_tuned(folder, reward_run, tiny, tmp_path):
+    recipe = recipes.load("demo", "rlhf", [*SMALL, "policy.train=all", "algorithm.name=refl"])
+    with pytest.raises(UserError, match="only low-rank changes are tuned"):
+        tune(recipe, "ldm-sr", str(reward_run), str(tiny), tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("algorithm={name: grpo, group: 1}", "no advantage over itself"),
+        ("algorithm={name: dpo, pairs: samples, samples: 4, top: 3}", "overlap"),
+        ("algorithm={name: refl, late: [0.9, 0.1]}", "the lower first"),
+    ],
+)
+def test_knobs_of_algorithms_that_cannot_be_are_named(key, said):
+    with pytest.raises(UserError, match=said):
+        recipes.load("demo", "rlhf", [key])

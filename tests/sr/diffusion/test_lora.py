@@ -1,0 +1,72 @@
+"""Low-rank changes of diffusion models as files: read by diffusers too, refused where they do not fit."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from toy_diffusion import moved
+
+from fgr.errors import UserError
+from fgr.recipe.sampling import Sampling
+from fgr.rlhf.diffusion_policy import open_diffusion_policy
+from fgr.sr import check_name, license_of, open_upscaler
+
+MODELS = ("sd-x4-upscaler", "ldm-sr", "osediff")
+FEW = Sampling(steps=3)
+LOW = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [
+        ("sd-x4-upscaler", lambda denoiser, **file: denoiser._pipeline.load_lora_weights(**file)),
+        ("osediff", lambda denoiser, **file: denoiser.unet.load_lora_adapter(**file, prefix="unet")),
+    ],
+)
+def test_diffusers_itself_reads_the_lora_file(folder, tmp_path, name, load):
+    policy = open_diffusion_policy(name, FEW if name != "osediff" else Sampling())
+    policy.learn_lora(2, 4)
+    moved(policy).save(tmp_path / "best.safetensors")
+    other = open_diffusion_policy(name, FEW if name != "osediff" else Sampling())
+    load(other.denoiser, pretrained_model_name_or_path_or_dict=str(tmp_path), weight_name="best.safetensors")
+    assert torch.allclose(other(LOW), policy(LOW), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda state: {key: value for key, value in state.items() if "lora_A" in key}, "is no LoRA file"),
+        (lambda state: {f"{key.replace('to_q', 'to_z')}": value for key, value in state.items()}, "is not in the UNet"),
+        (
+            lambda state: {key: value[:, :1] if "lora_A" in key else value for key, value in state.items()},
+            "has another size there",
+        ),
+    ],
+)
+def test_a_lora_file_that_does_not_fit_is_named(folder, tmp_path, spoil, said):
+    policy = open_diffusion_policy("sd-x4-upscaler", FEW)
+    policy.learn_lora(2, 4)
+    policy.save(tmp_path / "good.safetensors")
+    state = {key: value.contiguous() for key, value in spoil(load_file(tmp_path / "good.safetensors")).items()}
+    save_file(state, tmp_path / "bad.safetensors")
+    with pytest.raises(UserError, match=said):
+        open_upscaler(f"sd-x4-upscaler+lora:{tmp_path / 'bad.safetensors'}", scale=4)
+
+
+def test_a_lora_of_another_base_is_refused(folder, tmp_path):
+    policy = open_diffusion_policy("sd-x4-upscaler", FEW)
+    policy.learn_lora(2, 4)
+    policy.save(tmp_path / "lora.safetensors")
+    with pytest.raises(UserError, match="was tuned on 'sd-x4-upscaler'"):
+        open_upscaler(f"ldm-sr+lora:{tmp_path / 'lora.safetensors'}", scale=4)
+    policy.digest = "0" * 64
+    policy.save(tmp_path / "lora.safetensors")
+    with pytest.raises(UserError, match="was tuned on other weights of 'sd-x4-upscaler'"):
+        open_upscaler(f"sd-x4-upscaler+lora:{tmp_path / 'lora.safetensors'}", scale=4)
+
+
+def test_names_with_low_rank_changes():
+    check_name("sd-x4-upscaler+lora:best.safetensors")
+    assert license_of("sd-x4-upscaler+lora:best.safetensors") == license_of("sd-x4-upscaler")
+    for name in ("realesrgan+lora:best.safetensors", "ldm-sr+lora:"):
+        with pytest.raises(UserError, match="names no diffusion model with low-rank changes"):
+            check_name(name)
