@@ -33,7 +33,7 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
 
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    where = torch.device(device)
+    where = device
     policy = policies.open_policy(generator)
     plan, _, recompute = train.partition("+")
     prepare(policy, plan, lora_rank=16, lora_alpha=16, checkpoint_blocks=bool(recompute))
@@ -57,10 +57,10 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
 
 def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any, Any]:
     """The audit, and the loss with the last stage's reward."""
+    from fgr.images.arrays import as_images
     from fgr.reward.load import load_stages
     from fgr.rlhf.climb import Climb
-    from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics
-    from fgr.rlhf.inputs import as_images
+    from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, open_held_out
     from fgr.rlhf.objective import Anchor
     from fgr.rlhf.reward import MAXIMA, stage_reward
 
@@ -74,7 +74,9 @@ def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any
         climb.step(policy, batch, 0, 1.0, losses.append, lambda: None)
         return losses.pop()
 
-    return HeldOutEvaluation(policy, HeldOutMetrics(None), [found], list(zip(low, reference, strict=True)), BATCH), loss
+    return HeldOutEvaluation(
+        policy, HeldOutMetrics(open_held_out((), device)), [found], list(zip(low, reference, strict=True)), BATCH
+    ), loss
 
 
 def _plain_side(policy: Any, batch: Any) -> Any:
@@ -108,12 +110,12 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
         policy = open_diffusion_policy("ldm-sr", {"steps": 10})
     policy.learn_lora(8, 8)
     policy.recompute = recompute
-    policy.to(torch.device(device))
+    policy.to(device)
     model = load_stages(reward, device)[-1].requires_grad_(False)
     found = stage_reward(model, model.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
     found.weight = 1.0
     algorithm = Pathwise(policy, [found], "draft", Knobs(last=last, hinge=None))
-    batch = Batch(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), None).to(torch.device(device))
+    batch = Batch(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), None).to(device)
     policy(batch.low)  # what sampling alone takes
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()

@@ -18,7 +18,7 @@ WORKS = (
 )  # fmt: skip
 NAMED = (
     (("app", "--reward", "rm"), "fgr[app]"),
-    (("evaluate", "bicubic", "--data", "d", "--split", "train", "--metrics", "niqe"), "fgr[iqa]"),
+    (("evaluate", "bicubic", "--data", "d", "--split", "train", "--metrics", "pyiqa:niqe"), "fgr[iqa]"),
     ((*GENERATE, "--models", "realesrgan", "--out", "e"), "fgr[offline]"),
     ((*GENERATE, "--models", "bicubic", "--out", "f", "--engine", "ray"), "fgr[ray]"),
     (("annotate", "serve", "studio"), "fgr[annotate]"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision_double import put_weights, without_network
 
 from fgr import recipe
 from fgr.annotate import ml_backend, serve
@@ -23,9 +24,11 @@ from fgr.errors import UserError
 from fgr.evaluate import outputs
 from fgr.evaluate.testset import open_test_set
 from fgr.images.photos import PhotoError, decode_photo
+from fgr.metrics.registry import open_metrics
 from fgr.report import page
 from fgr.reward.load import load_reward
 from fgr.reward.score import read
+from fgr.rlhf.held_out import open_held_out
 from fgr.tensors import read_tensors
 from fgr.training import directory as runs
 
@@ -81,6 +84,27 @@ def test_1_reward_models_are_safetensors_alone(tmp_path):
     with pytest.raises(UserError):
         load_reward(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "rlhf"])
+def test_1_weights_of_metrics_run_no_code(tmp_path, monkeypatch, verb):
+    """A hostile AlexNet in torch's cache, named by its own digest, on the ways of both commands that open LPIPS."""
+    checkpoints = without_network(monkeypatch, tmp_path)
+    put_weights(monkeypatch, checkpoints, "alexnet", {"features.0.weight": Evil(tmp_path / "ran")})
+    opened = {
+        "evaluate": lambda: open_metrics(["psnr", "lpips"]),
+        "rlhf": lambda: open_held_out(["lpips"], "cpu"),
+    }
+    with pytest.raises(UserError, match="refused"):
+        opened[verb]()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_1_networks_of_torchvision_are_opened_in_one_place():
+    """torchvision and torchmetrics unpickle what lies in torch's cache, unless it was checked before."""
+    unsafe = re.compile(r"torchvision\.models|torchmetrics\.image\b|functional\.image\.(lpips|dists)")
+    found = {file.name for file in (ROOT / "fgr").rglob("*.py") if unsafe.search(file.read_text())}
+    assert found == {"perceptual.py"}
 
 
 def test_1_no_file_is_unpickled_and_2_nothing_is_evaluated():

@@ -11,12 +11,13 @@ import torch
 from fgr import atomic
 from fgr.devices import choose_device
 from fgr.images import codec, degrade
+from fgr.images.arrays import as_images, as_tensor
 from fgr.metrics import fidelity as metrics
 from fgr.reward import source
 from fgr.reward.load import load_reward, load_stages
 from fgr.rlhf import pictures as drawing
-from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness
-from fgr.rlhf.inputs import Batch, Pair, as_images, as_tensor, cut, open_inputs, stacked
+from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness, open_held_out
+from fgr.rlhf.inputs import Batch, Pair, cut, open_inputs, stacked
 from fgr.rlhf.policy import open_policy
 from fgr.rlhf.reward import MAXIMA, Reward, stage_reward
 
@@ -35,7 +36,7 @@ class Judge:
         self.gold = load_reward(needs["gold"], str(self.device))
         models = {"gold": (self.gold, True), "rm_n": (self.stages[-1], False), "rm_0": (self.stages[0], False)}
         train = open_inputs(str(needs["data"]), chosen.data.split, self.generator.scale)
-        self.held_out = HeldOutMetrics(fit_naturalness(train, chosen.audit.patch), {}, models)
+        self.held_out = HeldOutMetrics(open_held_out((), self.device, fit_naturalness(train, chosen.audit.patch)), models)
         self.batches = [stacked(self.pairs[at : at + BATCH]).to(self.device) for at in range(0, len(self.pairs), BATCH)]
         self.starts = [self._run(self.generator, batch) for batch in self.batches]
 

@@ -12,8 +12,9 @@ from fgr import __version__, atomic
 from fgr.errors import UserError
 from fgr.evaluate.systems import System
 from fgr.evaluate.testset import Item, TestSet
+from fgr.images.arrays import as_tensor
 from fgr.metrics import intervals as statistics
-from fgr.metrics.judges import Judge
+from fgr.metrics.registry import Metric
 
 Record = dict[str, Any]
 NUMBERS_OF_A_REWARD = {"score": False, "map_mean": True, "map_worst": True}  # figure → lower is better
@@ -22,7 +23,7 @@ NUMBERS_OF_A_REWARD = {"score": False, "map_mean": True, "map_worst": True}  # f
 def records(
     systems: Sequence[System],
     tests: TestSet,
-    judges: Sequence[Judge],
+    metrics: Sequence[Metric],
     reward: Any = None,
     keep: Path | None = None,
     device: str = "cpu",
@@ -32,7 +33,7 @@ def records(
 
     UserError: no output, one of another size than its reference, metrics that need references where there are none.
     """
-    blind = [judge.name for judge in judges if judge.needs_reference]
+    blind = [metric.name for metric in metrics if metric.needs_reference]
     if blind and any(item.reference is None for item in tests.items):
         raise UserError(
             f"The test set has no references, which {', '.join(blind)} need.", "Leave them out of --metrics, or give references."
@@ -46,7 +47,7 @@ def records(
             _expect_size(system, item, output, reference)
             if keep:
                 _write(keep / folder_name(system.name) / f"{item.name}.png", output)
-            figures = _figures(judges, output, reference, device)
+            figures = _figures(metrics, output, reference, device)
             yield {"image": item.name, "photo": item.group, "system": system.name} | figures | _rewarded(reward, output)
 
 
@@ -55,12 +56,12 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "system"
 
 
-def _figures(judges: Sequence[Judge], output: np.ndarray, reference: np.ndarray | None, device: str) -> dict[str, float]:
-    image, target = tensor(output, device), None if reference is None else tensor(reference, device)
+def _figures(metrics: Sequence[Metric], output: np.ndarray, reference: np.ndarray | None, device: str) -> dict[str, float]:
+    image, target = as_tensor([output], device), None if reference is None else as_tensor([reference], device)
     try:
-        return {judge.name: judge.measure(image, target) for judge in judges}
+        return {metric.name: measured(metric, image, target) for metric in metrics}
     except ValueError as error:
-        raise UserError(f"An image of {output.shape[1]}×{output.shape[0]} pixels cannot be judged: {error}.") from None
+        raise UserError(f"An image of {output.shape[1]}×{output.shape[0]} pixels cannot be measured: {error}.") from None
 
 
 def _rewarded(reward: Any, output: np.ndarray) -> dict[str, float]:
@@ -72,9 +73,10 @@ def _rewarded(reward: Any, output: np.ndarray) -> dict[str, float]:
     return {"score": value, "map_mean": float(map_.mean()), "map_worst": worst(map_)}
 
 
-def tensor(image: np.ndarray, device: str) -> torch.Tensor:
-    """A uint8 (H, W, 3) image as float32 (1, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device).float() / 255
+@torch.inference_mode()
+def measured(metric: Metric, image: torch.Tensor, reference: torch.Tensor | None) -> float:
+    """A metric's value of one image (1, 3, H, W)."""
+    return float(metric.measure(image, reference) if metric.needs_reference else metric.measure(image))
 
 
 def _expect_size(system: System, item: Item, output: np.ndarray, reference: np.ndarray | None) -> None:
@@ -97,10 +99,10 @@ def _write(path: Path, image: np.ndarray) -> None:
 
 
 def summary(
-    found: Sequence[Record], systems: Sequence[System], tests: TestSet, judges: Sequence[Judge], protocol: dict[str, Any]
+    found: Sequence[Record], systems: Sequence[System], tests: TestSet, metrics: Sequence[Metric], protocol: dict[str, Any]
 ) -> dict[str, Any]:
     """Means with intervals by system and figure; every later system against the first, image by image; the protocol."""
-    lower = {judge.name: judge.lower_is_better for judge in judges}
+    lower = {metric.name: metric.lower_is_better for metric in metrics}
     lower |= {name: low for name, low in NUMBERS_OF_A_REWARD.items() if found and name in found[0]}
     columns = {system.name: [record for record in found if record["system"] == system.name] for system in systems}
     values = {
@@ -115,7 +117,7 @@ def summary(
     }
     return {
         "protocol": {
-            "fgr": __version__, "test_set": tests.protocol, "metrics": {judge.name: judge.origin for judge in judges},
+            "fgr": __version__, "test_set": tests.protocol, "metrics": {metric.name: metric.origin for metric in metrics},
             "systems": {system.name: system.facts() for system in systems}, "resampled": "photographs",
             "resamples": statistics.RESAMPLES, "images": "8-bit sRGB, whole, no resizing",
         } | protocol,

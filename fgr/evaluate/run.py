@@ -13,7 +13,8 @@ from fgr.evaluate import benchmark as benchmarks
 from fgr.evaluate import opinions, outputs
 from fgr.evaluate.systems import open_system
 from fgr.evaluate.testset import open_test_set
-from fgr.metrics.judges import Judge, open_judges
+from fgr.images.arrays import as_tensor
+from fgr.metrics.registry import Metric, Options, open_metrics
 from fgr.progress import Progress
 from fgr.reward import baselines
 from fgr.reward.load import load_reward
@@ -36,18 +37,18 @@ def systems(
     wanted = metrics if metrics is not None else DEFAULT if all(item.reference for item in tests.items) else ()
     if not wanted and not reward:
         raise UserError("There is nothing to measure: the test set has no references.", "Name --metrics or a --reward.")
-    judges = open_judges(wanted, device=chosen, border=border, luma=luma)
+    opened_metrics = open_metrics(wanted, Options(chosen, border, luma))
     model = load_reward(reward, chosen) if reward else None
     opened = [open_system(name, tests.items, scale=tests.scale, device=chosen, tile=tile) for name in names]
     found: list[outputs.Record] = []
     with Progress("evaluate", len(opened) * len(tests.items), "images") as progress:
-        for record in outputs.records(opened, tests, judges, model, keep, chosen):
+        for record in outputs.records(opened, tests, opened_metrics, model, keep, chosen):
             found.append(record)
             progress.advance()
     protocol: dict[str, Any] = {"channel": "Y" if luma else "RGB", "border": border, "device": chosen}
     if model is not None:
         protocol |= {"reward": str(reward), "reward_model": model.settings}
-    return outputs.summary(found, opened, tests, judges, protocol), found
+    return outputs.summary(found, opened, tests, opened_metrics, protocol), found
 
 
 def opinion(
@@ -56,8 +57,8 @@ def opinion(
 ) -> dict[str, Any]:  # fmt: skip
     """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines beside them."""
     chosen, found = choose_device(device), benchmarks.open_benchmark(path)
-    judges = open_judges(metrics, device=chosen, border=border, luma=luma)
-    _expect_references(found, judges)
+    opened_metrics = open_metrics(metrics, Options(chosen, border, luma))
+    _expect_references(found, opened_metrics)
     model = load_reward(reward, chosen) if reward else None
     scores: dict[str, list[float]] = {}
     with Progress("benchmark", len(found.images), "images") as progress:
@@ -65,19 +66,19 @@ def opinion(
             image = read(file)
             if model is not None:
                 scores.setdefault("reward", []).append(score(model, image)[0])
-            target = outputs.tensor(read(found.references[number]), chosen) if number in found.references else None
-            for judge in judges:
-                scores.setdefault(judge.name, []).append(judge.measure(outputs.tensor(image, chosen), target))
+            target = as_tensor([read(found.references[number])], chosen) if number in found.references else None
+            for metric in opened_metrics:
+                scores.setdefault(metric.name, []).append(outputs.measured(metric, as_tensor([image], chosen), target))
             for name, baseline in baselines.SCORES.items():
                 scores.setdefault(name, []).append(baseline(image))
             progress.advance()
-    lower = [judge.name for judge in judges if judge.lower_is_better]
+    lower = [metric.name for metric in opened_metrics if metric.lower_is_better]
     arrays = {name: np.array(values) for name, values in scores.items()}
     return {
         "protocol": {
             "fgr": __version__, "benchmark": str(path), "images": len(found.images), "reward": reward,
             "reward_model": model.settings if model is not None else None, "channel": "Y" if luma else "RGB", "border": border,
-            "metrics": {judge.name: judge.origin for judge in judges},
+            "metrics": {metric.name: metric.origin for metric in opened_metrics},
             "accuracy": "ties of people left out, equal scores as half", "resampled": "groups",
         },
         "kind": "scores" if found.mos else "pairs",
@@ -85,7 +86,7 @@ def opinion(
     }  # fmt: skip
 
 
-def _expect_references(found: benchmarks.Benchmark, judges: Sequence[Judge]) -> None:
-    blind = [judge.name for judge in judges if judge.needs_reference]
+def _expect_references(found: benchmarks.Benchmark, metrics: Sequence[Metric]) -> None:
+    blind = [metric.name for metric in metrics if metric.needs_reference]
     if blind and len(found.references) < len(found.images):
         raise UserError(f"The benchmark has no references, which {', '.join(blind)} need.", "Add the column reference.")

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from fgr import hub_files
 from fgr.errors import UserError, nearest
 from fgr.images import difference
 from fgr.tensors import file_digest
@@ -137,7 +138,7 @@ class DenseFeatures:
         try:
             self._features(np.zeros((2 * self._cell, 3 * self._cell, 3), np.uint8))
         except (AssertionError, RuntimeError, ValueError, TypeError) as error:
-            raise _unusable(self.name, f"does not take images of any size ({_first_line(error)})") from None
+            raise _unusable(self.name, f"does not take images of any size ({hub_files.first_line(error)})") from None
 
 
 def _deepest(name: str, model: Any) -> tuple[list[int], int]:
@@ -168,26 +169,23 @@ def _from_hub(model: str) -> tuple[Any, str]:
 
 
 def _downloaded(model: str, repository: str) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    cached = try_to_load_from_cache(repository, WEIGHTS)
-    if isinstance(cached, str):
-        return Path(cached)
-    page = f"https://huggingface.co/{repository}"
+    page = hub_files.page(repository)
     try:
-        return Path(hf_hub_download(repository, WEIGHTS))
-    except (GatedRepoError, RepositoryNotFoundError):
-        raise UserError(
-            f"The Hub does not hand out the weights of '{model}': their licence has to be accepted first.",
-            f"Accept it at {page}, log in with `hf auth login` and run again; or name another: {INSTEAD}.",
-        ) from None
+        return hub_files.cached(repository, WEIGHTS) or hub_files.fetch(repository, WEIGHTS)
+    except hub_files.Unavailable as error:
+        if error.state in (hub_files.GATED, hub_files.GONE):
+            raise UserError(
+                f"The Hub does not hand out the weights of '{model}': {error}.",
+                f"Accept their licence at {page}, log in with `hf auth login` and run again; or name another: {INSTEAD}.",
+            ) from None
+        reason: BaseException = error
     except OSError as error:
-        raise UserError(
-            f"The weights of '{model}' are not on this machine and could not be fetched ({_first_line(error)}).",
-            f"With a connection, accept their licence at {page} if it asks, log in with `hf auth login` and run again; "
-            f"or name a folder (timm:FOLDER), or another: {INSTEAD}.",
-        ) from None
+        reason = error
+    raise UserError(
+        f"The weights of '{model}' are not on this machine and could not be fetched ({hub_files.first_line(reason)}).",
+        f"With a connection, accept their licence at {page} if it asks, log in with `hf auth login` and run again; "
+        f"or name a folder (timm:FOLDER), or another: {INSTEAD}.",
+    )
 
 
 def _from_folder(folder: Path) -> tuple[Any, str]:
@@ -213,7 +211,7 @@ def _created(model: str, file: Path, **options: Any) -> tuple[Any, str]:
             network = timm.create_model(model, pretrained=True, **options)
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{file} could not be loaded into the network '{model}' ({_first_line(error)}).",
+            f"{file} could not be loaded into the network '{model}' ({hub_files.first_line(error)}).",
             "The file is damaged or belongs to another network: copy or download it anew.",
         ) from None
     return network, file_digest(file)
@@ -221,7 +219,3 @@ def _created(model: str, file: Path, **options: Any) -> tuple[Any, str]:
 
 def _unusable(name: str, problem: str) -> UserError:
     return UserError(f"The network of '{name}' {problem}.", f"Name another: {INSTEAD}.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-from fgr.metrics import iqa
+from fgr.metrics.registry import Score
 from fgr.reward import loss
 
 TRIPLET = ("reference", "composite", "sr")
@@ -41,7 +41,7 @@ class Objective:
     """The loss of one phase. `base` gives S_base; None in the first phase, which distils it (`target`)."""
 
     terms: Terms
-    base: iqa.Score | None
+    base: Score | None
     target: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def __call__(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float, cell: int) -> Parts:

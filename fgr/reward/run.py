@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from fgr.errors import UserError
-from fgr.metrics import iqa
+from fgr.metrics import fidelity
+from fgr.metrics.registry import open_base
 from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import batches, examples, source
@@ -132,10 +133,10 @@ class _Trainer:
         terms = Terms(**recipe.loss.model_dump())
         if recipe.base.name == "full-reference":
             if name == "base":
-                return Objective(terms, None, iqa.full_reference)
+                return Objective(terms, None, fidelity.full_reference)
             student = FinPercepRM.from_pretrained(self.out / "base").to(self.accelerator.device).requires_grad_(False)
             return Objective(terms, lambda image: student(image)[0])
-        score = iqa.open_base(recipe.base.name, self.accelerator.device)
+        score = open_base(recipe.base.name, self.accelerator.device)
         return Objective(terms, None, lambda image, _: score(image)) if name == "base" else Objective(terms, score)
 
     def _batches(self, steps: int, done: int, position: int, distorted: bool) -> Iterator[Any]:

@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint
 
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
+from fgr.images.arrays import as_images
 from fgr.recipe.sampling import Sampling
 from fgr.rlhf.denoisers import DENOISERS, Begun, Denoiser
-from fgr.rlhf.inputs import as_images
 from fgr.rlhf.policy import Weights
 from fgr.rlhf.sampling import Transition, transition
 from fgr.sr.diffusion import MODELS, files, noise, open_restorer

@@ -1,7 +1,7 @@
 """Held-out evaluation: metrics that the policy is not trained on, of its outputs on fixed held-out inputs."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -10,41 +10,38 @@ import numpy as np
 import torch
 
 from fgr.errors import UserError
-from fgr.metrics import niqe_fit
+from fgr.metrics.fidelity import psnr
+from fgr.metrics.registry import Metric, Options, open_base, open_metric
 from fgr.rlhf.audit import MetricRole
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
-from fgr.rlhf.inputs import Batch, Inputs, Pair, Replayed, as_images, stacked
+from fgr.rlhf.inputs import Batch, Inputs, Pair, Replayed, stacked
 from fgr.rlhf.objective import scaled_down
 from fgr.rlhf.policy import Policy
 from fgr.rlhf.reward import Reward
 
-Quality = Callable[[torch.Tensor], torch.Tensor]  # images (B, 3, H, W) → (B,)
 WORST = 0.01  # share of a map's pixels that its severity is the mean of
 HIGHEST = 100.0  # decibels: identical images have infinitely many
 CLEAN_PHOTOGRAPHS = 200  # at most, that natural-image statistics are fitted on
 
 
-@dataclass
+@dataclass(frozen=True)
 class HeldOutMetrics:
-    """Metrics of outputs, image by image: `quality` by name, without a reference; `models` give a score and a map."""
+    """Metrics of outputs, image by image: named ones, and the score and the map of held-out reward `models`."""
 
-    naturalness: niqe_fit.Naturalness | None
-    quality: Mapping[str, tuple[Quality, int]] = field(default_factory=dict)  # name → function, sign
+    metrics: Sequence[Metric]
     models: Mapping[str, tuple[Any, bool]] = field(default_factory=dict)  # name → reward model, whether it counts
-    perceptual: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
-    referenced: bool = True
+    referenced: bool = True  # whether those that need a reference are measured
 
     @property
     def roles(self) -> dict[str, MetricRole]:
         """What each metric is to the audit. The distance to the start is only shown: to move is no fault."""
-        found: dict[str, MetricRole] = {}
-        if self.referenced:
-            found |= {"psnr": MetricRole("fidelity", 1), "ms_ssim": MetricRole("fidelity", 1)}
-            found |= {"lpips": MetricRole("fidelity", -1)} if self.perceptual else {}
-        found["consistency"] = MetricRole("consistency", 1)
-        if self.naturalness:
-            found["niqe"] = MetricRole("naturalness", -1)
-        found |= {name: MetricRole("quality", sign) for name, (_, sign) in self.quality.items()}
+        named = {
+            _figure(metric): MetricRole(_group(metric), -1 if metric.lower_is_better else 1)
+            for metric in self.metrics
+            if self.referenced or not metric.needs_reference
+        }
+        fidelity = {name: role for name, role in named.items() if role.group == "fidelity"}
+        found = fidelity | {"consistency": MetricRole("consistency", 1)} | named
         for name, (_, counts) in self.models.items():
             found |= {f"{name}_score": MetricRole(name, 1, counts), f"{name}_severity": MetricRole(name, -1, counts)}
         return found | {"distance": MetricRole("distance", -1, counts=False)}
@@ -52,23 +49,40 @@ class HeldOutMetrics:
     @torch.no_grad()
     def measure(self, output: torch.Tensor, batch: Batch, start: torch.Tensor) -> dict[str, np.ndarray]:
         """Each metric as float64 (B,). Decibels for psnr and consistency, 8-bit steps for the distance (RMS)."""
-        from fgr.metrics.fidelity import ms_ssim, psnr
-
         found = {"consistency": psnr(scaled_down(output, batch.low).clamp(0, 1), batch.low).clamp_max(HIGHEST)}
         found["distance"] = (output - start).square().mean((1, 2, 3)).sqrt() * 255
-        if batch.reference is not None and self.referenced:
-            found |= {"psnr": psnr(output, batch.reference).clamp_max(HIGHEST), "ms_ssim": ms_ssim(output, batch.reference)}
-            if self.perceptual:
-                found["lpips"] = self.perceptual(output, batch.reference)
-        found |= {name: quality(output) for name, (quality, _) in self.quality.items()}
+        for metric in self.metrics:
+            if not metric.needs_reference:
+                found[_figure(metric)] = metric.measure(output)
+            elif batch.reference is not None and self.referenced:
+                value = metric.measure(output, batch.reference)
+                found[_figure(metric)] = value.clamp_max(HIGHEST) if metric.name == "psnr" else value
         for name, (model, _) in self.models.items():
             score, map_ = model(output)
             count = max(1, round(WORST * map_[0].numel()))
             found |= {f"{name}_score": score, f"{name}_severity": map_.flatten(1).topk(count, dim=1).values.mean(dim=1)}
-        values = {name: value.double().cpu().numpy() for name, value in found.items()}
-        if self.naturalness:
-            values["niqe"] = np.array([self.naturalness(image) for image in as_images(output)])
-        return values
+        return {name: value.double().cpu().numpy() for name, value in found.items()}
+
+
+def open_held_out(
+    names: Sequence[str], device: torch.device | str, niqe: Metric | None = None, lpips: Metric | None = None
+) -> list[Metric]:
+    """PSNR, MS-SSIM and the metrics `names` (`lpips`, `clipiqa`, `pyiqa:NAME`), the latter two scaled as scores; `niqe` where
+    it could be fitted. `lpips` is opened here unless it is given. UserError for weights or packages that are not available."""
+    options = Options(device)
+    found = [open_metric("psnr", options), open_metric("ms-ssim", options)]
+    if "lpips" in names:
+        found.append(lpips or open_metric("lpips", options))
+    scores = [Metric(name, False, False, False, name, open_base(name, device)) for name in names if name != "lpips"]
+    return [*found, *([niqe] if niqe else []), *scores]
+
+
+def _figure(metric: Metric) -> str:
+    return metric.name.replace("-", "_")
+
+
+def _group(metric: Metric) -> str:
+    return "fidelity" if metric.needs_reference else "naturalness" if metric.name == "niqe" else "quality"
 
 
 @dataclass(frozen=True)
@@ -127,38 +141,10 @@ class HeldOutEvaluation:
         return torch.cat([self.policy.start(stacked([pair]).low.to(device)).float().cpu() for pair in pairs])
 
 
-def open_quality_metrics(names: Sequence[str], device: torch.device) -> dict[str, tuple[Quality, int]]:
-    """No-reference quality by name (`clipiqa`, `pyiqa:NAME`), larger = better. UserError for absent weights or packages."""
-    from fgr.metrics.iqa import open_base
-
-    return {name: (open_base(name, device), 1) for name in names if name != "lpips"}
-
-
-def open_lpips(device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """LPIPS (AlexNet) of images (B, 3, H, W) in [0, 1] → (B,), with gradients. UserError if its weights cannot be had."""
-    try:
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-        network = LearnedPerceptualImagePatchSimilarity(net_type="alex").net.to(device).eval().requires_grad_(False)
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"LPIPS needs AlexNet's weights, which cannot be had: {reason}",
-            "Check the connection, put alexnet-owt-7be5be79.pth into torch's cache (TORCH_HOME), or leave lpips out.",
-        ) from None
-    return lambda a, b: network(a, b, normalize=True).flatten()
-
-
-def fit_naturalness(inputs: Inputs, patch: int) -> niqe_fit.Naturalness | None:
-    """NIQE of the clean photographs that the inputs have; None for a folder, which has none. UserError: too few patches."""
+def fit_naturalness(inputs: Inputs, patch: int) -> Metric | None:
+    """NIQE fitted on the clean photographs that the inputs have; None for a folder, which has none. UserError: too few."""
     if not isinstance(inputs, Replayed):
         return None
     seen = islice((inputs[index][1] for index in range(len(inputs))), CLEAN_PHOTOGRAPHS)
     distinct = {hashlib.sha256(image.tobytes()).digest(): image for image in seen}
-    try:
-        return niqe_fit.fit(distinct.values(), patch)
-    except ValueError as error:
-        raise UserError(
-            f"Natural-image statistics cannot be fitted on the references: {error}.",
-            "Set audit.patch lower, or use a dataset with more photographs.",
-        ) from None
+    return open_metric("niqe", Options(photographs=distinct.values(), patch=patch))

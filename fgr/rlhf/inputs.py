@@ -16,6 +16,7 @@ import torch
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
 from fgr.images import codec, degrade
+from fgr.images.arrays import as_tensor
 from fgr.reward.score import SUFFIXES
 
 Pair = tuple[np.ndarray, ...]  # low-resolution input uint8 (h, w, 3), and images (h·scale, w·scale, 3): the reference, its rival
@@ -185,17 +186,6 @@ def stacked(pairs: Sequence[Pair], number: int = 0) -> Batch:
     low, *others = (as_tensor(images) for images in zip(*pairs, strict=True))
     reference, rival = (*others, None, None)[:2]
     return Batch(low, reference, rival, number)
-
-
-def as_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
-    """uint8 (H, W, 3) images of one size → float32 (B, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous().float() / 255
-
-
-def as_images(images: torch.Tensor) -> list[np.ndarray]:
-    """float (B, 3, H, W) in [0, 1] → uint8 (H, W, 3) images, rounded."""
-    values = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-    return list(values.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
 def _turned(image: np.ndarray, turns: int, mirror: bool) -> np.ndarray:

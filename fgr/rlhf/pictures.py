@@ -10,8 +10,9 @@ import torch
 
 from fgr import atomic
 from fgr.images import codec
+from fgr.images.arrays import as_images
 from fgr.reward.score import overlay, score
-from fgr.rlhf.inputs import Pair, as_images
+from fgr.rlhf.inputs import Pair
 
 GAP = 4  # white pixels between pictures
 GAIN = 8  # that differences are multiplied by

@@ -15,13 +15,14 @@ from fgr.generate.makers import sample_knobs
 from fgr.generate.segments import Segments, open_segments
 from fgr.generate.shards import make_pair
 from fgr.images import codec
+from fgr.images.arrays import as_images
 from fgr.metrics.features import FeatureDifference, open_features
 from fgr.progress import Progress
 from fgr.reward.batches import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM
 from fgr.reward.objective import Objective, Terms
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
-from fgr.rlhf.inputs import Replayed, as_images, stacked
+from fgr.rlhf.inputs import Replayed, stacked
 from fgr.rlhf.policy import Policy
 
 Row = dict[str, Any]

@@ -118,7 +118,7 @@ def stage_reward(model: Any, stage: int, score: float, map_: float, maximum: Max
 
 def plain_reward(names: Sequence[str], stages: Sequence[Any], device: torch.device, bound: float, smooth: float) -> Reward:
     """The sum of named rewards: `rm-stage:K` (the score of stage K), `clipiqa`, `pyiqa:NAME`. UserError: no such stage."""
-    from fgr.metrics.iqa import open_base
+    from fgr.metrics.registry import open_base
 
     scores: list[Callable[[torch.Tensor], torch.Tensor]] = []
     for name in names:

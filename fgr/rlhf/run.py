@@ -19,6 +19,8 @@ import torch
 from accelerate.utils import GradScalerKwargs
 
 from fgr.errors import UserError
+from fgr.images.arrays import as_tensor
+from fgr.metrics.registry import Metric, Options, open_metric
 from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.load import load_reward, load_stages
@@ -28,7 +30,7 @@ from fgr.rlhf import algorithms, inputs
 from fgr.rlhf.climb import Algorithm, set_units
 from fgr.rlhf.curriculum import Plan, equal_lengths
 from fgr.rlhf.finish import finish
-from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_lpips, open_quality_metrics
+from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Replayed
 from fgr.rlhf.loop import Loop
 from fgr.rlhf.objective import Anchor
@@ -107,10 +109,10 @@ class Tuner:
         torch.manual_seed(recipe.seed)  # low-rank changes begin at random
         algorithms.prepare(policy, **recipe.policy.model_dump(exclude={"accept_license"}))
         policy.to(self.device)
-        lpips = open_lpips(self.device) if self.anchor.lpips or "lpips" in recipe.audit.metrics else None
+        lpips = open_metric("lpips", Options(self.device)) if self.anchor.lpips or "lpips" in recipe.audit.metrics else None
         climb = algorithms.open_algorithm(
-            policy, self.rewards, recipe.algorithm.model_dump(), recipe.seed, self.anchor, lpips, self.accelerator.autocast,
-            self.stages,
+            policy, self.rewards, recipe.algorithm.model_dump(), recipe.seed, self.anchor, lpips.measure if lpips else None,
+            self.accelerator.autocast, self.stages,
         )  # fmt: skip
         held_out = HeldOutEvaluation(policy, self._held_out_metrics(lpips), self.rewards, self._pairs(), recipe.data.batch)
         loop = Loop(
@@ -142,15 +144,12 @@ class Tuner:
         maximum = MAXIMA[recipe.maximum](q, recipe.p)
         return stage_reward(model, model.stage, recipe.score, recipe.map, maximum, recipe.bound, recipe.smooth)
 
-    def _held_out_metrics(self, lpips: Any) -> HeldOutMetrics:
-        quality = open_quality_metrics(self.recipe.audit.metrics, self.device)
+    def _held_out_metrics(self, lpips: Metric | None) -> HeldOutMetrics:
+        metrics = open_held_out(self.recipe.audit.metrics, self.device, self.naturalness, lpips)
         models: dict[str, tuple[Any, bool]] = {name: (model, True) for name, model in self.held_out.items()}
         # the last stage is only shown: stages of one run share what they are blind to, even where another one is climbed
         models["last_stage"] = (self.stages[-1], False)
-        return HeldOutMetrics(
-            self.naturalness, quality, models,
-            lpips if "lpips" in self.recipe.audit.metrics else None, isinstance(self.audited, Replayed),
-        )  # fmt: skip
+        return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed))
 
     def _pairs_to_learn(self) -> Ranked | None:
         """What DPO learns from, where that is not the policy's own samples."""
@@ -180,7 +179,7 @@ class Tuner:
         if isinstance(self.inputs, Replayed):
             for sample in islice(self.inputs.samples(), recipe.reward.reference_images):
                 cut = [_middle(image, side) for image in sample.values()]
-                images.append(inputs.as_tensor(cut).to(self.device))
+                images.append(as_tensor(cut).to(self.device))
         return images, [batch.to(self.device) for batch in drawn]
 
     def _set_units(self, climb: Algorithm, numbers: Iterable[int]) -> None:

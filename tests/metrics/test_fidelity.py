@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -32,8 +33,8 @@ def test_the_border_is_cut():
 
 def test_luma_is_bt601_in_studio_range():
     white, green = torch.ones(1, 3, 2, 2), torch.tensor([0.0, 1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
-    luma, _ = metrics.prepared(white, white, 0, True)
-    assert luma[0, 0, 0, 0].item() * 255 == pytest.approx(235)
+    black = torch.zeros(1, 3, 2, 2)
+    assert metrics.psnr(white, black, luma=True).item() == pytest.approx(-20 * math.log10((235 - 16) / 255))
     assert metrics.psnr(white, green, luma=True).item() == pytest.approx(-20 * math.log10((235 - 16 - 128.553) / 255))
 
 
@@ -105,3 +106,23 @@ def test_what_does_not_fit_is_named():
     for small in (metrics.ssim, metrics.ms_ssim):
         with pytest.raises(ValueError, match="needs 11 pixels"):
             small(a, a)
+
+
+def test_full_reference_is_1_for_itself_and_falls_with_damage():
+    smooth = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    clean = torch.nn.functional.interpolate(smooth, scale_factor=8, mode="bicubic").clamp(0, 1)
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    scores = [metrics.full_reference((clean + level * noise).clamp(0, 1), clean) for level in (0, 0.02, 0.1, 0.4)]
+    assert scores[0].tolist() == pytest.approx([1, 1], abs=1e-3)
+    assert all((better > worse + 0.02).all() for better, worse in itertools.pairwise(scores))
+    assert (scores[-1] > 0).all()
+
+
+def test_gradient_similarity_by_hand():
+    """A step of height h has gradient magnitude h on both sides of it, at half resolution; c = 0.0026."""
+    step = torch.zeros(1, 1, 16, 16)
+    step[..., 8:] = 0.5
+    similarity = metrics.gradient_similarity(step, torch.zeros_like(step))
+    assert similarity.shape == (1, 1, 8, 8)
+    assert similarity[0, 0, 4, 4].item() == pytest.approx(0.0026 / (0.25 + 0.0026), rel=1e-3)
+    assert similarity[0, 0, 4, 1].item() == pytest.approx(1)

@@ -104,10 +104,3 @@ def test_images_of_several_sizes_make_no_batch():
     pairs = [(np.zeros((8, 8, 3), np.uint8), None), (np.zeros((8, 9, 3), np.uint8), None)]
     with pytest.raises(UserError, match="differ in size"):
         inputs.stacked(pairs)
-
-
-def test_pixels_survive_the_way_to_tensors_and_back():
-    image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-    tensor = inputs.as_tensor([image])
-    assert tensor.shape == (1, 3, 4, 5)
-    assert np.array_equal(inputs.as_images(tensor)[0], image)

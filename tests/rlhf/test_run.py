@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from small_rlhf import logged, small
+from torchvision_double import put_weights, without_network
 
 from fgr import recipe as recipes
 from fgr.errors import UserError
@@ -190,18 +191,10 @@ def precision():
 
 @pytest.mark.usefixtures("precision")
 def test_what_is_held_out_counts_and_lpips_anchors_in_bfloat16(sources, tmp_path, monkeypatch):
-    """AlexNet's weights are random, in torchvision's format; the classifier, which LPIPS does not use, is one number repeated."""
-    import torchvision
-
+    """AlexNet's weights are random."""
     from fgr.reward.model import FinPercepRM
 
-    with torch.device("meta"):
-        shapes = {name: value.shape for name, value in torchvision.models.alexnet().state_dict().items()}
-    weights = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
-    weights |= {name: torch.randn(shapes[name]) * 0.05 for name in shapes if not name.startswith("classifier")}
-    (tmp_path / "checkpoints").mkdir()
-    torch.save(weights, tmp_path / "checkpoints" / "alexnet-owt-7be5be79.pth")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    put_weights(monkeypatch, without_network(monkeypatch, tmp_path), "alexnet")
     torch.manual_seed(7)
     FinPercepRM().save_pretrained(tmp_path / "other")
     overrides = (
@@ -219,12 +212,8 @@ def test_what_is_held_out_counts_and_lpips_anchors_in_bfloat16(sources, tmp_path
 
 
 def test_weights_of_lpips_that_cannot_be_had_are_told(sources, tmp_path, monkeypatch):
-    def offline(*_, **__):
-        raise OSError("no network")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(UserError, match=r"LPIPS needs AlexNet's weights.*no network\n.*leave lpips out"):
+    without_network(monkeypatch, tmp_path)
+    with pytest.raises(UserError, match=r"which LPIPS needs, are not available: no network"):
         tune(small("audit.metrics=[lpips]"), *sources, tmp_path / "run", "cpu")
 
 

@@ -1,7 +1,7 @@
-"""CLIP-IQA as S_base, on the weights of CLIP RN50 alone (Wang, Chan and Loy, AAAI 2023, arXiv 2207.12396).
+"""No-reference metrics: CLIP-IQA on the open weights of CLIP RN50, and the metrics of pyiqa.
 
-Five pairs of prompts; the score is the mean probability of each pair's first. Images keep their size: the attention pool works
-without positions.
+CLIP-IQA (Wang, Chan and Loy, AAAI 2023, arXiv 2207.12396): five pairs of prompts; the score is the mean probability of each
+pair's first. Images keep their size: the attention pool works without positions.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fgr.errors import UserError
+from fgr import hub_files
+from fgr.errors import UserError, missing_extra, nearest
 
 HUB, TEXT_FILE, VISUAL = "timm/resnet50_clip.openai", "open_clip_model.safetensors", "resnet50_clip.openai"
 START, END = 49406, 49407
@@ -91,17 +92,49 @@ def _attention(x: torch.Tensor, weights: Weights) -> torch.Tensor:
 
 
 def open_clipiqa(device: torch.device | str = "cpu") -> ClipIqa:
-    """CLIP-IQA with OpenAI's weights from the Hub. UserError if they cannot be had."""
+    """CLIP-IQA with OpenAI's weights from the Hub or its cache. UserError if they are not available."""
     import timm
-    from huggingface_hub import hf_hub_download
     from safetensors.torch import load_file
 
     try:
-        text = load_file(hf_hub_download(HUB, TEXT_FILE))
+        text = load_file(hub_files.cached(HUB, TEXT_FILE) or hub_files.fetch(HUB, TEXT_FILE))
         visual = timm.create_model(VISUAL, pretrained=True)
-    except (OSError, RuntimeError) as error:
+    except (hub_files.Unavailable, OSError, RuntimeError) as error:
         raise UserError(
-            f"The weights of CLIP RN50, which clipiqa needs, cannot be had: {' '.join(str(error).split())[:200]}",
-            f"Fetch {HUB} once on a machine with a connection and copy the Hub cache, or set base.name=full-reference.",
+            f"The weights of CLIP RN50, which clipiqa needs, are not available: {' '.join(str(error).split())[:200]}",
+            f"Fetch {HUB} on a machine with a connection and copy the Hub's cache, or leave clipiqa out "
+            "(a recipe for a reward model: base.name=full-reference).",
         ) from None
     return ClipIqa(visual, {name: value.float() for name, value in text.items()}).to(device).eval().requires_grad_(False)
+
+
+def open_pyiqa(name: str, device: torch.device | str = "cpu", differentiable: bool = False) -> Any:
+    """pyiqa's metric `name`, a module with `metric_mode` (FR or NR), `lower_better` and `score_range`.
+
+    `differentiable` keeps the gradient by the image. UserError: pyiqa is not installed, has no such metric, or its weights are
+    not available.
+    """
+    try:
+        import pyiqa
+    except ImportError:
+        raise missing_extra("pyiqa", "iqa", f"The metric pyiqa:{name}") from None
+    known = pyiqa.list_models()
+    if name not in known:
+        raise UserError(f"pyiqa has no metric '{name}'{nearest(name, known)}.", "pyiqa.list_models() lists them.")
+    options: dict[str, Any] = {"as_loss": True, "loss_reduction": "none"} if differentiable else {}
+    try:
+        return pyiqa.create_metric(name, device=torch.device(device), **options)
+    except Exception as error:  # every metric of pyiqa fetches its weights in its own way
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(
+            f"The weights of pyiqa's {name} are not available: {reason}", "Check the connection, or copy pyiqa's cache."
+        ) from None
+
+
+def pyiqa_range(metric: Any) -> tuple[float, float] | None:
+    """The lowest and the highest score that pyiqa states for an open metric, about; None where it states none."""
+    try:
+        low, high = (float(part.strip(" ~")) for part in str(metric.score_range).split(",")[:2])
+    except (AttributeError, ValueError):
+        return None
+    return low, high

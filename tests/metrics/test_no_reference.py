@@ -1,35 +1,9 @@
-import itertools
-
 import pytest
 import timm
 import torch
 
 from fgr.errors import UserError
-from fgr.metrics import clipiqa, iqa
-
-
-def images(count=2, side=48):
-    smooth = torch.rand(count, 3, side // 8, side // 8, generator=torch.Generator().manual_seed(0))
-    return torch.nn.functional.interpolate(smooth, scale_factor=8, mode="bicubic").clamp(0, 1)
-
-
-def test_full_reference_is_1_for_itself_and_falls_with_damage():
-    clean = images()
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
-    scores = [iqa.full_reference((clean + level * noise).clamp(0, 1), clean) for level in (0, 0.02, 0.1, 0.4)]
-    assert scores[0].tolist() == pytest.approx([1, 1], abs=1e-3)
-    assert all((better > worse + 0.02).all() for better, worse in itertools.pairwise(scores))
-    assert (scores[-1] > 0).all()
-
-
-def test_gradient_similarity_by_hand():
-    """A step of height h has gradient magnitude h on both sides of it, at half resolution; c = 0.0026."""
-    step = torch.zeros(1, 1, 16, 16)
-    step[..., 8:] = 0.5
-    similarity = iqa.gradient_similarity(step, torch.zeros_like(step))
-    assert similarity.shape == (1, 1, 8, 8)
-    assert similarity[0, 0, 4, 4].item() == pytest.approx(0.0026 / (0.25 + 0.0026), rel=1e-3)
-    assert similarity[0, 0, 4, 1].item() == pytest.approx(1)
+from fgr.metrics import no_reference
 
 
 def tower(width=64, layers=2, out=32):
@@ -43,7 +17,7 @@ def tower(width=64, layers=2, out=32):
     blocks = []
     for layer in range(layers):
         block = torch.nn.ModuleDict({
-            "ln_1": torch.nn.LayerNorm(width), "attn": torch.nn.MultiheadAttention(width, clipiqa.HEADS, batch_first=True),
+            "ln_1": torch.nn.LayerNorm(width), "attn": torch.nn.MultiheadAttention(width, no_reference.HEADS, batch_first=True),
             "ln_2": torch.nn.LayerNorm(width),
             "mlp": torch.nn.ModuleDict({"c_fc": torch.nn.Linear(width, 4 * width), "c_proj": torch.nn.Linear(4 * width, width)}),
         })  # fmt: skip
@@ -55,9 +29,9 @@ def tower(width=64, layers=2, out=32):
 @torch.no_grad()
 def test_the_text_tower_agrees_with_torchs_attention():
     weights, blocks = tower()
-    prompt = clipiqa.PROMPTS[4][0]
+    prompt = no_reference.PROMPTS[4][0]
     ids = torch.zeros(77, dtype=torch.long)
-    ids[: len(prompt) + 2] = torch.tensor([clipiqa.START, *prompt, clipiqa.END])
+    ids[: len(prompt) + 2] = torch.tensor([no_reference.START, *prompt, no_reference.END])
     x = (weights["token_embedding.weight"][ids] + weights["positional_embedding"])[None]
     mask = torch.full((77, 77), float("-inf")).triu(1)
     for block in blocks:
@@ -67,13 +41,13 @@ def test_the_text_tower_agrees_with_torchs_attention():
         x = x + block["mlp"]["c_proj"](hidden * torch.sigmoid(1.702 * hidden))
     last = torch.nn.functional.layer_norm(x[0, len(prompt) + 1], (64,), weights["ln_final.weight"], weights["ln_final.bias"])
     expected = torch.nn.functional.normalize(last @ weights["text_projection"], dim=0)
-    torch.testing.assert_close(clipiqa.encode_text(weights, prompt), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(no_reference.encode_text(weights, prompt), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_clip_iqa_scores_any_size_and_has_a_gradient():
     weights, _ = tower(layers=1, out=1024)
     visual = timm.create_model("resnet50_clip.openai", pretrained=False).eval()
-    model = clipiqa.ClipIqa(visual, weights).eval().requires_grad_(False)
+    model = no_reference.ClipIqa(visual, weights).eval().requires_grad_(False)
     image = torch.rand(2, 3, 64, 96).requires_grad_()
     score = model(image)
     score.sum().backward()
@@ -82,21 +56,7 @@ def test_clip_iqa_scores_any_size_and_has_a_gradient():
     assert image.grad.abs().sum() > 0
     flat = torch.ones(1, 2048, 3, 3)  # where all tokens are alike, pooling them gives the projected value of one
     one = visual.head.proj(visual.head.v(torch.ones(1, 2048)))
-    torch.testing.assert_close(clipiqa.pool(visual.head, flat), one, atol=1e-4, rtol=1e-4)
-
-
-def test_what_is_missing_is_named(monkeypatch):
-    import builtins
-
-    real = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", lambda name, *rest: _refuse(name) or real(name, *rest))
-    with pytest.raises(UserError, match=r"pip install 'fgr\[iqa\]'"):
-        iqa.open_base("pyiqa:musiq")
-
-
-def _refuse(name):
-    if name == "pyiqa":
-        raise ImportError(name)
+    torch.testing.assert_close(no_reference.pool(visual.head, flat), one, atol=1e-4, rtol=1e-4)
 
 
 def test_absent_clip_weights_are_a_sentence(monkeypatch, tmp_path):
@@ -107,4 +67,4 @@ def test_absent_clip_weights_are_a_sentence(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", absent)
     with pytest.raises(UserError, match=r"base\.name=full-reference"):
-        iqa.open_base("clipiqa")
+        no_reference.open_clipiqa()

@@ -1,0 +1,70 @@
+"""Learned full-reference distances, LPIPS and DISTS, on torchvision's networks; weights are opened as tensors alone.
+
+torchvision itself would unpickle whatever lies in torch's cache. Here the file is checked first: by the digest in its name, and
+by reading it with nothing but tensors allowed.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from fgr.errors import UserError
+from fgr.tensors import file_digest, unpickled
+
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # two float (B, 3, H, W) in [0, 1] → (B,), 0 = identical
+DIGEST = re.compile(r"-([0-9a-f]{8,})\.")  # how torch.hub names files: NAME-SHA256.pth, the first digits of it
+
+
+def open_lpips(network: Literal["alex", "vgg"], device: torch.device | str = "cpu") -> tuple[Distance, str]:
+    """LPIPS (Zhang et al. 2018) and the name of its weights' file; differentiable. UserError for weights that are not available.
+
+    The linear layers are those of version 0.1, which torchmetrics carries.
+    """
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+    from torchvision.models import AlexNet_Weights, VGG16_Weights
+
+    weights = {"alex": AlexNet_Weights.DEFAULT, "vgg": VGG16_Weights.DEFAULT}[network]
+    file = checked_weights(weights.url, "LPIPS")
+    model = LearnedPerceptualImagePatchSimilarity(net_type=network).net.to(device).eval().requires_grad_(False)
+    return lambda a, b: model(a, b, normalize=True).flatten(), file.name
+
+
+def open_dists(device: torch.device | str = "cpu") -> tuple[Distance, str]:
+    """DISTS (Ding et al. 2020) and the name of its weights' file; differentiable. UserError as of `open_lpips`."""
+    from torchmetrics.functional.image.dists import DISTSNetwork
+    from torchvision.models import VGG16_Weights
+
+    file = checked_weights(VGG16_Weights.DEFAULT.url, "DISTS")
+    model = DISTSNetwork().to(device).eval().requires_grad_(False)
+    return lambda a, b: model(a, b, require_grad=a.requires_grad).reshape(len(a)), file.name
+
+
+def checked_weights(url: str, needed_by: str) -> Path:
+    """The file of `url` in torch's cache, fetched if it is not there; nothing but tensors is in it. UserError."""
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not file.is_file():
+        _fetch(url, file, needed_by)
+    expected = DIGEST.search(file.name)
+    if expected and not file_digest(file).startswith(expected[1]):
+        raise UserError(
+            f"{file}, which {needed_by} needs, is damaged or another file: its sha256 does not begin with {expected[1]}.",
+            "Delete the file; it is fetched again.",
+        )
+    unpickled(file, lazily=True)
+    return file
+
+
+def _fetch(url: str, file: Path, needed_by: str) -> None:
+    expected = DIGEST.search(file.name)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(file), expected[1] if expected else None, progress=False)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(
+            f"The weights {file.name}, which {needed_by} needs, are not available: {reason}.",
+            f"Connect, or copy the file into {file.parent} (TORCH_HOME names another folder).",
+        ) from None
