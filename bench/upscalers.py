@@ -51,12 +51,12 @@ def peer(model: str, tile: int) -> Run:
     from basicsr.archs.srvgg_arch import SRVGGNetCompact
     from realesrgan import RealESRGANer
 
-    from fgr.sr import weights
+    from fgr.sr import parse_name, weights
 
     network = SRVGGNetCompact(num_conv=16, upscale=4) if model == "realesr-animevideov3" else RRDBNet(3, 3, scale=4)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
-        torch.save({"params_ema": weights.load(weights.locate(model)).state}, path)
+        torch.save({"params_ema": weights.load(weights.locate(parse_name(model))).state}, path)
         upsampler = RealESRGANer(4, str(path), model=network, tile=tile, tile_pad=PEER_PAD, pre_pad=0, half=False)
 
     def run(image: np.ndarray) -> np.ndarray:

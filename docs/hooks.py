@@ -119,12 +119,11 @@ def table(name: str) -> Iterator[str]:
 
 def models(group: str) -> Iterator[str]:
     """The named SR models: `networks`, or the `diffusion` models."""
-    from fgr.sr.diffusion.releases import DIFFUSION
-    from fgr.sr.releases import RELEASES
+    from fgr.sr.zoo import ZOO
 
     yield from ("| name | network | files in the weights folder | from | licence |", "|---|---|---|---|---|")
-    for name, release in RELEASES.items():
-        if (name in DIFFUSION) != (group == "diffusion"):
+    for name, release in ZOO.items():
+        if release.is_diffusion != (group == "diffusion"):
             continue
         files = dict.fromkeys(f"`{file.name.partition('/')[0]}{'/' * ('/' in file.name)}`" for file in release.files)
         sources = dict.fromkeys(_source(source) for file in release.files for source in file.sources)
@@ -145,11 +144,11 @@ def licenses(_: str) -> Iterator[str]:
     """The licences of the named SR models' weights, and what each allows of outputs."""
     from fgr.licenses import terms
     from fgr.sr import license_of
-    from fgr.sr.releases import RELEASES
+    from fgr.sr.zoo import ZOO
 
     words = {True: "yes", False: "for non-commercial purposes only", None: "not stated"}
     models_by_license: dict[str, list[str]] = {}
-    for name in (*RELEASES, "bicubic"):
+    for name in (*ZOO, "bicubic"):
         models_by_license.setdefault(license_of(name), []).append(f"`{name}`")
     yield from ("| licence of the weights | models | train on outputs | redistribute outputs |", "|---|---|---|---|")
     for license, names in models_by_license.items():

@@ -46,21 +46,18 @@ def terms(license: str) -> Terms:
 
 
 def expect_accepted(licenses: dict[str, str], accepted: Sequence[str]) -> None:
-    """UserError unless every model of `licenses` (name → licence) that forbids a free dataset is in `accepted`.
-
-    `accepted` names models without their settings: `resshift` covers `resshift@steps=4`.
-    """
+    """UserError unless every model of `licenses` (name without settings → licence) that limits the samples is in `accepted`."""
     refused = [
         (name, license, found.limit)
         for name, license in licenses.items()
-        if False in ((found := terms(license)).train_on_outputs, found.redistribute) and name.partition("@")[0] not in accepted
+        if False in ((found := terms(license)).train_on_outputs, found.redistribute) and name not in accepted
     ]
     if refused:
         lines = [
             f"The SR model '{name}' is under {license}, which {limit}: so would be its samples."
             for name, license, limit in refused
         ]
-        names = ", ".join(dict.fromkeys(name.partition("@")[0] for name, _, _ in refused))
+        names = ", ".join(name for name, _, _ in refused)
         raise UserError(
             "\n".join(lines),
             f"If that suits you, say so in the recipe (accept_license: [{names}]) or on the command line "

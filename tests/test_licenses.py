@@ -10,20 +10,20 @@ from fgr.errors import UserError
 from fgr.generate import run
 from fgr.licenses import LICENSES, expect_accepted, terms
 from fgr.sr import license_of
-from fgr.sr.releases import RELEASES
+from fgr.sr.zoo import ZOO
 
 
 def test_every_model_of_the_table_is_described_whole():
-    for name, release in RELEASES.items():
+    for name, release in ZOO.items():
         assert set(release.license.split(" AND ")) <= set(LICENSES), name
         assert license_of(name) == release.license
         for file in release.files:
             assert file.sources, name
             assert all(source.startswith(("https://", "hf:")) for source in file.sources), name
             assert file.sha256 is None or (len(file.sha256) == 64 and set(file.sha256) <= set("0123456789abcdef")), name
-    files = {file for release in RELEASES.values() for file in release.files}  # some models share one
+    files = {file for release in ZOO.values() for file in release.files}  # some models share one
     assert len({file.name for file in files}) == len(files)
-    networks = [file.sha256 for release in RELEASES.values() if release.architecture for file in release.files]
+    networks = [file.sha256 for release in ZOO.values() if release.architecture for file in release.files]
     assert len({*networks}) == len(networks)
     assert None not in networks
 
@@ -37,10 +37,10 @@ def test_the_strictest_of_several_licences_holds():
 
 
 def test_limited_models_are_refused_by_name_until_accepted():
-    licenses = {"realesrgan": "BSD-3-Clause", "resshift@steps=4": "S-Lab-1.0", "mine": "unknown", "stablesr": "S-Lab-1.0"}
+    licenses = {"realesrgan": "BSD-3-Clause", "resshift": "S-Lab-1.0", "mine": "unknown", "stablesr": "S-Lab-1.0"}
     with pytest.raises(UserError) as raised:
         expect_accepted(licenses, ["stablesr"])
-    assert "'resshift@steps=4' is under S-Lab-1.0, which allows non-commercial use only" in str(raised.value)
+    assert "'resshift' is under S-Lab-1.0, which allows non-commercial use only" in str(raised.value)
     assert "accept_license: [resshift]" in str(raised.value)
     assert "stablesr" not in str(raised.value)
     expect_accepted(licenses, ["stablesr", "resshift"])
@@ -48,7 +48,7 @@ def test_limited_models_are_refused_by_name_until_accepted():
 
 def test_a_limited_model_runs_when_accepted_and_the_dataset_says_so(tmp_path, monkeypatch, tiny_overrides):
     name = "realesr-animevideov3"
-    monkeypatch.setitem(RELEASES, name, replace(RELEASES[name], license="S-Lab-1.0"))
+    monkeypatch.setitem(ZOO, name, replace(ZOO[name], license="S-Lab-1.0"))
     knobs = {"models": [name, "bicubic"], "samples": 4, "source.crop": 64, "source.crops_per_photo": 1}
     recipe = recipes.load("demo", "generate", tiny_overrides, knobs)
     with pytest.raises(UserError, match="'realesr-animevideov3' is under S-Lab"):

@@ -10,6 +10,7 @@ import numpy as np
 from fgr.app.scored_image import ScoredImage
 from fgr.errors import UserError, missing_extra
 
+ANY_SCALE = 4  # of what serves any
 HOST = "127.0.0.1"
 LARGEST_INPUT = 1024 * 1024  # pixels of a low-resolution image
 TILE = 256
@@ -72,13 +73,13 @@ class Upscalers:
     """SR models by name, each opened when it is first asked for. UserError for unknown names at once."""
 
     def __init__(self, names: Sequence[str], device: str) -> None:
-        from fgr.sr import check_name
-        from fgr.sr.tuned import of_run
+        from fgr.sr import parse_name
+        from fgr.sr.tuned_run import model_of
 
         self._device = device
-        self._named = {name: of_run(Path(name)) if Path(name).is_dir() else name for name in names}
+        self._named = {name: model_of(Path(name)) if Path(name).is_dir() else name for name in names}
         for name in self._named.values():
-            check_name(name)
+            parse_name(name)
         self._open: dict[str, object] = {}
 
     def __call__(self, name: str, image: np.ndarray) -> np.ndarray:
@@ -104,19 +105,11 @@ class Upscalers:
 
 
 def _open_at_its_scale(name: str, device: str):  # type: ignore[no-untyped-def]
-    """×4, or whatever other factor the network has."""
-    from fgr.sr import open_upscaler
+    """With the factor that the network has; ×4 where it has none of its own."""
+    from fgr.sr import open_upscaler, parse_name
 
-    refused: UserError | None = None
-    for scale in (4, 2, 3, 1, 8):
-        try:
-            return open_upscaler(name, scale=scale, device=device, tile=0 if name == "bicubic" else TILE)
-        except UserError as error:
-            if "upscales ×" not in error.message:
-                raise
-            refused = error
-    assert refused is not None
-    raise refused
+    any_scale = parse_name(name).kind in ("bicubic", "folder")
+    return open_upscaler(name, scale=ANY_SCALE if any_scale else None, device=device, tile=0 if any_scale else TILE)
 
 
 def _usable(port: int) -> int:

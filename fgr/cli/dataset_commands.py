@@ -90,14 +90,14 @@ def models(
     Weights lie in FGR_WEIGHTS (default: fgr/weights in the user's cache), where you may put them yourself; HF_HUB_OFFLINE=1
     forbids the network.
     """
-    from fgr.sr import check_name
+    from fgr.sr import parse_name
     from fgr.sr.catalogue import catalogue
     from fgr.sr.fetch import fetch as bring
 
     if fetch and not names:
         raise typer.BadParameter("name the models to fetch, for example: fgr models swinir hat --fetch", param_hint="--fetch")
     for name in (names or []) if fetch else []:
-        check_name(name)
+        parse_name(name)
         bring(name)
     rows = catalogue(names or [], ask)
     if as_json:

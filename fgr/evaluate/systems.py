@@ -10,8 +10,8 @@ from fgr.errors import UserError, nearest
 from fgr.evaluate.layouts import SUFFIXES
 from fgr.evaluate.testset import Item
 from fgr.reward.score import read
-from fgr.sr import Job, NonFiniteOutput, Upscaler, open_upscaler
-from fgr.sr.tuned import of_run
+from fgr.sr import Job, NonFiniteOutput, Upscaler, open_upscaler, parse_name
+from fgr.sr.tuned_run import model_of
 
 
 class System(Protocol):
@@ -28,14 +28,23 @@ class System(Protocol):
 
 def open_system(name: str, items: list[Item], *, scale: int, device: str = "cpu", tile: int = 0) -> System:
     """Open the system `name`: a folder of images, a run's folder, or what `open_upscaler` takes. UserError."""
-    folder = Path(name.removeprefix("folder:")).expanduser()
-    if folder.is_dir():
-        if (folder / "run.json").is_file():
-            return Model(name, open_upscaler(of_run(folder), scale=scale, device=device, tile=tile))
-        return Outputs(name, folder, items)
-    if name.startswith("folder:") or name.startswith(("/", "./", "~")):
+    folder = _folder(name)
+    if folder is None:
+        return Model(name, open_upscaler(name, scale=scale, device=device, tile=tile))
+    if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.", "Name a folder of outputs, an SR model of `fgr models`, or a run.")
-    return Model(name, open_upscaler(name, scale=scale, device=device, tile=tile))
+    if (folder / "run.json").is_file():
+        return Model(name, open_upscaler(model_of(folder), scale=scale, device=device, tile=tile))
+    return Outputs(name, folder, items)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder that is named, with or without folder:; None for an SR model."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() or name.startswith(("/", "./", "~")):
+        return folder
+    spec = parse_name(name)
+    return Path(spec.path).expanduser() if spec.kind == "folder" else None
 
 
 class Model:

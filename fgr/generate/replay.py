@@ -13,8 +13,7 @@ from fgr.errors import UserError
 from fgr.generate.shards import make_pair
 from fgr.images import codec, degrade, difference
 from fgr.metrics.features import open_features
-from fgr.sr import Job, Upscaler, open_upscaler
-from fgr.sr.settings import split
+from fgr.sr import Job, Upscaler, open_upscaler, parse_name
 
 
 def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None]:
@@ -31,7 +30,7 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
             continue
         key = (row["model"], row["inference"])
         if key not in upscalers:
-            network, _ = split(row["model"])  # the row says itself how it ran
+            network = parse_name(row["model"]).model  # the row says itself how it ran
             settings = made["recipe"]["inference"] | json.loads(row["inference"])
             upscalers[key] = open_upscaler(network, scale=row["scale"], device=device, **settings)
         _expect_weights(upscalers[key], row)

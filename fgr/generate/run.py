@@ -26,7 +26,7 @@ from fgr.licenses import expect_accepted
 from fgr.progress import Progress
 from fgr.recipe import differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
-from fgr.sr import license_of
+from fgr.sr import license_of, parse_name
 
 ENGINES: dict[str, Callable[[str, int], Engine]] = {"local": Local, "ray": Cluster}
 PACKAGES = ("fgr", "torch", "numpy", "opencv-python", "pillow", "pyarrow", "scikit-image", "spandrel", "basicsr", "timm")
@@ -45,7 +45,7 @@ def generate(
     """
     if is_whole(recipe, out):
         return True
-    expect_accepted({name: license_of(name) for name in recipe.models}, recipe.accept_license)
+    expect_accepted({parse_name(name).model: license_of(name) for name in recipe.models}, recipe.accept_license)
     with ENGINES[engine](device, workers) as workplace:
         factory = MakerFactory(recipe, out)
         described = describe(*factory.models(workplace.here))

@@ -13,9 +13,8 @@ from fgr.dataset import terms
 from fgr.errors import UserError
 from fgr.publish.package import Consent, Package, path_warnings
 from fgr.publish.templates import render
-from fgr.sr import Job, NonFiniteOutput, open_upscaler
-from fgr.sr.diffusion import MARK
-from fgr.sr.tuned import BEST, SUMMARY, of_run, summary_of
+from fgr.sr import Job, NonFiniteOutput, open_upscaler, parse_name
+from fgr.sr.tuned_run import BEST, SUMMARY, model_of, summary_of
 from fgr.tensors import file_digest, read_tensors
 from fgr.training import directory as runs
 
@@ -31,17 +30,17 @@ def pack_generator(run: Path, name: str, consent: Consent, *, write: bool) -> Pa
     summary, content = summary_of(run), runs.read(run)
     generator = {"name": summary["generator"]["name"], "license": summary.get("license", "unknown")}
     warnings = terms.check([generator], "networks tuned from it", **asdict(consent))
-    diffusion = MARK in of_run(run)
+    diffusion = parse_name(model_of(run)).kind == "diffusion"
     if diffusion:
         _expect_numbers(run / BEST)
     else:
-        _try(of_run(run), int(summary["scale"]))
+        _try(model_of(run), int(summary["scale"]))
     named = [str(generator["name"]), *content["recipe"].get("audit", {}).get("rewards", [])]
     warnings += path_warnings("Card, run.json and the weights", named)
     examples = _examples(run, summary)
     if write:
         text = render(
-            "generator.md", name=name, version=__version__, diffusion=diffusion, base=generator["name"].partition(MARK)[0],
+            "generator.md", name=name, version=__version__, diffusion=diffusion, base=parse_name(generator["name"]).base,
             generator=generator, license=_hub_license(str(generator["license"])), digest=file_digest(run / BEST), summary=summary,
             rows=_rows(summary), examples=examples, shown=SHOWN,
             recipe=yaml.safe_dump(content["recipe"], sort_keys=False, allow_unicode=True, width=120), facts=content["facts"],

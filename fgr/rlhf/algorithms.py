@@ -13,7 +13,8 @@ from fgr.rlhf.diffusion_policy import DiffusionPolicy, open_diffusion_policy
 from fgr.rlhf.objective import Anchor
 from fgr.rlhf.policy import Policy, expect_license, open_policy
 from fgr.rlhf.policy import checkpoint_blocks as recompute_blocks
-from fgr.sr.diffusion.releases import DIFFUSION
+from fgr.sr import parse_name
+from fgr.sr.zoo import DIFFUSION, ZOO
 
 Tuned = Policy | DiffusionPolicy
 DIRECT = "direct"
@@ -22,7 +23,10 @@ PATHWISE = ("refl", "draft", "draft-lv")
 
 def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sampling) -> Tuned:
     """The policy `name`. UserError as `open_policy` and `open_diffusion_policy` say, and for an algorithm of the other kind."""
-    if name not in DIFFUSION:
+    spec = parse_name(name)
+    if spec.settings or spec.lora:
+        raise UserError(f"'{name}' cannot be tuned with the settings or low-rank changes in its name.", f"Write {spec.base}.")
+    if spec.kind != "diffusion":
         if algorithm != DIRECT:
             raise UserError(
                 f"{algorithm} tunes diffusion models, and '{name}' is none.",
@@ -38,7 +42,7 @@ def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sam
     if why is not None:
         fitting = [one for one in (*PATHWISE, "grpo", "dpo") if one not in UNFIT[name]]
         raise UserError(f"{algorithm} does not fit '{name}': {why}.", f"Use algorithm.name={' or '.join(fitting)}.")
-    expect_license(name, DIFFUSION[name].license, accepted)
+    expect_license(name, ZOO[name].license, accepted)
     policy = open_diffusion_policy(name, sampling)
     if algorithm == "grpo" and policy.steps < 2:
         raise UserError(

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
 from fgr.licenses import terms
-from fgr.sr import check_name, weights
+from fgr.sr import parse_name, weights
 from fgr.sr.network import build_descriptor
 
 Weights = dict[str, torch.Tensor]
@@ -134,10 +134,10 @@ def open_policy(name: str, accepted: Sequence[str] = ()) -> Policy:
     UserError: no such model, no network (bicubic, folder:DIR), weights absent or damaged, a licence that limits tuning or sharing
     and that is not accepted, a network that changes no size.
     """
-    check_name(name)
-    if name == "bicubic" or name.startswith("folder:"):
+    spec = parse_name(name)
+    if spec.kind in ("bicubic", "folder"):
         raise UserError(f"'{name}' is no network: there is nothing to tune.", "Name a network that `fgr models` lists.")
-    found = weights.locate(name)
+    found = weights.locate(spec)
     expect_license(name, found.license, accepted)
     descriptor = build_descriptor(name, weights.load(found), None)
     return Policy(name, descriptor, found.digest, found.license)

@@ -10,7 +10,7 @@ from typing import Any
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
 from fgr.sr import ncnn
-from fgr.sr.releases import WHEEL, WHEEL_FOLDER, WheelFile
+from fgr.sr.zoo import WHEEL, WHEEL_FOLDER, WheelFile
 
 
 def wheel_file(release: WheelFile, suffix: str) -> Path:

@@ -8,9 +8,8 @@ from fgr import downloads as download
 from fgr import hub_files as hub
 from fgr.errors import UserError
 from fgr.sr import weights
-from fgr.sr.releases import RELEASES, WeightFile
-from fgr.sr.settings import parts
-from fgr.sr.sources import hub_file
+from fgr.sr.spec import ModelSpec, parse_name
+from fgr.sr.zoo import WeightFile, hub_place
 from fgr.tensors import file_digest
 
 FETCHABLE = "fetchable"
@@ -21,25 +20,25 @@ def fetch(name: str) -> list[Path]:
 
     UserError: a model without sources, a file that no source gives, another file in its place, no room on the disk.
     """
-    return [file for network in parts(name) for file in _fetch(network)]
+    return [file for part in parse_name(name).parts() for file in _fetch(part)]
 
 
-def _fetch(name: str) -> list[Path]:
-    if name.startswith("spandrel:"):
-        return [_fetch_hub_file(name)]
-    if name not in RELEASES:
-        raise UserError(f"There is nothing to fetch for '{name}'.", "Only models with published weights can be fetched.")
-    return [_fetch_file(name, file) for file in RELEASES[name].files]
+def _fetch(spec: ModelSpec) -> list[Path]:
+    if spec.kind == "spandrel":
+        return [_fetch_hub_file(spec)]
+    if spec.release is None:
+        raise UserError(f"There is nothing to fetch for '{spec.text}'.", "Only models with published weights can be fetched.")
+    return [_fetch_file(spec.text, file) for file in spec.release.files]
 
 
 def ask(name: str) -> str:
     """Whether the files of `name` could be fetched now: fetchable, gated, gone, offline or unreachable; by the worst."""
-    files = [_ask_file(sources) for network in parts(name) for sources in _sources(network)]
+    files = [_ask_file(sources) for part in parse_name(name).parts() for sources in _sources(part)]
     return next((state for state in files if state != FETCHABLE), FETCHABLE)
 
 
-def _sources(name: str) -> list[tuple[str, ...]]:
-    return [file.sources for file in RELEASES[name].files] if name in RELEASES else [(f"hf:{name.partition(':')[2]}",)]
+def _sources(spec: ModelSpec) -> list[tuple[str, ...]]:
+    return [file.sources for file in spec.release.files] if spec.release else [(f"hf:{spec.path}",)]
 
 
 def ask_all(names: list[str]) -> dict[str, str]:
@@ -51,7 +50,7 @@ def ask_all(names: list[str]) -> dict[str, str]:
 def _ask_file(sources: tuple[str, ...]) -> str:
     states = []
     for source in sources:
-        repository = hub_file(source)
+        repository = hub_place(source)
         try:
             hub.ask(*repository) if repository else download.ask(source)
         except hub.Unavailable as error:
@@ -80,7 +79,7 @@ def _fetch_file(name: str, file: WeightFile) -> Path:
 
 
 def _from(source: str, target: Path, sha256: str | None) -> None:
-    repository = hub_file(source)
+    repository = hub_place(source)
     if repository is None:
         download.download(source, target, sha256)
         return
@@ -99,16 +98,16 @@ def _from(source: str, target: Path, sha256: str | None) -> None:
     shutil.rmtree(aside)
 
 
-def _fetch_hub_file(name: str) -> Path:
-    place = hub_file(f"hf:{name.partition(':')[2]}")
-    if Path(name.partition(":")[2]).expanduser().is_file() or place is None:
-        raise UserError(f"There is nothing to fetch for '{name}'.", "Name a file on the Hub: spandrel:ORG/REPOSITORY/FILE.")
+def _fetch_hub_file(spec: ModelSpec) -> Path:
+    place = spec.on_hub
+    if place is None:
+        raise UserError(f"There is nothing to fetch for '{spec.text}'.", "Name a file on the Hub: spandrel:ORG/REPOSITORY/FILE.")
     if (there := hub.cached(*place)) is not None:
         return there
     try:
         return hub.fetch(*place)
     except hub.Unavailable as error:
-        raise UserError(f"'{name}' could not be fetched: {error}.", _next([("", error)])) from None
+        raise UserError(f"'{spec.text}' could not be fetched: {error}.", _next([("", error)])) from None
 
 
 def _not_to_be_had(name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> UserError:

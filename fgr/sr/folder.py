@@ -21,9 +21,9 @@ class Folder:
     external = True
     license = "unknown"
 
-    def __init__(self, name: str, scale: int) -> None:
+    def __init__(self, name: str, path: str, scale: int) -> None:
         self.name, self.scale = name, scale
-        self.folder = Path(name.partition(":")[2]).expanduser()
+        self.folder = Path(path).expanduser()
         self._files = _index(self.folder)
         self.digest = _digest(self._files)
         self.weights = f"{len(self._files)} outputs made elsewhere, in {self.folder.name}"

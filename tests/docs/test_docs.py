@@ -211,11 +211,11 @@ def test_every_verb_has_a_page():
 
 
 def test_every_sr_model_is_in_one_table_with_its_licence():
-    from fgr.sr.releases import RELEASES
+    from fgr.sr.zoo import ZOO
 
     rows = [*hooks.models("networks"), *hooks.models("diffusion")]
-    for name, release in RELEASES.items():
+    for name, release in ZOO.items():
         (row,) = [row for row in rows if row.startswith(f"| `{name}` |")]
         assert row.endswith(f"| {release.license} |")
     licences = "\n".join(hooks.licenses(""))
-    assert all(f"`{name}`" in licences for name in RELEASES)
+    assert all(f"`{name}`" in licences for name in ZOO)

@@ -72,7 +72,7 @@ def test_a_run_stands_for_its_best_weights(pairs, tmp_path):
     with pytest.raises(UserError, match="holds no images"):
         run.systems([str(tmp_path)], str(pairs), device="cpu")
     (tmp_path / "run.json").write_text(json.dumps({"kind": "rlhf"}))
-    with pytest.raises(UserError, match=r"no finished run of fgr rlhf: it has no summary\.json"):
+    with pytest.raises(UserError, match=r"not a finished run of fgr rlhf: it has no summary\.json"):
         run.systems([str(tmp_path)], str(pairs), device="cpu")
     (tmp_path / "summary.json").write_text('{"generator": {"name": "spandrel:x.pth"}, "metrics": []}')
     tests = open_test_set(str(pairs))

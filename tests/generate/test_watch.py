@@ -9,7 +9,7 @@ from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.watch import Watch, not_finite
 from fgr.sr import NonFiniteOutput
-from fgr.sr.bicubic import Bicubic
+from fgr.sr.upscalers import Bicubic
 
 
 def test_the_limit_is_a_share_of_all_samples():

@@ -21,7 +21,7 @@ from fgr.publish import run as publisher
 from fgr.publish.package import Consent
 from fgr.rlhf.run import tune
 from fgr.sr import Job, open_upscaler
-from fgr.sr.tuned import of_run
+from fgr.sr.tuned_run import model_of
 
 SMALL = (
     "data={crop: 16, batch: 2}", "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 0}", "reward.reference_images=4",
@@ -77,7 +77,7 @@ def test_it_goes_up_with_its_card_and_restores_from_there(copy, tmp_path):
         )
         there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | keys, check=False)
     low = np.full((16, 16, 3), 127.5 / 255, np.float32)
-    here = open_upscaler(of_run(copy), scale=4).upscale([Job((low * 255).astype(np.uint8), "x", (16, 16), (0, 0, 16))])[0]
+    here = open_upscaler(model_of(copy), scale=4).upscale([Job((low * 255).astype(np.uint8), "x", (16, 16), (0, 0, 16))])[0]
     assert float(there.stdout) == pytest.approx(here.mean() / 255, abs=0.01), there.stderr
 
 
@@ -145,7 +145,7 @@ def test_an_unfinished_or_damaged_run_is_refused(copy):
 def test_low_rank_changes_of_a_diffusion_model(copy):
     save_file({"unet.a.lora_A.weight": torch.zeros(2, 4), "unet.a.lora_B.weight": torch.zeros(4, 2)}, copy / "best.safetensors")
     changed(copy, generator={"name": "ldm-sr", "digest": "0"}, license="Apache-2.0")
-    assert of_run(copy) == f"ldm-sr+lora:{copy / 'best.safetensors'}"
+    assert model_of(copy) == f"ldm-sr+lora:{copy / 'best.safetensors'}"
     publisher.pack(copy, "acme/tuned", Consent(), write=True)
     front, body = card(copy)
     assert front["library_name"] == "diffusers"

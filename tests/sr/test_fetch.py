@@ -1,6 +1,5 @@
 """Fetching weights from loopback servers: broken connections, wrong files, full disks, gated and vanished repositories."""
 
-import contextlib
 import hashlib
 import json
 import shutil
@@ -17,8 +16,7 @@ from fgr.errors import UserError
 from fgr.sr import open_upscaler, weights
 from fgr.sr.catalogue import catalogue
 from fgr.sr.fetch import ask, fetch
-from fgr.sr.releases import RELEASES, Release, WeightFile
-from fgr.sr.sources import hub_file
+from fgr.sr.zoo import ZOO, Release, WeightFile
 
 CONTENT = bytes(range(256)) * 12_000  # three megabytes
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -111,7 +109,7 @@ def listed(server, monkeypatch):
     def put(*sources, sha256=SHA256):
         places = tuple(f"{server.address}{source}" if source.startswith("/") else source for source in sources)
         release = Release("net", 4, "MIT", (WeightFile("net.pth", places, sha256),), "Compact")
-        monkeypatch.setitem(RELEASES, "net", release)
+        monkeypatch.setitem(ZOO, "net", release)
         return weights.folder() / "net.pth"
 
     return put
@@ -287,25 +285,9 @@ def test_what_has_nothing_to_fetch():
     assert result.exit_code == 2
 
 
-@pytest.mark.parametrize(
-    ("source", "place"),
-    [
-        ("hf:org/net/a.pth", ("org/net", "a.pth")),
-        ("hf:org/net/a/b.pth", ("org/net", "a/b.pth")),
-        ("hf:org/net", None),
-        ("hf:/org/net", None),
-        ("https://example.org/a/b.pth", None),
-    ],
-)
-def test_how_hub_files_are_written(source, place):
-    assert hub_file(source) == place
-    with contextlib.suppress(TypeError):
-        assert "/".join(place) == source.removeprefix("hf:")
-
-
 def test_a_model_of_many_files_is_fetched_into_folders_of_its_own(server):
     found = fetch("ldm-sr")
-    assert [file.relative_to(weights.folder()).as_posix() for file in found] == [file.name for file in RELEASES["ldm-sr"].files]
+    assert [file.relative_to(weights.folder()).as_posix() for file in found] == [file.name for file in ZOO["ldm-sr"].files]
     assert all(file.read_bytes() == CONTENT for file in found)
     assert not [file for file in weights.folder().rglob("*") if file.name.startswith(".")]
     assert ("GET", "/CompVis/ldm-super-resolution-4x-openimages/resolve/main/unet/config.json", None) in server.requests

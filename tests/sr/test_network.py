@@ -269,7 +269,7 @@ def test_the_cpus_memory_is_counted_before_it_runs_out(small, monkeypatch):
         small().upscale(jobs(PHOTO[:100, :100]))
 
 
-def test_this_machines_memory_is_known():
+def test_this_machines_memory_is_known_names():
     assert memory.total_bytes() > 2**28
 
 

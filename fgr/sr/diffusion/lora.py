@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fgr.errors import UserError
-from fgr.sr.diffusion import MARK
+from fgr.sr.spec import LORA
 from fgr.tensors import file_digest, metadata, read_tensors
 
 PREFIX = "unet."
@@ -65,4 +65,4 @@ def _expect_base(path: Path, name: str, digest: str) -> None:
     tuned, base = about.get("tuned_from", name), about.get("base", digest)
     if tuned != name or base != digest:
         other = f"'{tuned}'" if tuned != name else f"other weights of '{name}'"
-        raise UserError(f"{path} was tuned on {other}.", f"Run it as {tuned}{MARK}{path} with the weights that it was tuned on.")
+        raise UserError(f"{path} was tuned on {other}.", f"Run it as {tuned}{LORA}{path} with the weights that it was tuned on.")

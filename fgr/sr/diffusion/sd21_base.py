@@ -7,7 +7,7 @@ from fgr import hub_files as hub
 from fgr.errors import UserError
 from fgr.sr import weights
 from fgr.sr.diffusion.pipelines import part
-from fgr.sr.release import WeightFile
+from fgr.sr.zoo import WeightFile
 
 FOLDER = "sd2.1-base"  # in the weights folder
 FIRST_HOME = "stabilityai/stable-diffusion-2-1-base"

@@ -8,7 +8,7 @@ from toy_diffusion import moved
 from fgr.errors import UserError
 from fgr.recipe.sampling import Sampling
 from fgr.rlhf.diffusion_policy import open_diffusion_policy
-from fgr.sr import check_name, license_of, open_upscaler
+from fgr.sr import license_of, open_upscaler, parse_name
 
 MODELS = ("sd-x4-upscaler", "ldm-sr", "osediff")
 FEW = Sampling(steps=3)
@@ -65,8 +65,8 @@ def test_a_lora_of_another_base_is_refused(folder, tmp_path):
 
 
 def test_names_with_low_rank_changes():
-    check_name("sd-x4-upscaler+lora:best.safetensors")
+    parse_name("sd-x4-upscaler+lora:best.safetensors")
     assert license_of("sd-x4-upscaler+lora:best.safetensors") == license_of("sd-x4-upscaler")
     for name in ("realesrgan+lora:best.safetensors", "ldm-sr+lora:"):
         with pytest.raises(UserError, match="names no diffusion model with low-rank changes"):
-            check_name(name)
+            parse_name(name)

@@ -1,24 +1,22 @@
-"""What `fgr rlhf` leaves, as an SR model: the name by which the best network of a run is opened."""
+"""A finished run of `fgr rlhf` as an SR model: the name under which its best network is opened, and its summary."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError
-from fgr.records import current_figures
-from fgr.sr.diffusion import MARK
-from fgr.sr.diffusion.releases import DIFFUSION
+from fgr.sr.spec import LORA, parse_name
 
 BEST, SUMMARY = "best.safetensors", "summary.json"
 
 
-def of_run(run: Path) -> str:
+def model_of(run: Path) -> str:
     """`spandrel:RUN/best.safetensors`, or NAME+lora:RUN/best.safetensors where low-rank changes of a diffusion model were tuned.
 
     UserError if the run is not a finished one of fgr rlhf.
     """
-    base = str(summary_of(run)["generator"]["name"]).partition(MARK)[0]
-    return f"{base}{MARK}{run / BEST}" if base.partition("@")[0] in DIFFUSION else f"spandrel:{run / BEST}"
+    tuned = parse_name(str(summary_of(run)["generator"]["name"]))
+    return f"{tuned.base}{LORA}{run / BEST}" if tuned.kind == "diffusion" else f"spandrel:{run / BEST}"
 
 
 def summary_of(run: Path) -> dict[str, Any]:
@@ -26,11 +24,11 @@ def summary_of(run: Path) -> dict[str, Any]:
     for name in (SUMMARY, BEST):
         if not (run / name).is_file():
             raise UserError(
-                f"{run} is no finished run of fgr rlhf: it has no {name}.",
+                f"{run} is not a finished run of fgr rlhf: it has no {name}.",
                 "Run its fgr rlhf command again to finish it, or name another folder.",
             )
     try:
-        found = json.loads((run / SUMMARY).read_text(encoding="utf-8"), object_hook=current_figures)
+        found = json.loads((run / SUMMARY).read_text(encoding="utf-8"))
         _ = found["generator"]["name"], found["metrics"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
         raise UserError(f"{run / SUMMARY} is damaged.", "Restore it.") from None

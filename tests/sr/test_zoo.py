@@ -13,7 +13,7 @@ from fgr.dataset import manifest, tables, verify
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.sr import Job, open_upscaler
-from fgr.sr.releases import RELEASES
+from fgr.sr.zoo import ZOO
 
 RRDB_NAMES = {  # layer → its name in BasicSR's releases, and in KAIR's
     "basicsr": {"block": "body.{i}.rdb{j}.conv{k}", "trunk": "conv_body", "up": "conv_up{i}", "hr": "conv_hr"},
@@ -109,7 +109,7 @@ def folder(tmp_path_factory):
     """A weights folder with a small network under the name of every released file."""
     where = tmp_path_factory.mktemp("weights")
     for name, content in FILES.items():
-        torch.save(content(), where / RELEASES[name].files[0].name)
+        torch.save(content(), where / ZOO[name].files[0].name)
     return where
 
 
@@ -119,16 +119,16 @@ def small(folder, monkeypatch):
     monkeypatch.setenv("FGR_WEIGHTS", str(folder))
     torch.set_num_threads(1)
     for name in FILES:
-        monkeypatch.setitem(RELEASES, name, replace(RELEASES[name], tags=()))
+        monkeypatch.setitem(ZOO, name, replace(ZOO[name], tags=()))
     return folder
 
 
 def test_every_spandrel_model_of_the_table_is_tried_here():
-    assert set(FILES) == {name for name, release in RELEASES.items() if release.architecture}
+    assert set(FILES) == {name for name, release in ZOO.items() if release.architecture}
 
 
 def test_each_family_makes_a_dataset_that_verifies(small, tmp_path):
-    names = [name for name in FILES if RELEASES[name].scale == 4]
+    names = [name for name in FILES if ZOO[name].scale == 4]
     knobs = {"models": names, "samples": len(names), "source.crop": 64, "source.crops_per_photo": 1, "degradation": "bicubic"}
     limits = ("map.calibration_pairs=14", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
     recipe = recipes.load("demo", "generate", limits, knobs)
@@ -176,7 +176,7 @@ def test_a_file_with_a_missing_layer_is_refused(small, tmp_path, monkeypatch, na
     state = next(iter(content.values())) if len(content) == 1 else content
     missing = [key for key in state if key.endswith("weight")][2]
     del state[missing]
-    torch.save(content, tmp_path / RELEASES[name].files[0].name)
+    torch.save(content, tmp_path / ZOO[name].files[0].name)
     monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
     with pytest.raises(UserError, match=r"holds no network that spandrel knows|as its name says"):
         open_upscaler(name, scale=4)

@@ -1,4 +1,4 @@
-"""One network in several settings: names, mixed weights, second passes, and that all of it belongs to a row's identity."""
+"""Opening SR models by name: the baseline, scales, settings of names, and that settings belong to a row's identity."""
 
 import json
 import re
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage import data
 
 from fgr import recipe as recipes
 from fgr.dataset import manifest, tables, verify
@@ -16,10 +17,54 @@ from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
 from fgr.recipe.sampling import Sampling
-from fgr.sr import Job, license_of, open_upscaler
+from fgr.sr import Job, open_upscaler
 from fgr.sr.catalogue import catalogue
-from fgr.sr.releases import RELEASES
-from fgr.sr.settings import SAMPLING, expect_known, merged, parts, split
+from fgr.sr.zoo import ZOO
+
+
+@pytest.fixture(autouse=True)
+def _weights_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
+    torch.set_num_threads(1)
+
+
+def job(image, photo="photo", size=None, box=None):
+    return Job(image, photo, size or image.shape[:2], box or (0, 0, len(image)))
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+@pytest.fixture(scope="module")
+def astronaut():
+    photo = data.astronaut()
+    return photo, np.asarray(Image.fromarray(photo).resize((128, 128), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("bicubic", 25.38), ("realesr-animevideov3", 24.31)])
+def test_a_photograph_is_restored_as_well_as_it_should_be(astronaut, name, expected):
+    photo, small = astronaut
+    upscaler = open_upscaler(name, scale=4)
+    [restored] = upscaler.upscale([job(small)])
+    assert restored.shape == photo.shape
+    assert restored.dtype == np.uint8
+    assert psnr(restored, photo) == pytest.approx(expected, abs=0.05)
+    assert not upscaler.external
+    assert re.fullmatch("[0-9a-f]{64}", upscaler.digest)
+
+
+def test_another_scale_is_refused_before_weights_are_converted(tmp_path):
+    with pytest.raises(UserError, match="upscales ×4, but ×2 is asked for"):
+        open_upscaler("realesrgan", scale=2)
+    assert not (tmp_path / "weights").exists()
+
+
+def test_bicubic_serves_any_scale_and_keeps_flat_colours():
+    flat = np.full((5, 7, 3), (10, 200, 30), np.uint8)
+    [restored] = open_upscaler("bicubic", scale=3).upscale([job(flat)])
+    assert restored.shape == (15, 21, 3)
+    assert (restored == (10, 200, 30)).all()
 
 
 def compact(seed):
@@ -44,9 +89,9 @@ def general(tmp_path, monkeypatch):
     torch.set_num_threads(1)
     states = {}
     for seed, name in enumerate(("realesr-general", "realesr-general-wdn")):
-        monkeypatch.setitem(RELEASES, name, replace(RELEASES[name], tags=()))
+        monkeypatch.setitem(ZOO, name, replace(ZOO[name], tags=()))
         states[name] = compact(seed)
-        torch.save({"params": states[name]}, folder / RELEASES[name].files[0].name)
+        torch.save({"params": states[name]}, folder / ZOO[name].files[0].name)
     return states
 
 
@@ -59,53 +104,27 @@ def image():
     return np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
 
 
-def test_names_are_split():
-    assert split("hat") == ("hat", {})
-    assert split("hat@tile=64@precision=bf16") == ("hat", {"tile": 64, "precision": "bf16"})
-    assert split("realesr-general@denoise=0.25@passes=2") == ("realesr-general", {"denoise": 0.25, "passes": 2})
-    assert split("spandrel:a@home/x.pth@overlap=8") == ("spandrel:a@home/x.pth", {"overlap": 8})
-    assert split("sd-x4-upscaler@steps=4@guidance=1.5@tile=64") == ("sd-x4-upscaler", {"steps": 4, "guidance": 1.5, "tile": 64})
-    assert parts("realesr-general@denoise=0.25") == ["realesr-general", "realesr-general-wdn"]
-    assert license_of("hat@tile=64") == license_of("hat")
+def test_settings_of_a_name_reach_a_diffusion_model_that_has_them(monkeypatch):
+    given = {}
 
+    def opened(spec, **how):
+        given.update(how)
+        return SimpleNamespace(name=spec.text, settings=lambda: {"diffusion": {"steps": 100, "seed": 0}})
 
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("hat@tiles=64", "unknown setting 'tiles' – did you mean 'tile'"),
-        ("hat@tile=big", "sets tile to 'big'.\nIt must be a whole number"),
-        ("hat@tile=-1", "sets tile to '-1'"),
-        ("hat@precision=fp8", "It must be fp32, bf16 or fp16"),
-        ("hat@passes=0", "from 1 to 4"),
-        ("hat@tile=1@tile=2", "sets tile twice"),
-        ("realesr-general@denoise=2", "a number from 0 to 1"),
-        ("realesr-general@denoise=nan", "a number from 0 to 1"),
-        ("hat@denoise=0.5", "'hat' has no setting denoise"),
-        ("hat@steps=4", "'hat' has no setting steps.\nOnly diffusion models have: "),
-        ("ldm-sr@steps=0", "a whole number from 1 to 1000"),
-        ("folder:out@passes=2", "Outputs made elsewhere have no settings"),
-        ("hatt@passes=2", "There is no SR model 'hatt' – did you mean 'hat'"),
-    ],
-)
-def test_wrong_settings_are_sentences(name, says):
-    with pytest.raises(UserError, match=re.escape(says)):
-        open_upscaler(name, scale=4)
-
-
-def test_every_knob_of_diffusion_models_can_be_set_in_a_name():
-    assert set(SAMPLING) == set(Sampling.model_fields)
-
-
-def test_sampling_of_a_name_goes_before_the_recipe_s():
-    given, own = {"tile": 0, "denoise": None}, {"steps": 4, "tile": 64}
-    assert merged(given, 1, {"steps": 50, "seed": 3}, own) == ({"tile": 64, "denoise": None}, 1, {"steps": 4, "seed": 3})
-
-
-def test_a_setting_that_a_diffusion_model_lacks_is_refused():
-    opened = SimpleNamespace(name="ldm-sr", settings=lambda: {"diffusion": {"steps": 100, "seed": 0}})
-    expect_known(opened, {"steps": 4, "tile": 64})
+    monkeypatch.setattr("fgr.sr.diffusion.open_diffusion", opened)
+    assert (
+        open_upscaler("ldm-sr@steps=4@tile=64", scale=4, tile=32, diffusion={"steps": 50, "seed": 3}).name
+        == "ldm-sr@steps=4@tile=64"
+    )
+    assert (given["tile"], given["sampling"]) == (64, Sampling(steps=4, seed=3))
     with pytest.raises(UserError, match=r"'ldm-sr' has no setting cfw.\nOf diffusion it has: steps, seed"):
-        expect_known(opened, {"cfw": 0.5})
+        open_upscaler("ldm-sr@cfw=0.5", scale=4)
+
+
+def test_without_a_scale_a_network_has_its_own(general):
+    assert open_upscaler("realesr-general", scale=None).scale == 4
+    with pytest.raises(UserError, match="'bicubic' has no scale of its own"):
+        open_upscaler("bicubic", scale=None)
 
 
 def test_denoise_mixes_the_weights_of_two_networks(general, image, tmp_path):
@@ -125,7 +144,7 @@ def test_denoise_mixes_the_weights_of_two_networks(general, image, tmp_path):
 
 def test_networks_that_do_not_fit_are_not_mixed(general, tmp_path):
     state = general["realesr-general-wdn"] | {"body.1.weight": torch.zeros(9)}
-    torch.save({"params": state}, tmp_path / "weights" / RELEASES["realesr-general-wdn"].files[0].name)
+    torch.save({"params": state}, tmp_path / "weights" / ZOO["realesr-general-wdn"].files[0].name)
     with pytest.raises(UserError, match="do not hold one network: they cannot be mixed"):
         open_upscaler("realesr-general@denoise=0.5", scale=4)
 
@@ -150,7 +169,7 @@ def test_models_of_a_mixture_need_both_files(general, tmp_path):
     name = "realesr-general@denoise=0.5"
     [row] = catalogue([name])
     assert (row["name"], row["state"]) == (name, "here")
-    (tmp_path / "weights" / RELEASES["realesr-general-wdn"].files[0].name).unlink()
+    (tmp_path / "weights" / ZOO["realesr-general-wdn"].files[0].name).unlink()
     [row] = catalogue([name])
     assert (row["name"], row["state"]) == (name, "fetchable")
 
