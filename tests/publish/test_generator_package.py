@@ -138,7 +138,7 @@ def test_an_unfinished_or_damaged_run_is_refused(copy):
     with pytest.raises(UserError, match=r"summary\.json is damaged"):
         publisher.pack(copy, "acme/tuned", Consent(), write=True)
     (copy / "summary.json").unlink()
-    with pytest.raises(UserError, match="no finished run"):
+    with pytest.raises(UserError, match="not a finished run"):
         publisher.pack(copy, "acme/tuned", Consent(), write=True)
 
 
