@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,13 +45,13 @@ def open_features(name: str, device: str = "cpu") -> FeatureDifference:
 
     UserError: an unknown name; weights that are absent, gated, damaged or do not fit; a network without dense features.
     """
-    if name == Gradient.name:
-        return Gradient()
+    if name in FEATURES:
+        return FEATURES[name](device)
     kind, _, model = name.partition(":")
     if kind != "timm" or not model:
         raise UserError(
-            f"There is no feature difference '{name}'{nearest(kind, ['gradient', 'timm:MODEL'])}",
-            "Known: gradient, timm:MODEL, timm:FOLDER.",
+            f"There is no feature difference '{name}'{nearest(kind, [*FEATURES, 'timm:MODEL'])}",
+            f"Known: {', '.join(FEATURES)}, timm:MODEL, timm:FOLDER.",
         )
     local = "/" in model or os.sep in model
     return DenseFeatures(name, *(_from_folder(Path(model).expanduser()) if local else _from_hub(model)), device)
@@ -219,3 +220,8 @@ def _created(model: str, file: Path, **options: Any) -> tuple[Any, str]:
 
 def _unusable(name: str, problem: str) -> UserError:
     return UserError(f"The network of '{name}' {problem}.", f"Name another: {INSTEAD}.")
+
+
+FEATURES: dict[str, Callable[[str], FeatureDifference]] = {
+    "gradient": lambda device: Gradient(),
+}
