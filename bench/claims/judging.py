@@ -13,7 +13,7 @@ from fgr.devices import choose_device
 from fgr.images import codec, degrade
 from fgr.images.arrays import as_images, as_tensor
 from fgr.metrics import fidelity as metrics
-from fgr.reward import source
+from fgr.reward import splits
 from fgr.reward.load import load_reward, load_stages
 from fgr.rlhf import pictures as drawing
 from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness, open_held_out
@@ -61,7 +61,7 @@ class Judge:
 
     def planted(self, least: float, most: float) -> list[dict[str, Any]]:
         """Gold severity, gold score and NIQE of composites with a swapped area in this range, and of their references."""
-        rows = source.open_split(str(self.data), "test")
+        rows = splits.open_split(str(self.data), "test")
         found = []
         for row in rows:
             if row["mask_kind"] in ("sham", "full") or not least <= row["mask_area"] <= most:
@@ -129,7 +129,7 @@ def ascended(reward: Reward, starts: torch.Tensor, epsilon: float, steps: int) -
 
 def spread_pairs(data: Path, scale: int, crops: int, crop: int) -> tuple[list[str], list[Pair]]:
     """`crops` pairs of the split `test` with their photographs, by turns from each photograph."""
-    rows = source.open_split(str(data), "test")
+    rows = splits.open_split(str(data), "test")
     by_photo: dict[str, dict[str, int]] = {}
     for index, (photo, reference) in enumerate(zip(rows["photo_id"], rows["source_id"], strict=True)):
         by_photo.setdefault(photo, {}).setdefault(reference, index)

@@ -11,7 +11,8 @@ from fgr import atomic
 from fgr.images import codec
 from fgr.metrics import maps as metrics
 from fgr.reward import baselines as trivial
-from fgr.reward import batches, source
+from fgr.reward import splits
+from fgr.reward.data import Samples
 from fgr.reward.load import load_stages
 from fgr.reward.score import overlay, score
 
@@ -28,8 +29,8 @@ def records(
     reference, means of RM_N's map of the reference. `folder` gets the maps of the first `pictures` composites of each engine."""
     stages = load_stages(reward, "cuda" if device == "cuda" else "cpu")
     drawn = maps_of(stages[0], baselines)
-    chosen = spread(source.open_split(str(data), "train"), rows)
-    samples, found, shown = batches.Samples(chosen, crop=0), [], dict[str, int]()
+    chosen = spread(splits.open_split(str(data), "train"), rows)
+    samples, found, shown = Samples(chosen, crop=0), [], dict[str, int]()
     for row in chosen:
         arrays = samples.decode(row)
         record, map_ = _record(stages, drawn, row, arrays)

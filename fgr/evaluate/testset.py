@@ -60,9 +60,9 @@ def open_test_set(
 
 
 def _of_dataset(data: str, split: str) -> tuple[list[Item], int, dict[str, Any]]:
-    from fgr.reward import source
+    from fgr.reward import splits
 
-    rows = source.open_split(data, split)
+    rows = splits.open_split(data, split)
     external = [json.loads(text)["preset"] == "external" for text in rows["degradation"]]
     scales = sorted({scale for scale, made in zip(rows["scale"], external, strict=True) if not made})
     if not scales:

@@ -7,7 +7,9 @@ from typing import Any
 RENAMED: dict[str, dict[str, str]] = {
     "annotate": {},
     "generate": {},
-    "reward": {},
+    "reward": {
+        "training.explode": "training.explosion_factor",
+    },
     "rlhf": {},
 }
 

@@ -83,7 +83,7 @@ class Training(Strict):
     validate_every: int = Field(100, ge=1)
     patience: int = Field(0, ge=0, description="validations without improvement after which a phase ends; 0 = never")
     checkpoint_every: int = Field(100, ge=1)
-    explode: float = Field(50.0, gt=1, description="a loss this many times its running mean stops the run")
+    explosion_factor: float = Field(50.0, gt=1, description="a loss this many times its running mean stops the run")
 
 
 class RewardRecipe(Strict):

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from fgr.metrics import maps as metrics
-from fgr.reward import baselines, batches
+from fgr.reward import baselines
+from fgr.reward.data import Samples
 
 Record = dict[str, Any]
 ROW = ("id", "source_id", "photo_id", "model", "mask_kind", "mask_area", "score")
@@ -22,7 +23,7 @@ def records(
     `maps`: name → figures of the composite's map (see metrics.map_figures); `clean`, `sr_mean`: figures of the model's maps of
     reference and SR image; `base`: S_base; `bins`: reliability of the composite's map.
     """
-    samples = batches.Samples(rows, crop=0)
+    samples = Samples(rows, crop=0)
     device = next(model.parameters()).device
     for row in rows:
         arrays = samples.decode(row)

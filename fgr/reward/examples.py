@@ -17,7 +17,7 @@ GROUPS = ("Best localised", "Worst localised", "Should be empty")
 
 
 def write(model: Any, samples: Any, chosen: Sequence[int], folder: Path) -> None:
-    """Write `examples.json` and `examples/…webp` into the run `folder`, of rows `chosen` of a batches.Samples without crops."""
+    """Write `examples.json` and `examples/…webp` into the run `folder`, of rows `chosen` of a data.Samples without crops."""
     rows = [_figures(model, samples.decode(row := samples.rows[index]), row) | {"row": int(index)} for index in chosen]
     groups = pick(rows)
     for one in {row["row"]: row for group in groups.values() for row in group}.values():

@@ -11,7 +11,7 @@ from fgr.dataset.tables import evenly_drawn
 from fgr.devices import choose_device
 from fgr.metrics import maps as metrics
 from fgr.progress import Progress
-from fgr.reward import evaluate, source
+from fgr.reward import evaluate, splits
 from fgr.reward.load import load_reward
 from fgr.reward.summary import summary
 from fgr.training import directory as runs
@@ -20,7 +20,7 @@ from fgr.training import directory as runs
 def judge(reward: str, data: str, split: str, limit: int | None, device: str = "auto") -> dict[str, Any]:
     """The summary of a reward model on a split of a dataset, thinned to `limit` rows, and the protocol it was made by."""
     model = load_reward(reward, choose_device(device))
-    rows = source.open_split(data, split)
+    rows = splits.open_split(data, split)
     if limit and limit < len(rows):
         rows = rows.select(evenly_drawn(len(rows), limit))
     run = _run_of(Path(reward))

@@ -1,4 +1,4 @@
-"""The training loop of one phase: steps, averaged weights, validation, checkpoints, and the reasons to stop."""
+"""Training one phase of the reward model: steps, averaged weights, validation, checkpoints, and the reasons to stop."""
 
 import copy
 import math
@@ -7,32 +7,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
+from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
-from fgr.progress import Progress
+from fgr.metrics import maps as metrics
+from fgr.recipe.reward import Training
+from fgr.reward.criterion import Criterion
+from fgr.reward.data import Samples
 from fgr.training.directory import Run
-from fgr.training.loop import Interrupts
+from fgr.training.loop import take_steps
+from fgr.training.optimization import Optimization, Weights, divergence, running_mean, update_ema, warmup_cosine
 
-Weights = dict[str, torch.Tensor]
 Batch = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """The optimiser and its bookkeeping; see the recipe's `training`."""
-
-    lr: float
-    encoder_lr: float
-    weight_decay: float
-    warmup: float
-    clip: float
-    ema: float
-    accumulate: int
-    validate_every: int
-    patience: int
-    checkpoint_every: int
-    explode: float
 
 
 @dataclass
@@ -51,32 +39,26 @@ class State:
 class Phase:
     """Trains `model` for `steps` steps; the model to keep is in `result()` afterwards.
 
-    `before` is the number of steps of the phases before, from which trackers count on: some drop steps that go back.
+    `checkpoint` is what to go on from, or None. `before` is the number of steps of the phases before, from which trackers count
+    on: some drop steps that go back.
     """
 
     def __init__(
-        self,
-        name: str,
-        steps: int,
-        model: torch.nn.Module,
-        accelerator: Any,
-        knobs: Knobs,
-        run: Run,
-        state: Mapping[str, Any] | None,
-        before: int = 0,
-    ) -> None:
-        self.name, self.steps, self.knobs, self.run, self.accelerator = name, steps, knobs, run, accelerator
-        self.before = before
-        self.plain = model
-        self.state = State(name)
-        optimizer = torch.optim.AdamW(_groups(model, knobs), weight_decay=knobs.weight_decay)
+        self, name: str, steps: int, model: torch.nn.Module, accelerator: Any, settings: Training, run: Run,
+        checkpoint: Mapping[str, Any] | None, before: int = 0,
+    ) -> None:  # fmt: skip
+        self.name, self.steps, self.settings, self.run, self.accelerator = name, steps, settings, run, accelerator
+        self.before, self.plain, self.state = before, model, State(name)
+        optimizer = torch.optim.AdamW(_groups(model, settings), weight_decay=settings.weight_decay)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        if state is None:
+        self.optimization = Optimization(self.model, self.optimizer, settings.clip, settings.accumulate, accelerator)
+        self.waited = 0.0  # seconds in the step that is being taken
+        if checkpoint is None:
             self.state.ema = {key: value.detach().clone() for key, value in model.state_dict().items()}
         else:
-            model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
-            self.state = State(**state["phase_state"])
+            model.load_state_dict(checkpoint["model"])
+            optimizer.load_state_dict(checkpoint["optimizer"])
+            self.state = State(**checkpoint["phase_state"])
             self.state.ema = {key: value.to(accelerator.device) for key, value in self.state.ema.items()}
 
     def fit(
@@ -85,21 +67,19 @@ class Phase:
         loss: Callable[[Any, Batch], dict[str, torch.Tensor]],
         validate: Callable[[Any], dict[str, float]],
     ) -> None:
-        """Take the steps that are left. KeyboardInterrupt, after saving, when asked to stop; UserError when the loss breaks."""
+        """Take the steps that are left. KeyboardInterrupt, after saving, when asked to stop; UserError when the loss diverges."""
         self.model.train()
-        source = iter(batches)
-        with Interrupts() as interrupts, Progress(self.name, self.steps, "steps") as progress:
-            progress.advance(self.state.step)
-            while self.state.step < self.steps and not self._stopped():
-                stop = self._step(source, loss, interrupts)
-                progress.advance()
-                last = self.state.step == self.steps
-                if last or self.state.step % self.knobs.validate_every == 0:
-                    self._validate(validate)
-                if stop or last or self.state.step % self.knobs.checkpoint_every == 0:
-                    self.save()
-                if stop:
-                    raise KeyboardInterrupt
+        source = self._on_device(batches)
+
+        def step() -> bool:
+            self._step(source, loss)
+            if self.state.step == self.steps or self.state.step % self.settings.validate_every == 0:
+                self._validate(validate)
+            return not self._converged()
+
+        if not self._converged():
+            every = self.settings.checkpoint_every
+            take_steps(step, self.name, self.state.step, self.steps, self.save, every, self.accelerator)
 
     def result(self) -> torch.nn.Module:
         """The averaged model of the best validation, on the CPU."""
@@ -113,57 +93,46 @@ class Phase:
         self.run.save(state)
         self.accelerator.wait_for_everyone()
 
-    def _step(self, source: Iterator[Batch], loss: Callable[..., dict[str, torch.Tensor]], interrupts: Interrupts) -> bool:
-        started, waited = time.perf_counter(), 0.0
-        rate = rate_at(self.state.step, self.steps, self.knobs.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["top"]
-        sums: Any = 0
-        names: list[str] = []
-        for number in range(self.knobs.accumulate):
+    def _on_device(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        source = iter(batches)
+        while True:
             began = time.perf_counter()
             batch = {name: value.to(self.accelerator.device, non_blocking=True) for name, value in next(source).items()}
-            waited += time.perf_counter() - began
-            final = number == self.knobs.accumulate - 1
-            with self.accelerator.accumulate() if final else self.accelerator.no_sync(self.model):
-                parts = loss(self.model, batch)
-                self.accelerator.backward(parts["total"] / self.knobs.accumulate)
-            names = list(parts)
-            sums = sums + torch.stack([part.detach().float() for part in parts.values()]) / self.knobs.accumulate
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.knobs.clip)
-        *values, asked = self.accelerator.reduce(torch.cat([sums, sums.new_tensor([float(interrupts.asked)])]), "mean").tolist()
-        figures = dict(zip(names, values, strict=True))
-        self._guard(figures["total"], float(norm))
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.state.step += 1
-        self._average()
-        took = time.perf_counter() - started
-        self._log(figures, {"lr": rate * self.knobs.lr, "norm": float(norm), "step_s": took, "wait_s": waited})
-        return asked > 0
+            self.waited += time.perf_counter() - began
+            yield batch
 
-    def _guard(self, total: float, norm: float) -> None:
-        state = self.state
-        exploded = state.step > 20 and total > self.knobs.explode * state.mean
-        if not math.isfinite(total) or not math.isfinite(norm) or exploded:
-            what = "exploded" if exploded else "is not a number"
+    def _step(self, source: Iterator[Batch], loss: Callable[[Any, Batch], dict[str, torch.Tensor]]) -> None:
+        started, self.waited = time.perf_counter(), 0.0
+        rate = warmup_cosine(self.state.step, self.steps, self.settings.warmup)
+        self.optimization.set_rate(rate)
+
+        def forward(batch: Batch) -> dict[str, torch.Tensor]:
+            parts = loss(self.model, batch)
+            self.optimization.backward(parts["total"])
+            return {name: part.detach().float() for name, part in parts.items()}
+
+        means = self.optimization.accumulate(source, forward)
+        norm = self.optimization.clip_gradients()
+        values = self.accelerator.reduce(torch.stack(list(means.values())), "mean").tolist()
+        figures = dict(zip(means, values, strict=True))
+        self._expect_sound(figures["total"], norm)
+        self.optimization.step()
+        self.state.step += 1
+        update_ema(self.state.ema, self.plain.state_dict(), self.settings.ema, self.state.step)
+        took = time.perf_counter() - started
+        self._log(figures, {"lr": rate * self.settings.lr, "norm": norm, "step_s": took, "wait_s": self.waited})
+
+    def _expect_sound(self, total: float, norm: float) -> None:
+        state, limit = self.state, self.settings.explosion_factor
+        trouble = divergence(total, state.mean, limit, state.step + 1) or divergence(norm, math.inf, limit, state.step + 1)
+        if trouble:
             raise UserError(
-                f"The loss {what} in step {state.step + 1} of {self.name} (loss {total:.3g}, gradient norm {norm:.3g}, "
+                f"The loss {trouble} in step {state.step + 1} of {self.name} (loss {total:.3g}, gradient norm {norm:.3g}, "
                 f"mean loss so far {state.mean:.3g}).",
                 "The last checkpoint and the finished stages are good. Begin again with a lower training.lr or training.clip"
                 ", or precision=no.",
             )
-        state.mean = total if state.step == 0 else 0.95 * state.mean + 0.05 * total
-
-    def _average(self) -> None:
-        decay = min(self.knobs.ema, (1 + self.state.step) / (10 + self.state.step))
-        with torch.no_grad():
-            for key, value in self.plain.state_dict().items():
-                average = self.state.ema[key]
-                if average.is_floating_point():
-                    average.lerp_(value.to(average.dtype), 1 - decay)
-                else:
-                    average.copy_(value)
+        state.mean = running_mean(state.mean, total)
 
     def _validate(self, validate: Callable[[Any], dict[str, float]]) -> None:
         current = {key: value.clone() for key, value in self.plain.state_dict().items()}
@@ -180,8 +149,8 @@ class Phase:
         else:
             self.state.stale += 1
 
-    def _stopped(self) -> bool:
-        return bool(self.knobs.patience) and self.state.stale >= self.knobs.patience
+    def _converged(self) -> bool:
+        return bool(self.settings.patience) and self.state.stale >= self.settings.patience
 
     def _log(self, figures: Mapping[str, float], extra: Mapping[str, float], split: str = "train") -> None:
         self.run.log(phase=self.name, step=self.state.step, split=split, **figures, **extra)
@@ -190,17 +159,47 @@ class Phase:
             self.accelerator.log(named, step=self.before + self.state.step)
 
 
-def rate_at(step: int, steps: int, warmup: float) -> float:
-    """The learning rate of a step (from 0) as a share of the highest: a linear rise, then a cosine down to 0."""
-    rising = max(1, round(warmup * steps))
-    if step < rising:
-        return (step + 1) / rising
-    return (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising))) / 2
+class Validation:
+    """At most `limit` rows, spread over the split, whole; the mean loss, and how well map and score do on them."""
+
+    def __init__(self, rows: Any, limit: int, device: torch.device | str) -> None:
+        self.samples = Samples(rows, crop=0, cache_bytes=1 << 30)
+        self.chosen, self.device = evenly_drawn(len(rows), limit), device
+
+    def __call__(self, model: Any, criterion: Criterion, scale: float, cell: int) -> dict[str, float]:
+        """Means over the rows of the parts of the loss and, after the first phase, of `ap`, `cc`, `sham` and `triplets`."""
+        values: dict[str, list[float]] = {}
+        for index in self.chosen:
+            batch = {name: torch.as_tensor(value)[None].to(self.device) for name, value in self.samples[(index, 0)].items()}
+            figures = {name: float(part) for name, part in criterion(model, batch, scale, cell).items()}
+            if criterion.base is not None:
+                figures |= _figures(model, batch, cell)
+            for name, value in figures.items():
+                if np.isfinite(value):
+                    values.setdefault(name, []).append(value)
+        return {name: float(np.mean(several)) for name, several in values.items()}
 
 
-def _groups(model: torch.nn.Module, knobs: Knobs) -> list[dict[str, Any]]:
+def _figures(model: Any, batch: dict[str, torch.Tensor], cell: int) -> dict[str, float]:
+    images = torch.cat([batch[name] for name in ("sr", "composite", "reference")]).float() / 255
+    scores, maps = model(images)
+    sr, composite, reference = scores.tolist()
+    target = batch["target"][0, 0].cpu().numpy()
+    figures: dict[str, float] = {}
+    if target.any():
+        if float(batch["mask"].mean()) < 1:
+            figures["triplets"] = float(sr < composite < reference)
+    elif cell:
+        figures["sham"] = float(maps[1].mean())
+    if cell:
+        map_ = maps[1, 0].float().cpu().numpy()
+        figures |= {"ap": metrics.average_precision(map_, target), "cc": metrics.correlation(map_, target)}
+    return figures
+
+
+def _groups(model: torch.nn.Module, settings: Training) -> list[dict[str, Any]]:
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     encoder = [parameter for name, parameter in named if name.startswith("encoder.")]
     others = [parameter for name, parameter in named if not name.startswith("encoder.")]
-    groups = [(encoder, knobs.lr * knobs.encoder_lr), (others, knobs.lr)]
-    return [{"params": parameters, "lr": lr, "top": lr} for parameters, lr in groups if parameters]
+    groups = [(encoder, settings.lr * settings.encoder_lr), (others, settings.lr)]
+    return [{"params": parameters, "lr": lr} for parameters, lr in groups if parameters]

@@ -1,17 +1,14 @@
-"""The losses of the reward model. Pure: tensors in, a scalar tensor out.
+"""The losses of the reward model, one by one. Pure: tensors in, a scalar tensor out.
 
 Scores are (B,), larger = better; maps and their weights are (B, 1, H, W) in [0, 1], larger = worse. Weights say how much an
 image or a pixel counts; a weight of zero removes it, and where everything is removed the loss is 0.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch.nn import functional
 
-MapLoss = Literal["l1", "smooth-l1", "bce", "focal", "l1+bce"]
-RankLoss = Literal["margin", "logistic"]
 Margin = float | torch.Tensor
 TINY = 1e-6
 
@@ -40,7 +37,7 @@ MAP_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
-def map_loss(map_: torch.Tensor, target: torch.Tensor, known: torch.Tensor, kind: MapLoss = "l1") -> torch.Tensor:
+def map_loss(map_: torch.Tensor, target: torch.Tensor, known: torch.Tensor, kind: str = "l1") -> torch.Tensor:
     """L_map where the target is `known` (0 or 1 a pixel), every image counting alike.
 
     `l1` is the paper's; `bce` is cross entropy against a soft target; `focal` weighs it by the squared error (quality focal loss,
@@ -65,10 +62,15 @@ def pooled_target(target: torch.Tensor, known: torch.Tensor, size: int) -> tuple
     return grown[0], grown[1]
 
 
-def pair_loss(better: torch.Tensor, worse: torch.Tensor, margin: Margin, weight: torch.Tensor, kind: RankLoss) -> torch.Tensor:
+PAIR_LOSSES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "margin": lambda shortfall: shortfall.clamp_min(0),
+    "logistic": functional.softplus,
+}
+
+
+def pair_loss(better: torch.Tensor, worse: torch.Tensor, margin: Margin, weight: torch.Tensor, kind: str) -> torch.Tensor:
     """The loss of pairs that should be `margin` apart: a hinge (the paper), or logistic: softplus(margin − difference)."""
-    shortfall = margin - (better - worse)
-    return weighted_mean(shortfall.clamp_min(0) if kind == "margin" else functional.softplus(shortfall), weight)
+    return weighted_mean(PAIR_LOSSES[kind](margin - (better - worse)), weight)
 
 
 def rank_loss(
@@ -78,7 +80,7 @@ def rank_loss(
     margins: tuple[Margin, Margin],
     sr_below: torch.Tensor,
     composite_below: torch.Tensor,
-    kind: RankLoss = "margin",
+    kind: str = "margin",
 ) -> torch.Tensor:
     """L_rank: S_SR < S_syn < S_GT with margins (m1, m2), each one number or one an image (B,).
 

@@ -17,12 +17,12 @@ from fgr.metrics import fidelity
 from fgr.metrics.registry import open_base
 from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
-from fgr.reward import batches, examples, source
-from fgr.reward.encoder import load_pretrained
-from fgr.reward.loop import Knobs, Phase
+from fgr.reward import data as batches
+from fgr.reward import examples, splits
+from fgr.reward.criterion import Criterion, labels
+from fgr.reward.encoder import build_encoder, load_pretrained
+from fgr.reward.loop import Phase, Validation
 from fgr.reward.model import FinPercepRM
-from fgr.reward.objective import Objective, Terms, labels
-from fgr.reward.validate import Validation
 from fgr.training.accelerator import begin_trackers, open_accelerator
 from fgr.training.directory import Run
 
@@ -35,6 +35,7 @@ def train(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> P
     UserError for a dataset or weights that cannot be used and for another recipe's folder; KeyboardInterrupt after saving.
     """
     trainer = _Trainer(recipe, data, out, device)
+    trainer.start()
     for name, steps, stage in trainer.phases:
         if not (out / name / "config.json").is_file():
             trainer.phase(name, steps, stage)
@@ -46,56 +47,64 @@ def train(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> P
 
 
 class _Trainer:
+    """Opens and checks everything that a run needs; `start` is the first to write."""
+
     def __init__(self, recipe: RewardRecipe, data: str, out: Path, device: str) -> None:
         self.recipe, self.out = recipe, out
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)
         self.run = Run(out, self.accelerator.is_main_process)
         self.phases = _phases(recipe)
         self.rows = {
-            "train": source.open_split(data, "train", recipe.data.exclude_models, recipe.data.streaming),
-            "validation": source.open_split(data, "validation", recipe.data.exclude_models),
+            "train": splits.open_split(data, "train", recipe.data.exclude_models, recipe.data.streaming),
+            "validation": splits.open_split(data, "validation", recipe.data.exclude_models),
         }
-        self.consensus = source.open_consensus(data)
-        self.pairs = source.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
+        self.consensus = splits.open_consensus(data)
+        self.pairs = splits.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
         self._check(data)
         FinPercepRM(**self._settings(0))  # a misspelt encoder or too many stages: before anything is written
-        facts = {"data": source.facts(data, self.rows)}
-        self.run.start("reward", resolved(recipe), facts)
-        self.accelerator.wait_for_everyone()
+        self.facts = {"data": splits.facts(data, self.rows)}
+        self.run.expect("reward", resolved(recipe), self.facts)
+        self._check_weights()
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
-        begin_trackers(self.accelerator, "fgr-reward", recipe.trackers)
+
+    def start(self) -> None:
+        """Begin the run's folder and the trackers, or go on with them."""
+        self.run.start("reward", resolved(self.recipe), self.facts)
+        self.accelerator.wait_for_everyone()
+        begin_trackers(self.accelerator, "fgr-reward", self.recipe.trackers)
 
     def phase(self, name: str, steps: int, stage: int) -> None:
         """Train one phase, or the rest of it, and save its folder."""
         position = [phase[0] for phase in self.phases].index(name)
         checkpoint = self.run.load()
-        going_on = checkpoint if checkpoint and checkpoint["phase_state"]["phase"] == name else None
-        done = going_on["phase_state"]["step"] if going_on else 0
+        if checkpoint and checkpoint["phase_state"]["phase"] != name:
+            checkpoint = None
+        done = checkpoint["phase_state"]["step"] if checkpoint else 0
         self.run.keep(lambda line: self._written_before(line, position, done))
         torch.manual_seed(self.recipe.seed + position)
-        objective = self._objective(name)
-        model = self._begin(position, stage, objective).to(self.accelerator.device)
+        criterion = self._criterion(name)
+        model = self._begin(position, stage, criterion).to(self.accelerator.device)
         model.choose_trained(self.recipe.encoder.train)
         scale, cell = float(model.score_std), model.cell if stage else 0
         before = sum(length for _, length, _ in self.phases[:position])
-        phase = Phase(name, steps, model, self.accelerator, self._knobs(), self.run, going_on, before)
+        phase = Phase(name, steps, model, self.accelerator, self.recipe.training, self.run, checkpoint, before)
         phase.fit(
             self._batches(steps, done, position, name == "base"),
-            lambda net, batch: self._loss(objective, net, batch, scale, cell),
-            lambda net: self.validation(net, objective, scale, cell),
+            lambda net, batch: self._loss(criterion, net, batch, scale, cell),
+            lambda net: self.validation(net, criterion, scale, cell),
         )
         if self.accelerator.is_main_process:
             save_folder(phase.result(), self.out / name)
         self.accelerator.wait_for_everyone()
 
-    def _loss(self, objective: Objective, net: Any, batch: Any, scale: float, cell: int) -> dict[str, torch.Tensor]:
-        parts = objective(net, batch, scale, cell)
+    def _loss(self, criterion: Criterion, net: Any, batch: Any, scale: float, cell: int) -> dict[str, torch.Tensor]:
+        parts = criterion(net, batch, scale, cell)
         if "left" in batch:
-            parts["preference"] = objective.preference(net, batch["left"], batch["right"], batch["choice"], scale)
+            parts["preference"] = criterion.preference(net, batch["left"], batch["right"], batch["choice"], scale)
             parts["total"] = parts["total"] + parts["preference"]
         return parts
 
-    def _begin(self, position: int, stage: int, objective: Objective) -> FinPercepRM:
+    def _begin(self, position: int, stage: int, criterion: Criterion) -> FinPercepRM:
         if position:
             before = FinPercepRM.from_pretrained(self.out / self.phases[position - 1][0])
             model = before.grown(stage)
@@ -105,14 +114,14 @@ class _Trainer:
         model = FinPercepRM(**self._settings(stage))
         if self.recipe.encoder.pretrained and self.recipe.encoder.name != "tiny":
             load_pretrained(model.encoder, self.recipe.encoder.name)
-        model.set_scale(*self._scale(objective))
+        model.set_scale(*self._scale(criterion))
         return model.train()
 
-    def _scale(self, objective: Objective) -> tuple[float, float]:
+    def _scale(self, criterion: Criterion) -> tuple[float, float]:
         """Mean and standard deviation of what the first phase distils, over clean, composite and restored crops."""
         draws = max(1, SCALE_SAMPLES // self.recipe.data.batch)
         values = []
-        score = objective.target or (lambda image, _: objective.base(image))  # type: ignore[misc]
+        score = criterion.target or (lambda image, _: criterion.base(image))  # type: ignore[misc]
         for batch in self._batches(draws, 0, 0, distorted=False):
             images = [batch[name].to(self.accelerator.device).float() / 255 for name in batches.IMAGES]
             with torch.no_grad():
@@ -128,35 +137,31 @@ class _Trainer:
             sums += torch.stack([(target * known).sum(), known.sum()])
         return float((sums[0] / sums[1]).clamp(0.01, 0.99))
 
-    def _objective(self, name: str) -> Objective:
+    def _criterion(self, name: str) -> Criterion:
         recipe = self.recipe
-        terms = Terms(**recipe.loss.model_dump())
         if recipe.base.name == "full-reference":
             if name == "base":
-                return Objective(terms, None, fidelity.full_reference)
+                return Criterion(recipe.loss, None, fidelity.full_reference)
             student = FinPercepRM.from_pretrained(self.out / "base").to(self.accelerator.device).requires_grad_(False)
-            return Objective(terms, lambda image: student(image)[0])
+            return Criterion(recipe.loss, lambda image: student(image)[0])
         score = open_base(recipe.base.name, self.accelerator.device)
-        return Objective(terms, None, lambda image, _: score(image)) if name == "base" else Objective(terms, score)
+        return Criterion(recipe.loss, None, lambda image, _: score(image)) if name == "base" else Criterion(recipe.loss, score)
 
     def _batches(self, steps: int, done: int, position: int, distorted: bool) -> Iterator[Any]:
-        knobs, data = self.recipe.training, self.recipe.data
+        data, accumulate = self.recipe.data, self.recipe.training.accumulate
         part = (self.accelerator.process_index, self.accelerator.num_processes)
         samples = batches.Samples(
             self.rows["train"], data.crop, data.flips, self.consensus, data.cache_mb * 2**20 // max(1, data.workers), distorted
         )
         seed = self.recipe.seed * 1000 + position
         count = 1 if data.streaming else len(samples)
-        draws = batches.Draws(count, data.batch, seed, steps, done, knobs.accumulate, part)
+        draws = batches.Draws(count, data.batch, seed, steps, done, accumulate, part)
         main = batches.loader(samples, draws, data.workers, data.streaming)
         if not self.pairs or distorted:
             return iter(main)
-        paired = batches.Draws(len(self.pairs), data.batch, seed + 500, steps, done, knobs.accumulate, part)
+        paired = batches.Draws(len(self.pairs), data.batch, seed + 500, steps, done, accumulate, part)
         others = batches.loader(batches.Pairs(samples, self.pairs), paired, data.workers)
         return (batch | pair for batch, pair in zip(main, others, strict=False))
-
-    def _knobs(self) -> Knobs:
-        return Knobs(**self.recipe.training.model_dump(exclude={"precision"}))
 
     def _settings(self, stage: int) -> dict[str, Any]:
         encoder, model = self.recipe.encoder, self.recipe.model.model_dump()
@@ -172,8 +177,17 @@ class _Trainer:
         at = names.index(line["phase"]) if line.get("phase") in names else -1
         return at < position or (at == position and line["step"] <= done)
 
+    def _check_weights(self) -> None:
+        """Open what is downloaded, once, before a new run's folder is begun."""
+        if (self.out / "run.json").exists():
+            return
+        if self.recipe.encoder.pretrained:
+            build_encoder(self.recipe.encoder.name, pretrained=True)
+        if self.recipe.base.name != "full-reference":
+            open_base(self.recipe.base.name)
+
     def _check(self, data: str) -> None:
-        side = min(source.size_of(self.rows["train"]))
+        side = min(splits.size_of(self.rows["train"]))
         if self.recipe.data.crop > side:
             raise UserError(
                 f"The crops of {self.recipe.data.crop} pixels do not fit into the {side}-pixel images of {data}.",

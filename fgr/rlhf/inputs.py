@@ -48,12 +48,12 @@ class Replayed:
     """The distinct degraded references of a dataset's split, by index. UserError for another scale or rows that cannot replay."""
 
     def __init__(self, data: str, split: str, scale: int, cache_bytes: int = 0) -> None:
-        from fgr.reward import source
+        from fgr.reward import splits
 
-        self.rows = source.open_split(data, split)
+        self.rows = splits.open_split(data, split)
         self._chosen = _distinct(self.rows, data, split, scale)
         self._room, self._kept = cache_bytes, dict[int, Pair]()
-        self.side = source.size_of(self.rows)[0]
+        self.side = splits.size_of(self.rows)[0]
         self.digest = digest_of([self.rows[index]["id"] for index in self._chosen])
 
     def __len__(self) -> int:

@@ -19,9 +19,9 @@ class Ranked:
     """
 
     def __init__(self, kind: str, data: str, split: str, scale: int) -> None:
-        from fgr.reward import source
+        from fgr.reward import splits
 
-        self.rows = source.open_split(data, split)
+        self.rows = splits.open_split(data, split)
         if set(self.rows["scale"]) != {scale}:
             raise UserError(f"The dataset {data} is not of scale ×{scale}.", "Name a generator and a dataset of one scale.")
         self._pairs = {"triplets": _triplets, "preferences": _preferences}[kind](self.rows, data)
@@ -30,7 +30,7 @@ class Ranked:
                 f"The split '{split}' of {data} has no pairs of the kind {kind}.",
                 "Preferences count where both images were made of one input; algorithm.pairs=triplets takes the dataset's own.",
             )
-        self.side = source.size_of(self.rows)[0]
+        self.side = splits.size_of(self.rows)[0]
         names = self.rows["id"]
         self.digest = digest_of([f"{names[a]} {x} {names[b]} {y}" for (a, x), (b, y) in self._pairs])
 
@@ -56,9 +56,9 @@ def _triplets(rows: Any, data: str) -> list[Choice]:
 
 
 def _preferences(rows: Any, data: str) -> list[Choice]:
-    from fgr.reward import source
+    from fgr.reward import splits
 
     inputs = list(zip(rows["source_id"], rows["degradation"], strict=True))
-    chosen = [pair for pair in source.open_preferences(data, rows) if inputs[pair[0]] == inputs[pair[1]] and pair[2] != 0.5]
+    chosen = [pair for pair in splits.open_preferences(data, rows) if inputs[pair[0]] == inputs[pair[1]] and pair[2] != 0.5]
     ordered = [(left, right) if choice == 1.0 else (right, left) for left, right, choice in chosen]
     return [((winner, "composite"), (loser, "composite")) for winner, loser in ordered]

@@ -1,4 +1,4 @@
-"""Co-evolution: before a stage of the reward model is climbed, it learns from composites of the policy's own outputs."""
+"""Co-evolution: before the policy is trained on a stage of the reward model, that stage learns from the policy's outputs."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,14 +18,18 @@ from fgr.images import codec
 from fgr.images.arrays import as_images
 from fgr.metrics.features import FeatureDifference, open_features
 from fgr.progress import Progress
-from fgr.reward.batches import Draws, Samples, loader
+from fgr.recipe.reward import Loss
+from fgr.recipe.rlhf import Refresh
+from fgr.reward.criterion import Criterion
+from fgr.reward.data import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM
-from fgr.reward.objective import Objective, Terms
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Replayed, stacked
 from fgr.rlhf.policy import Policy
+from fgr.training.optimization import Optimization
 
 Row = dict[str, Any]
+LOSS = Loss(map_kind="bce")  # L1 would pull uncertain pixels to 0, their median
 
 
 class CompositeMaker:
@@ -69,10 +73,10 @@ class CompositeMaker:
 
 
 def refreshed(
-    model: FinPercepRM, rows: Sequence[Row], dataset: Any, *, steps: int, share: float, lr: float, crop: int, batch: int,
-    seed: int, device: torch.device,
+    model: FinPercepRM, rows: Sequence[Row], dataset: Any, settings: Refresh, *, crop: int, batch: int, seed: int,
+    device: torch.device,
 ) -> FinPercepRM:  # fmt: skip
-    """A copy of `model` trained on batches of which `share` are the policy's `rows` and the rest the dataset's.
+    """A copy of `model` trained on batches of which `settings.share` are the policy's `rows` and the rest the dataset's.
 
     The scores of clean images are held to what `model` itself gives (L_align), so that its scale stays. UserError: no rows.
     """
@@ -86,17 +90,22 @@ def refreshed(
     learner = FinPercepRM(**model.settings).to(device)
     learner.load_state_dict(model.state_dict())
     base.eval().requires_grad_(False)
-    objective = Objective(Terms(map_kind="bce"), lambda image: base(image)[0])
-    optimizer = torch.optim.AdamW(learner.parameters(), lr=lr)
-    fresh = min(batch - 1, max(1, round(share * batch)))
+    criterion = Criterion(LOSS, lambda image: base(image)[0])
+    optimization = Optimization(learner, torch.optim.AdamW(learner.parameters(), lr=settings.lr), clip=1.0)
+    fresh = min(batch - 1, max(1, round(settings.share * batch)))
+    batches = _mixed(rows, dataset, fresh, batch - fresh, crop, seed, settings.steps)
     scale, cell = float(model.score_std), model.cell if model.stage else 0
-    with Progress(f"refresh RM_{model.stage}", steps, "steps") as progress:
-        for mixed in _mixed(rows, dataset, fresh, batch - fresh, crop, seed, steps):
-            parts = objective(learner, {name: value.to(device) for name, value in mixed.items()}, scale, cell)
-            parts["total"].backward()
-            torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+
+    def forward(mixed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        parts = criterion(learner, {name: value.to(device) for name, value in mixed.items()}, scale, cell)
+        optimization.backward(parts["total"])
+        return {}
+
+    with Progress(f"refresh RM_{model.stage}", settings.steps, "steps") as progress:
+        for _ in range(settings.steps):
+            optimization.accumulate(batches, forward)
+            optimization.clip_gradients()
+            optimization.step()
             progress.advance()
     return learner.eval().requires_grad_(False)
 
@@ -104,7 +113,7 @@ def refreshed(
 def _mixed(
     rows: Sequence[Row], dataset: Any, fresh: int, known: int, crop: int, seed: int, steps: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    sources = [(Samples(rows, crop, True), fresh), (Samples(dataset, crop, True), known)]
-    parts = [loader(found, Draws(len(found), count, seed + place, steps), 0) for place, (found, count) in enumerate(sources)]
-    for first, second in zip(*parts, strict=True):
+    parts = [(Samples(rows, crop, True), fresh), (Samples(dataset, crop, True), known)]
+    loaders = [loader(part, Draws(len(part), count, seed + place, steps), 0) for place, (part, count) in enumerate(parts)]
+    for first, second in zip(*loaders, strict=True):
         yield {name: torch.cat([first[name], second[name]]) for name in first}

@@ -199,8 +199,8 @@ class Tuner:
         with self.policy.holding(self.loop.state.ema):
             rows = self.maker.rows(self.policy, self.inputs, refresh.composites, self.recipe.seed, self.device)
         model = refreshed(
-            stage, rows, self.inputs.rows, steps=refresh.steps, share=refresh.share, lr=refresh.lr,
-            crop=data.crop * self.policy.scale or self.inputs.side, batch=data.batch, seed=self.recipe.seed, device=self.device,
+            stage, rows, self.inputs.rows, refresh, crop=data.crop * self.policy.scale or self.inputs.side, batch=data.batch,
+            seed=self.recipe.seed, device=self.device,
         )  # fmt: skip
         if self.run_folder.main:
             save_folder(model, self.out / "reward" / f"stage-{number}")

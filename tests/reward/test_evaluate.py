@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from fgr.cli import app
 from fgr.errors import UserError
 from fgr.images import codec
-from fgr.reward import judge, score, show, source, summary
+from fgr.reward import judge, score, show, splits, summary
 from fgr.reward.load import load_reward
 from fgr.reward.model import FinPercepRM
 
@@ -96,7 +96,7 @@ def test_summaries_by_hand():
 def test_a_model_that_knows_the_defects_beats_the_baselines(data):
     from fgr.reward.evaluate import records
 
-    rows = source.open_split(str(data), "train")
+    rows = splits.open_split(str(data), "train")
     found = summary.summary(list(records(Oracle(), rows)))
     assert found["triplets"]["model"]["accuracy"] > 0.8
     assert found["pairs_by_area"]
@@ -192,16 +192,3 @@ def test_train_rm_by_command_resumes(data, overrides, tmp_path):
         outcome = CliRunner().invoke(app, [*command, "--device", "cpu"])
         assert outcome.exit_code == 0, outcome.output
         assert outcome.stdout == f"{tmp_path / 'rm' / 'stage-0'}\n"
-
-
-def test_missing_splits_and_columns_are_sentences(data, trained, tmp_path, write_card):
-    import pyarrow.parquet as pq
-
-    with pytest.raises(UserError, match="has no split 'tset'"):
-        judge.judge(str(trained), str(data), "tset", None, "cpu")
-    table = pq.read_table(data / "samples" / "test-00000-of-00001.parquet").drop_columns(["mask", "score"])
-    (tmp_path / "old" / "samples").mkdir(parents=True)
-    pq.write_table(table.replace_schema_metadata(None), tmp_path / "old" / "samples" / "test-0.parquet")
-    write_card(tmp_path / "old", {"samples": [{"split": "test", "path": "samples/test-*.parquet"}]})
-    with pytest.raises(UserError, match="lacks the columns mask, score"):
-        source.open_split(str(tmp_path / "old"), "test")

@@ -1,13 +1,14 @@
-"""What a batch costs: the reward model's outputs on clean, composite and restored images against the labels."""
+"""The criterion of a batch: the reward model's outputs on clean, composite and restored images against the labels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from fgr.metrics.registry import Score
+from fgr.recipe.reward import Loss
 from fgr.reward import loss
 
 TRIPLET = ("reference", "composite", "sr")
@@ -19,35 +20,17 @@ Parts = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Weights and kinds of the loss terms; margins in standard deviations of the score."""
+class Criterion:
+    """The loss of a phase, as the recipe's `loss` says. `base` gives S_base; None in the first phase, which distils `target`."""
 
-    map: float = 1.0
-    rank: float = 1.0
-    align: float = 1.0
-    map_rank: float = 0.0
-    human_score: float = 0.0
-    human_map: float = 0.0
-    preference: float = 0.0
-    map_kind: loss.MapLoss = "l1"
-    rank_kind: loss.RankLoss = "margin"
-    margins: tuple[float, float] = (0.5, 0.5)
-    margins_of: Literal["image", "area"] = "image"
-    rank_of: Literal["image", "place"] = "image"
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The loss of one phase. `base` gives S_base; None in the first phase, which distils it (`target`)."""
-
-    terms: Terms
+    settings: Loss
     base: Score | None
     target: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def __call__(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float, cell: int) -> Parts:
         """The parts of the loss and their weighted `total`.
 
-        `batch` is as from `batches.loader` on the model's device; `scale` is the standard deviation that margins and score
+        `batch` is as from `data.loader` on the model's device; `scale` is the standard deviation that margins and score
         errors are measured in, `cell` the side in pixels of what the stage's map can tell apart (0 = it has no map).
         """
         if self.base is None:
@@ -63,13 +46,13 @@ class Objective:
             parts["rank"] = self._place_rank(places[0].float() / scale, images, order[1])
         else:
             parts["rank"] = loss.rank_loss(
-                sr / scale, composite / scale, reference / scale, self._margins(batch), *order, self.terms.rank_kind
+                sr / scale, composite / scale, reference / scale, self._margins(batch), *order, self.settings.rank_kind
             )
         if cell:
             parts |= self._maps(maps.float(), batch, cell)
-        if cell and self.terms.map_rank:
+        if cell and self.settings.map_rank:
             parts["map_rank"] = _map_rank(maps, images)
-        if self.terms.human_score:
+        if self.settings.human_score:
             parts["human_score"] = loss.human_loss(composite, batch["human_score"].float(), batch["human_weight"].float()) / scale
         return parts | {"total": self._total(parts)}
 
@@ -77,11 +60,11 @@ class Objective:
         """The weighted Bradley–Terry loss of pairs of uint8 images (B, 3, H, W)."""
         scores, _ = model(torch.cat([left, right]).float() / 255)
         first, second = (scores / scale).chunk(2)
-        return self.terms.preference * loss.preference_loss(first, second, choice)
+        return self.settings.preference * loss.preference_loss(first, second, choice)
 
     def _margins(self, batch: Mapping[str, torch.Tensor]) -> tuple[loss.Margin, loss.Margin]:
-        first, second = self.terms.margins
-        if self.terms.margins_of == "image":
+        first, second = self.settings.margins
+        if self.settings.margins_of == "image":
             return first, second
         area = batch["mask"].mean((1, 2, 3))
         return first * (1 - area), second * area
@@ -97,19 +80,19 @@ class Objective:
         for image, worse, counts in (("composite", composite, visible), ("sr", sr, torch.ones_like(visible))):
             differs = (images["reference"] - images[image]).abs().mean(1)
             weight = functional.adaptive_avg_pool2d(differs, (height, width)) * counts.view(-1, 1, 1)
-            total = total + loss.pair_loss(reference, worse, self.terms.margins[1], weight, self.terms.rank_kind)
+            total = total + loss.pair_loss(reference, worse, self.settings.margins[1], weight, self.settings.rank_kind)
         return total
 
     def _maps(self, maps: torch.Tensor, batch: Mapping[str, torch.Tensor], cell: int) -> Parts:
         target, known = labels(batch)
         target, known = loss.pooled_target(target, known, cell)
-        parts = {"map": loss.map_loss(maps, target, known, self.terms.map_kind)}
-        if self.terms.human_map:
+        parts = {"map": loss.map_loss(maps, target, known, self.settings.map_kind)}
+        if self.settings.human_map:
             weight = batch["human_map_weight"].view(-1, 1, 1, 1)
             seen = weight.expand_as(batch["human_map"]).float()
             human, seen = loss.pooled_target(batch["human_map"], seen, cell)
             composite = maps.chunk(3)[1]
-            error = loss.MAP_LOSSES[self.terms.map_kind](composite, human)
+            error = loss.MAP_LOSSES[self.settings.map_kind](composite, human)
             parts["human_map"] = loss.weighted_mean(error, seen)
         return parts
 
@@ -127,16 +110,16 @@ class Objective:
         if len(answers) == 2:
             return {"distil": error, "total": error}
         rank = self._place_rank(answers[2][: 3 * count].float() / scale, images, orders(batch)[1])
-        return {"distil": error, "rank": rank, "total": error + RANK_WHILE_DISTILLING * self.terms.rank * rank}
+        return {"distil": error, "rank": rank, "total": error + RANK_WHILE_DISTILLING * self.settings.rank * rank}
 
     def _answers(self, model: Any, images: Parts) -> tuple[torch.Tensor, ...]:
         """Scores, maps and, if places are ranked, their verdicts."""
         stacked = torch.cat(list(images.values()))
-        found: tuple[torch.Tensor, ...] = model(stacked, places=True) if self.terms.rank_of == "place" else model(stacked)
+        found: tuple[torch.Tensor, ...] = model(stacked, places=True) if self.settings.rank_of == "place" else model(stacked)
         return found
 
     def _total(self, parts: Parts) -> torch.Tensor:
-        weighted = [getattr(self.terms, name) * part for name, part in parts.items()]
+        weighted = [getattr(self.settings, name) * part for name, part in parts.items()]
         return torch.stack(weighted).sum()
 
 

@@ -1,6 +1,6 @@
-"""Batches of aligned crops, straight from `load_dataset`: by index or as a stream, the same order after a resumption."""
+"""Batches of aligned crops of samples and their labels, by index or as a stream; the same order after a resumption."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -8,11 +8,11 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from fgr.images import codec
-from fgr.reward import distort
 
 IMAGES = ("reference", "composite", "sr")
 AIMED = 0.75  # share of the crops that are aimed at a pixel of the mask; the others fall anywhere
 Draw = tuple[int, int]  # row, seed
+Distortion = Callable[[np.ndarray, float, np.random.Generator], Any]  # image, level in [0, 1], randomness
 
 
 class Samples(Dataset):
@@ -52,7 +52,7 @@ class Samples(Dataset):
         if self.flips:
             arrays = turned(arrays, rng)
         if self.distorted:
-            arrays["distorted"] = distort.distorted(arrays["reference"], rng)
+            arrays["distorted"] = distorted_globally(arrays["reference"], rng)
         item: dict[str, Any] = {name: np.ascontiguousarray(_channels_first(array)) for name, array in arrays.items()}
         item["target"] = item["target"].astype(np.float32) / np.float32(65535)
         for name in ("mask", "human_map"):
@@ -177,3 +177,36 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
 
 def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _blur(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), 0.3 + 3 * level)
+
+
+def _noise(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(image + rng.normal(0, 1 + 30 * level, image.shape), 0, 255).astype(np.uint8)
+
+
+def _jpeg(image: np.ndarray, level: float, rng: np.random.Generator) -> Any:
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, round(95 - 85 * level)])
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+
+
+def _resize(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    factor = 1 + 5 * level
+    small = cv2.resize(image, (max(1, round(width / factor)), max(1, round(height / factor))), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _sharpen(image: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    return cv2.addWeighted(image, 1 + 4 * level, cv2.GaussianBlur(image, (0, 0), 1.5), -4 * level, 0)
+
+
+DISTORTIONS: dict[str, Distortion] = {"blur": _blur, "noise": _noise, "jpeg": _jpeg, "resize": _resize, "sharpen": _sharpen}
+
+
+def distorted_globally(image: np.ndarray, rng: np.random.Generator) -> Any:
+    """The uint8 (H, W, 3) image under one global distortion of a random kind and level, for the student of S_base."""
+    name = sorted(DISTORTIONS)[rng.integers(len(DISTORTIONS))]
+    return DISTORTIONS[name](np.ascontiguousarray(image), float(rng.random()), rng)

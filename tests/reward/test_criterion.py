@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from fgr.recipe.reward import Loss
+from fgr.reward.criterion import Criterion
+
+
+@pytest.mark.parametrize(("of", "expected"), [("image", (0.5 + 0.3)), ("area", (0.5 * 0.75 + 0.3 * 0.25))])
+def test_margins_of_the_image_or_of_the_area_that_differs(of, expected):
+    class Same:  # a score that tells nothing apart falls short by the whole margin
+        def __call__(self, images):
+            return images.new_ones(len(images)), images[:, :1]
+
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[..., :4, :4] = 1
+    image = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    batch = {"reference": image, "composite": image, "sr": image, "mask": mask, "target": 0.5 * mask}
+    settings = Loss(rank=1, margins=(0.5, 0.3), margins_of=of)
+    parts = Criterion(settings, base=lambda images: images.new_ones(len(images)))(Same(), batch, scale=2.0, cell=0)
+    assert parts["rank"].item() == pytest.approx(expected)
+
+
+def test_the_map_of_the_restored_image_is_ranked_off_the_mask_too():
+    images = torch.zeros(1, 3, 16, 32, dtype=torch.uint8)
+    differs = images.clone()
+    differs[..., 16:] = 50
+    batch = {"reference": images, "composite": images, "sr": differs, "mask": torch.zeros(1, 1, 16, 32)}
+    batch["target"] = torch.zeros(1, 1, 16, 32)
+
+    def model(stacked, severity):
+        maps = torch.full((3, 1, 16, 32), 0.1)
+        maps[2, :, :, 16 + 5 :] = severity  # off the edge, over which differences are averaged
+        return torch.zeros(3), maps
+
+    criterion = Criterion(Loss(map_rank=1), base=lambda stacked: stacked.new_zeros(len(stacked)))
+    blind, seeing = (
+        criterion(lambda x, severity=severity: model(x, severity), batch, 1.0, 1)["map_rank"].item() for severity in (0.1, 0.9)
+    )
+    assert blind == pytest.approx(1)
+    assert 0 < seeing < 0.4
+    assert "map_rank" not in criterion(lambda x: model(x, 0.1), batch, 1.0, 0)  # RM_0 has no map
+
+
+def test_verdicts_are_ranked_where_images_differ():
+    """Two places side by side; the right one differs, in the first row's composite and in both rows' SR images."""
+    verdicts = {
+        "reference": [[0.5, 0.5], [0.5, 0.5]],
+        "composite": [[9.0, 0.4], [0.0, 9.0]],  # 9: must not count, the images are alike there, or the row is not visible
+        "sr": [[9.0, 0.0], [9.0, 0.7]],
+    }
+
+    def model(images, places=False):
+        assert places
+        return torch.zeros(6), images[:, :1], torch.tensor([row for rows in verdicts.values() for row in rows])[:, None]
+
+    clean, half = torch.zeros(2, 3, 4, 8, dtype=torch.uint8), torch.zeros(2, 3, 4, 8, dtype=torch.uint8)
+    half[..., 4:] = 100
+    visible = torch.tensor([0.1, 0.0]).view(2, 1, 1, 1)  # the second row is a sham
+    batch = {
+        "reference": clean,
+        "composite": half,
+        "sr": half,
+        "mask": torch.zeros(2, 1, 4, 8),
+        "target": visible.expand(2, 1, 4, 8),
+    }
+    settings = Loss(rank=1, align=0, margins=(9.0, 0.3), rank_of="place")
+    parts = Criterion(settings, base=lambda images: images.new_zeros(len(images)))(model, batch, scale=1.0, cell=0)
+    assert parts["rank"].item() == pytest.approx(0.2 + (0 + 0.5) / 2)
+
+
+def test_distilling_wants_the_falls_from_the_clean_image_too():
+    wanted = {"reference": 1.0, "composite": 0.6, "sr": 0.2}
+    batch = {name: torch.full((1, 3, 8, 8), round(100 * value), dtype=torch.uint8) for name, value in wanted.items()}
+
+    def shifted(images):  # every score 0.4 too high: an error for the scores, none for the falls
+        return images.mean((1, 2, 3)) * 2.55 + 0.4, images[:, :1]
+
+    def flat(images):  # one score for all: falls of 0, 0.4 and 0.8 are missed
+        return torch.ones(len(images)), images[:, :1]
+
+    criterion = Criterion(Loss(), None, target=lambda images, reference: images.mean((1, 2, 3)) * 2.55)
+    assert criterion(shifted, batch, 1.0, 0)["distil"].item() == pytest.approx(0.4**2 / 2)
+    error = (0.4**2 + 0.8**2) / 2
+    assert criterion(flat, batch, 1.0, 0)["distil"].item() == pytest.approx(error / 3 + error / 2)
+
+
+def test_a_student_ranks_places_too():
+    images = {
+        name: torch.full((1, 3, 8, 8), value, dtype=torch.uint8)
+        for name, value in (("reference", 200), ("composite", 100), ("sr", 100))
+    }
+    batch = images | {"mask": torch.ones(1, 1, 8, 8), "target": torch.ones(1, 1, 8, 8)}
+
+    def model(stacked, places):
+        return torch.zeros(3), stacked[:, :1], torch.tensor([0.5, 0.4, 0.1]).view(3, 1, 1).expand(3, 2, 2)
+
+    criterion = Criterion(Loss(rank=8, rank_of="place"), None, target=lambda stacked, _: stacked.new_zeros(len(stacked)))
+    parts = criterion(model, batch, 1.0, 0)
+    assert parts["distil"].item() == 0
+    assert parts["rank"].item() == pytest.approx(0.4 + 0.1)  # margins of 0.5, falls of 0.1 and 0.4
+    assert parts["total"].item() == pytest.approx(0.25 * 8 * 0.5)

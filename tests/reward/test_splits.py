@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from fgr.dataset.tables import write_table
+from fgr.errors import UserError
+from fgr.images import codec
+from fgr.reward import data as batches
+from fgr.reward import splits
+
+
+def test_excluded_models_are_left_out_and_misspelt_ones_named(data):
+    rows = splits.open_split(str(data), "train", ["beta"])
+    assert set(rows["model"]) == {"alpha"}
+    with pytest.raises(UserError, match="did you mean 'beta'"):
+        splits.open_split(str(data), "train", ["betta"])
+
+
+def test_peoples_labels_are_joined(data, tmp_path, write_card):
+    human = np.full((96, 96), 51, np.uint8)
+    row = {
+        "id": "row-0", "score_mean": 40.0, "score_std": 5.0, "raters": 3, "degradation_map": codec.encode_mask(human),
+        "agreement": 0.75, "rejected_raters": [],
+    }  # fmt: skip
+    joined = tmp_path / "data"
+    (joined / "samples").mkdir(parents=True)
+    for file in (data / "samples").iterdir():
+        (joined / "samples" / file.name).symlink_to(file)
+    write_table(joined / "consensus" / "part-0.parquet", "consensus", [row])
+    chosen = [{"left_id": "row-0", "right_id": "row-2", "annotator": "a", "choice": "tie"}]
+    write_table(joined / "preferences" / "part-0.parquet", "preferences", [*chosen, chosen[0] | {"right_id": "elsewhere"}])
+    files = [{"split": split, "path": f"samples/{split}-*.parquet"} for split in ("train", "validation", "test")]
+    small = {name: [{"split": "train", "path": f"{name}/*.parquet"}] for name in ("consensus", "preferences")}
+    write_card(joined, {"samples": files} | small)
+    rows = splits.open_split(str(joined), "train")
+    samples = batches.Samples(rows, 48, consensus=splits.open_consensus(str(joined)))
+    place = list(rows["id"]).index("row-0")
+    item = samples[(place, 0)]
+    assert item["human_score"] == pytest.approx(0.4)
+    assert (item["human_weight"], item["human_map_weight"]) == (1, 0.75)
+    assert np.allclose(item["human_map"], 0.2)
+    assert samples[((place + 1) % 12, 0)]["human_weight"] == 0
+    pairs = splits.open_preferences(str(joined), rows)
+    assert pairs == [(place, list(rows["id"]).index("row-2"), 0.5)]
+    pair = batches.Pairs(samples, pairs)[(0, 5)]
+    assert pair["choice"] == 0.5
+    assert pair["left"].shape == (3, 48, 48)
+
+
+def test_datasets_that_cannot_be_used_are_sentences(data, tmp_path):
+    with pytest.raises(UserError, match="no dataset at"):
+        splits.open_split(str(tmp_path / "nothing"), "train")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"cannot be opened|is no FGR dataset"):
+        splits.open_split(str(tmp_path / "empty"), "train")
+
+
+def test_missing_splits_and_columns_are_sentences(data, tmp_path, write_card):
+    import pyarrow.parquet as pq
+
+    with pytest.raises(UserError, match="has no split 'tset'"):
+        splits.open_split(str(data), "tset")
+    table = pq.read_table(data / "samples" / "test-00000-of-00001.parquet").drop_columns(["mask", "score"])
+    (tmp_path / "old" / "samples").mkdir(parents=True)
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "old" / "samples" / "test-0.parquet")
+    write_card(tmp_path / "old", {"samples": [{"split": "test", "path": "samples/test-*.parquet"}]})
+    with pytest.raises(UserError, match="lacks the columns mask, score"):
+        splits.open_split(str(tmp_path / "old"), "test")
