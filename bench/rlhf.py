@@ -58,7 +58,7 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
 def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any, Any]:
     """The audit, and the loss with the last stage's reward."""
     from fgr.images.arrays import as_images
-    from fgr.reward.load import load_stages
+    from fgr.reward.pretrained import load_stages
     from fgr.rlhf.climb import Climb
     from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, open_held_out
     from fgr.rlhf.objective import Anchor
@@ -97,7 +97,7 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from small_diffusion import ldm_sr
 
-    from fgr.reward.load import load_stages
+    from fgr.reward.pretrained import load_stages
     from fgr.rlhf.diffusion_policy import open_diffusion_policy
     from fgr.rlhf.inputs import Batch
     from fgr.rlhf.pathwise import Knobs, Pathwise

@@ -26,7 +26,7 @@ from fgr.evaluate.testset import open_test_set
 from fgr.images.photos import PhotoError, decode_photo
 from fgr.metrics.registry import open_metrics
 from fgr.report import page
-from fgr.reward.load import load_reward
+from fgr.reward.pretrained import load_reward_model
 from fgr.reward.score import read
 from fgr.rlhf.held_out import open_held_out
 from fgr.tensors import read_tensors
@@ -82,7 +82,7 @@ def test_1_reward_models_are_safetensors_alone(tmp_path):
     (tmp_path / "config.json").write_text('{"encoder": "tiny", "gate": "concat", "stage": 0, "stages": 3}')
     torch.save({"weight": Evil(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(UserError):
-        load_reward(tmp_path)
+        load_reward_model(tmp_path)
     assert not (tmp_path / "ran").exists()
 
 

@@ -81,7 +81,7 @@ def trained(out: Path, needs: Needs, device: str, recipe: str, changes: Mapping[
 
 def reversed_stages(out: Path, needs: Needs, device: str) -> None:
     """The stages of a reward model numbered the other way round: what climbs them begins with the last."""
-    from fgr.reward.load import stages_of
+    from fgr.reward.pretrained import stages_of
 
     for number, folder in enumerate(reversed(stages_of(needs["reward"]))):
         shutil.copytree(folder, out / f"stage-{number}", dirs_exist_ok=True)
@@ -95,7 +95,7 @@ def tuned(
 
     A run that breaks is kept as it is, its sentence in judged.json: that is a result.
     """
-    from fgr.reward.load import resolve
+    from fgr.reward.pretrained import resolve
     from fgr.rlhf.run import tune
 
     judges = [str(resolve(needs[name])) for name in ("gold", "yardstick")]

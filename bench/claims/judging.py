@@ -14,7 +14,7 @@ from fgr.images import codec, degrade
 from fgr.images.arrays import as_images, as_tensor
 from fgr.metrics import fidelity as metrics
 from fgr.reward import splits
-from fgr.reward.load import load_reward, load_stages
+from fgr.reward.pretrained import load_reward_model, load_stages
 from fgr.rlhf import pictures as drawing
 from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Pair, cut, open_inputs, stacked
@@ -33,7 +33,7 @@ class Judge:
         self.generator, self.recipe, self.data = open_policy(generator).to(self.device), chosen, needs["data"]
         self.photos, self.pairs = spread_pairs(needs["data"], self.generator.scale, crops, crop)
         self.stages = [stage.requires_grad_(False) for stage in load_stages(needs["yardstick"], str(self.device))]
-        self.gold = load_reward(needs["gold"], str(self.device))
+        self.gold = load_reward_model(needs["gold"], str(self.device))
         models = {"gold": (self.gold, True), "rm_n": (self.stages[-1], False), "rm_0": (self.stages[0], False)}
         train = open_inputs(str(needs["data"]), chosen.data.split, self.generator.scale)
         self.held_out = HeldOutMetrics(open_held_out((), self.device, fit_naturalness(train, chosen.audit.patch)), models)

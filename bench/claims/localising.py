@@ -13,7 +13,7 @@ from fgr.metrics import maps as metrics
 from fgr.reward import baselines as trivial
 from fgr.reward import splits
 from fgr.reward.data import Samples
-from fgr.reward.load import load_stages
+from fgr.reward.pretrained import load_stages
 from fgr.reward.score import overlay, score
 
 WINDOW, STRIDE = 64, 32  # pixels of RM_0's sliding windows

@@ -29,11 +29,11 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
         raise missing_extra("gradio", "app", "The page") from None
     from fgr.app.tabs import appearance, build
     from fgr.devices import choose_device
-    from fgr.reward.load import load_reward
+    from fgr.reward.pretrained import load_reward_model
     from fgr.reward.score import score
 
     chosen, port = choose_device(device), _usable(port)
-    model = load_reward(reward, chosen)
+    model = load_reward_model(reward, chosen)
 
     def scored(image: np.ndarray) -> ScoredImage:
         return ScoredImage(image, *score(model, image))

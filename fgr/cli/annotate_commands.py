@@ -184,10 +184,10 @@ def _cell(value: Any) -> str:
 def _reward(name: str, device: str) -> "Callable[[np.ndarray], tuple[np.ndarray, float]]":
     """A reward model as a function of an image: its map and its score."""
     from fgr.devices import choose_device
-    from fgr.reward.load import load_reward
+    from fgr.reward.pretrained import load_reward_model
     from fgr.reward.score import score
 
-    model = load_reward(name, choose_device(device))
+    model = load_reward_model(name, choose_device(device))
 
     def predict(image: "np.ndarray") -> "tuple[np.ndarray, float]":
         value, map_ = score(model, image)

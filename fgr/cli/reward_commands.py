@@ -44,10 +44,10 @@ def score(
 
     from fgr.devices import choose_device
     from fgr.reward import score as scoring
-    from fgr.reward.load import load_reward
+    from fgr.reward.pretrained import load_reward_model
 
     files = scoring.expand(images)
-    model = load_reward(reward, choose_device(device))
+    model = load_reward_model(reward, choose_device(device))
     for file in files:
         image = scoring.read(file)
         value, map_ = scoring.score(model, image, tile)
@@ -67,9 +67,9 @@ def export(
     map (B, 1, H, W).
     """
     from fgr.reward import export as exporting
-    from fgr.reward.load import load_reward
+    from fgr.reward.pretrained import load_reward_model
 
-    model = load_reward(reward)
+    model = load_reward_model(reward)
     found = exporting.export(model, file)
     differences = f"score {found['score']:.1e}, map {found['map']:.1e}"
     typer.echo(f"{file}  sides: multiples of {model.multiple}  largest difference: {differences}")

@@ -17,7 +17,7 @@ from fgr.images.arrays import as_tensor
 from fgr.metrics.registry import Metric, Options, open_metrics
 from fgr.progress import Progress
 from fgr.reward import baselines
-from fgr.reward.load import load_reward
+from fgr.reward.pretrained import load_reward_model
 from fgr.reward.score import read, score
 
 DEFAULT = ("psnr", "ssim", "ms-ssim")
@@ -38,7 +38,7 @@ def systems(
     if not wanted and not reward:
         raise UserError("There is nothing to measure: the test set has no references.", "Name --metrics or a --reward.")
     opened_metrics = open_metrics(wanted, Options(chosen, border, luma))
-    model = load_reward(reward, chosen) if reward else None
+    model = load_reward_model(reward, chosen) if reward else None
     opened = [open_system(name, tests.items, scale=tests.scale, device=chosen, tile=tile) for name in names]
     found: list[outputs.Record] = []
     with Progress("evaluate", len(opened) * len(tests.items), "images") as progress:
@@ -59,7 +59,7 @@ def opinion(
     chosen, found = choose_device(device), benchmarks.open_benchmark(path)
     opened_metrics = open_metrics(metrics, Options(chosen, border, luma))
     _expect_references(found, opened_metrics)
-    model = load_reward(reward, chosen) if reward else None
+    model = load_reward_model(reward, chosen) if reward else None
     scores: dict[str, list[float]] = {}
     with Progress("benchmark", len(found.images), "images") as progress:
         for number, file in enumerate(found.images):

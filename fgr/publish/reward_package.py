@@ -30,10 +30,10 @@ def pack_reward_model(folder: Path, name: str, *, write: bool) -> Package:
     """
     import torch
 
-    from fgr.reward.load import load_reward, resolve, stages_of
+    from fgr.reward.pretrained import load_reward_model, resolve, stages_of
 
     stage = resolve(folder)
-    model = load_reward(stage)
+    model = load_reward_model(stage)
     with torch.inference_mode():
         score, map_ = model(torch.full((1, 3, 64, 64), 0.5))
     if not (torch.isfinite(score).all() and torch.isfinite(map_).all()):

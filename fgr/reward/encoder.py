@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fgr.errors import UserError, nearest
-from fgr.training.lora import LowRank
+from fgr.training.low_rank import LowRank
 
 RESIDUAL_GAIN = 4.0
 Trained = Literal["all", "none", "deepest", "lora"]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError, missing_extra
 from fgr.reward.model import FinPercepRM
-from fgr.training.lora import merge_low_rank
+from fgr.training.low_rank import merge_low_rank
 
 TOLERANCE = 1e-3  # largest difference of a score or map value that still counts as the same model
 TRACED = (2, 6, 5)  # batch, and height and width in cells, of the image that is traced

@@ -12,20 +12,20 @@ from fgr.devices import choose_device
 from fgr.metrics import maps as metrics
 from fgr.progress import Progress
 from fgr.reward import evaluate, splits
-from fgr.reward.load import load_reward
+from fgr.reward.pretrained import load_reward_model
 from fgr.reward.summary import summary
 from fgr.training import directory as runs
 
 
 def judge(reward: str, data: str, split: str, limit: int | None, device: str = "auto") -> dict[str, Any]:
     """The summary of a reward model on a split of a dataset, thinned to `limit` rows, and the protocol it was made by."""
-    model = load_reward(reward, choose_device(device))
+    model = load_reward_model(reward, choose_device(device))
     rows = splits.open_split(data, split)
     if limit and limit < len(rows):
         rows = rows.select(evenly_drawn(len(rows), limit))
     run = _run_of(Path(reward))
     held_out = runs.read(run)["recipe"]["data"]["exclude_models"] if run else []
-    base = load_reward(run / "base", choose_device(device)) if run and (run / "base").is_dir() else None
+    base = load_reward_model(run / "base", choose_device(device)) if run and (run / "base").is_dir() else None
     found = []
     with Progress("rows", len(rows), "rows") as progress:
         for record in evaluate.records(model, rows, (lambda image: base(image)[0]) if base else None):

@@ -15,7 +15,7 @@ from torch.nn import functional
 from fgr.errors import UserError
 from fgr.reward.decoder import Decoder
 from fgr.reward.encoder import ChannelNorm, Trained, build_encoder, set_trained
-from fgr.training.lora import parametrize_low_rank
+from fgr.training.low_rank import parametrize_low_rank
 
 Gate = Literal["concat", "paper", "complement", "residual"]
 Pool = Callable[[torch.Tensor], torch.Tensor]
@@ -38,7 +38,7 @@ Gives an image a global quality score (larger = better) and a map of its artifac
 the pixel). Trained with `fgr train-rm` after FinPercep-RM (CVPR 2026, arXiv 2512.22647); **not the authors' own weights**.
 
 ```python
-from fgr.reward.model import FinPercepRM
+from fgr.reward import FinPercepRM
 
 model = FinPercepRM.from_pretrained("{{ repo_id | default('THIS_FOLDER', true) }}")
 score, degradation_map = model(image)   # image: float32 (B, 3, H, W) RGB in [0, 1], any size; differentiable

@@ -21,8 +21,8 @@ from fgr.reward import data as batches
 from fgr.reward import examples, splits
 from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import build_encoder, load_pretrained
-from fgr.reward.loop import Phase, Validation
 from fgr.reward.model import FinPercepRM
+from fgr.reward.phase import Phase, Validation
 from fgr.training.accelerator import begin_trackers, open_accelerator
 from fgr.training.directory import Run
 

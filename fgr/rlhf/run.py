@@ -23,8 +23,8 @@ from fgr.images.arrays import as_tensor
 from fgr.metrics.registry import Metric, Options, open_metric
 from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
-from fgr.reward.load import load_reward, load_stages
 from fgr.reward.model import FinPercepRM
+from fgr.reward.pretrained import load_reward_model, load_stages
 from fgr.reward.run import save_folder
 from fgr.rlhf import algorithms, inputs
 from fgr.rlhf.climb import Algorithm, set_units
@@ -82,7 +82,9 @@ class Tuner:
         self._check_data()
         self.rewards = self._rewards()
         self.naturalness = fit_naturalness(self.inputs, recipe.audit.patch)
-        self.held_out = {f"rm{number}": load_reward(name, str(self.device)) for number, name in enumerate(recipe.audit.rewards)}
+        self.held_out = {
+            f"rm{number}": load_reward_model(name, str(self.device)) for number, name in enumerate(recipe.audit.rewards)
+        }
         self._facts: dict[str, Any] = {
             "generator": {"name": generator, "digest": self.policy.digest},
             "reward": [_digest(stage) for stage in self.stages],
@@ -217,7 +219,7 @@ class Tuner:
         for number in range(len(self.stages)):
             folder = self.out / "reward" / f"stage-{number}"
             if folder.is_dir():
-                self._take_stage(number, load_reward(folder, str(self.device)).requires_grad_(False))
+                self._take_stage(number, load_reward_model(folder, str(self.device)).requires_grad_(False))
 
     def _check_data(self) -> None:
         recipe, replayed = self.recipe, isinstance(self.inputs, Replayed)

@@ -133,11 +133,11 @@ def test_what_cannot_be_compared_is_a_sentence(pairs, tmp_path, write_image, pho
 
 
 def test_a_reward_model_adds_its_score_and_heat(pairs, reward, tmp_path, photos):
-    from fgr.reward.load import load_reward
+    from fgr.reward.pretrained import load_reward_model
     from fgr.reward.score import score, worst
 
     result, records = run.systems([str(pairs / "gt")], str(pairs), metrics=["psnr"], reward=str(reward), device="cpu")
-    value, map_ = score(load_reward(reward), photos[1])
+    value, map_ = score(load_reward_model(reward), photos[1])
     assert records[1]["score"] == pytest.approx(value)
     assert records[1]["map_mean"] == pytest.approx(float(map_.mean()))
     assert records[1]["map_worst"] == pytest.approx(worst(map_))

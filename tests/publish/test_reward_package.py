@@ -44,7 +44,7 @@ def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_pa
         assert hub.repositories["acme/rm"].kind == "model"
         scores = [fgr("score", image, "--json", "--reward", where) for where in ("acme/rm", folder)]
         assert json.loads(scores[0].stdout) == json.loads(scores[1].stdout), scores[0].stderr
-        script = "from fgr.reward.load import load_stages; print([stage.stage for stage in load_stages('acme/rm')])"
+        script = "from fgr.reward.pretrained import load_stages; print([stage.stage for stage in load_stages('acme/rm')])"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | keys, check=False)
         assert done.stdout.strip() == "[0, 1]", done.stderr  # for fgr rlhf to climb
         commits = len(hub.repositories["acme/rm"].commits)

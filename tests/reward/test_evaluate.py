@@ -9,8 +9,8 @@ from fgr.cli import app
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.reward import judge, score, show, splits, summary
-from fgr.reward.load import load_reward
 from fgr.reward.model import FinPercepRM
+from fgr.reward.pretrained import load_reward_model
 
 
 class Oracle(torch.nn.Module):
@@ -145,7 +145,7 @@ def test_score_writes_json_lines_and_overlays(trained, picture, tmp_path):
     )
     assert outcome.exit_code == 0, outcome.output
     line = json.loads(outcome.stdout)
-    expected, map_ = score.score(load_reward(trained), score.read(picture))
+    expected, map_ = score.score(load_reward_model(trained), score.read(picture))
     assert line["score"] == pytest.approx(expected)
     assert line["map_worst"] == pytest.approx(score.worst(map_))
     assert codec.decode_rgb((maps / "picture.png-map.png").read_bytes()).shape == (70, 50, 3)

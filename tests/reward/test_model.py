@@ -5,10 +5,10 @@ from torch.nn.functional import avg_pool2d
 from fgr.errors import UserError
 from fgr.reward.decoder import bounded
 from fgr.reward.encoder import build_encoder
-from fgr.reward.load import load_reward
 from fgr.reward.loss import map_loss
 from fgr.reward.model import GATES, FinPercepRM, levels_of
-from fgr.training.lora import merge_low_rank, parametrize_low_rank
+from fgr.reward.pretrained import load_reward_model
+from fgr.training.low_rank import merge_low_rank, parametrize_low_rank
 
 
 def awake(**settings):
@@ -196,25 +196,25 @@ def test_a_saved_model_comes_back_the_same(tmp_path, settings, capsys):
 def test_a_run_means_its_last_stage(tmp_path):
     for stage in (0, 1):
         FinPercepRM(stage=stage).save_pretrained(tmp_path / f"stage-{stage}")
-    assert load_reward(tmp_path).stage == 1
+    assert load_reward_model(tmp_path).stage == 1
 
 
 def test_bad_folders_are_sentences(tmp_path):
     with pytest.raises(UserError, match="no reward model at"):
-        load_reward(tmp_path / "nothing")
+        load_reward_model(tmp_path / "nothing")
     with pytest.raises(UserError, match=r"neither config\.json nor a finished stage"):
-        load_reward(tmp_path)
+        load_reward_model(tmp_path)
     FinPercepRM().save_pretrained(tmp_path / "rm")
     weights = tmp_path / "rm" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(UserError, match="damaged or of another version"):
-        load_reward(tmp_path / "rm")
+        load_reward_model(tmp_path / "rm")
     (tmp_path / "rm" / "config.json").write_text('{"encoder": "tiny", "gate": "concat", "stage": 1, "colour": 3}')
     with pytest.raises(UserError, match="damaged or of another version"):
-        load_reward(tmp_path / "rm")
+        load_reward_model(tmp_path / "rm")
     (tmp_path / "rm" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="not that of a FinPercep-RM"):
-        load_reward(tmp_path / "rm")
+        load_reward_model(tmp_path / "rm")
 
 
 def test_a_misspelt_encoder_names_its_neighbour():

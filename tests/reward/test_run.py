@@ -10,8 +10,8 @@ from accelerate.utils import LoggerType
 from fgr import recipe
 from fgr.errors import UserError
 from fgr.reward.judge import judge
-from fgr.reward.load import load_reward, stages_of
 from fgr.reward.model import FinPercepRM
+from fgr.reward.pretrained import load_reward_model, stages_of
 from fgr.reward.run import train
 from fgr.training import directory as runs
 from fgr.training.optimization import Optimization
@@ -25,10 +25,10 @@ def losses(directory):
 
 def test_one_run_trains_every_stage(trained):
     assert [path.name for path in stages_of(trained)] == ["stage-0", "stage-1"]
-    models = [load_reward(trained / name) for name in ("base", "stage-0", "stage-1")]
+    models = [load_reward_model(trained / name) for name in ("base", "stage-0", "stage-1")]
     assert [model.stage for model in models] == [0, 0, 1]
     assert models[0].decoder is None
-    assert load_reward(trained).decoder is not None
+    assert load_reward_model(trained).decoder is not None
     for before, after in itertools.pairwise(models):
         weights = after.state_dict()
         moved = [name for name, value in before.named_parameters() if not torch.equal(value, weights[name])]
@@ -153,7 +153,7 @@ def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data
 def test_lora_and_accumulation_train_only_what_they_should(data, overrides, tmp_path):
     keys = ("encoder.train=lora", "encoder.lora_rank=2", "training.accumulate=2", "loss.map_kind=l1", "loss.rank_kind=logistic")
     train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), tmp_path / "rm", device="cpu")
-    base, last = (dict(load_reward(tmp_path / "rm" / name).named_parameters()) for name in ("base", "stage-1"))
+    base, last = (dict(load_reward_model(tmp_path / "rm" / name).named_parameters()) for name in ("base", "stage-1"))
     frozen = [name for name in base if name.startswith("encoder.") and not name.endswith((".0.a", ".0.b"))]
     assert len(frozen) > 10
     assert all(torch.equal(base[name], last[name]) for name in frozen)

@@ -10,7 +10,7 @@ from fgr.reward.model import FinPercepRM
 HINT = "Name a folder that fgr train-rm wrote (RUN, or RUN/stage-K), or the id of a reward model on the Hub."
 
 
-def load_reward(reward: str | Path, device: str = "cpu") -> FinPercepRM:
+def load_reward_model(reward: str | Path, device: str = "cpu") -> FinPercepRM:
     """The reward model in a folder (a run means its last finished stage) or on the Hub, ready to score on `device`."""
     return _open(str(resolve(_folder(reward))), device)
 

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 
 from fgr.errors import UserError
 from fgr.recipe.reward import Training
-from fgr.reward.loop import Phase, Validation
+from fgr.reward.phase import Phase, Validation
 from fgr.training import directory as runs
 
 
