@@ -1,4 +1,4 @@
-"""`python -m fgr`."""
+"""`python -m fgr`, the same as the command `fgr`."""
 
 from fgr.cli import main
 

@@ -1,4 +1,4 @@
-"""Which torch device a name stands for – auto, cpu, cuda, cuda:N, mps – and how workers share the devices of a machine."""
+"""Torch devices by name (auto, cpu, cuda, cuda:N, mps), and how workers share those of a machine."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""One file from one address, going on where an earlier try broke off."""
+"""Downloads of single files that resume where an earlier attempt broke off."""
 
 import hashlib
 import http.client

@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right."""
+"""UserError: the one exception for what a user can put right."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what is a name on it, files from its cache or fetched, and why one is not available."""
+"""Files on the Hugging Face Hub: names, cache, fetching, and why a file is not available."""
 
 import contextlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the licences of weights say of outputs: may they train other models, and may they be passed on?"""
+"""Licences of weights: may their outputs train other models, and may they be redistributed?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

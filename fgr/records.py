@@ -1,4 +1,4 @@
-"""The tables of an FGR dataset: their columns, written down once; schemas, features and documentation derive from here."""
+"""The dataset's tables and their columns; schemas, features and documentation derive from here."""
 
 import json
 from collections.abc import Mapping

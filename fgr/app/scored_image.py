@@ -1,4 +1,7 @@
-"""An image with its score and map: blended, described, compared. Pure: arrays in, pictures and text out."""
+"""An image with its score and map: blended, described, compared. Pure.
+
+Arrays in, pictures and text out.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

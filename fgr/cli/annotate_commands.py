@@ -1,4 +1,4 @@
-"""`fgr annotate`: serve, push, status, pull, consensus, ml-backend."""
+"""The commands `fgr annotate serve | push | status | pull | consensus | ml-backend`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fgr generate`, `fgr verify` and `fgr models`."""
+"""The commands `fgr generate`, `fgr verify` and `fgr models`."""
 
 import json
 from pathlib import Path

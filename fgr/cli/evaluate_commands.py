@@ -1,4 +1,4 @@
-"""`fgr evaluate`."""
+"""The command `fgr evaluate`."""
 
 from collections.abc import Iterable
 from pathlib import Path

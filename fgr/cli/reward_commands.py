@@ -1,4 +1,4 @@
-"""`fgr train-rm`, `fgr score` and `fgr export`."""
+"""The commands `fgr train-rm`, `fgr score` and `fgr export`."""
 
 from pathlib import Path
 from typing import Annotated

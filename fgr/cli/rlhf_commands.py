@@ -1,4 +1,4 @@
-"""`fgr rlhf`."""
+"""The command `fgr rlhf`."""
 
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,4 +1,4 @@
-"""`fgr report`, `fgr app` and `fgr publish`: what others get to see."""
+"""The commands `fgr report`, `fgr app` and `fgr publish`."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,7 @@
-"""The Hugging Face Hub: uploading a folder, with a sentence for everything that can go wrong there. The only network here."""
+"""Uploads to the Hugging Face Hub, with a sentence for everything that can go wrong there.
+
+The only file of this package that uses the network.
+"""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""`fgr.load_samples`: a dataset's rows as arrays, for those who have `fgr`; everybody else has `load_dataset`."""
+"""`fgr.load_samples`: a dataset's rows as NumPy arrays or tensors."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which crops of which photographs serve as references. Pure."""
+"""Screening photographs: which crops are good enough to serve as references. Pure."""
 
 import hashlib
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A dataset directory's tables on the disk: Parquet with embedded images, written whole or not at all."""
+"""A dataset's tables on the disk: Parquet with embedded images, written whole or not at all."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""May it be passed on? What `fgr.json` and run.json say of the licences of SR models. Pure."""
+"""Whether a dataset or a tuned model may be redistributed, by the licences of its SR models. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

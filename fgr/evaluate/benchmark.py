@@ -1,4 +1,4 @@
-"""Benchmarks for scores: tables of images with people's opinions, or of pairs with people's choice.
+"""Benchmarks of scores: tables of images with people's opinions, or of pairs with their choices.
 
 scores   columns `image`, `mos` (larger = better); optional `group` (images of one scene), `reference`
 pairs    columns `left`, `right`, `choice` (left, right, tie, or the share of people for left); optional `group`, `reference`

@@ -1,4 +1,4 @@
-"""Folders as people keep test sets: which file is whose reference. Only names are looked at here.
+"""Layouts of test-set folders: which file is whose reference, by their names alone.
 
 pairs       gt|HR|test_HR|reference|target… beside lr|LR|lq|test_LR|input…, files paired by name: the crops of StableSR's test
             sets, BasicSR's folders, SeeSR's gt/ and lr/

@@ -1,4 +1,4 @@
-"""How well scores agree with people's opinions on a benchmark. Pure but for reading the images."""
+"""How well scores agree with people's opinions on a benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations

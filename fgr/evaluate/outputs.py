@@ -1,4 +1,4 @@
-"""SR systems on a test set: one record an image and a system, then means, intervals and comparisons."""
+"""SR systems on a test set: a record for each image and system, then means, intervals, comparisons."""
 
 import re
 from collections.abc import Iterator, Sequence

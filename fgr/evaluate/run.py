@@ -1,4 +1,4 @@
-"""`fgr evaluate`: opens what is named, measures, keeps the protocol beside the figures."""
+"""`fgr evaluate`: opens what is named, measures it, and keeps the protocol beside the figures."""
 
 from collections.abc import Sequence
 from pathlib import Path

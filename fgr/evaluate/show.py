@@ -1,4 +1,4 @@
-"""Evaluations as tables for people."""
+"""Tables of evaluations for the terminal."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Super-resolution systems as `fgr evaluate` names them: a folder of outputs, an SR model, a run of `fgr rlhf`."""
+"""SR systems by name: a folder of outputs, an SR model, a run of `fgr rlhf`."""
 
 import hashlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What SR systems are tried on: a dataset's references with their low-resolution inputs replayed, or folders of images."""
+"""Test sets: a dataset's references with their inputs replayed, or folders of images."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Planted defects: known artifacts drawn into an image at a chosen severity, to teach and to test reward models.
+"""Planted defects: known artifacts drawn into an image at a chosen severity.
 
 Real SR networks smooth far more often than they add, so that a model trained on their outputs alone learns that more detail is
 always better. What is planted here is worse in every direction: lattices and grain that look like detail, ringing and

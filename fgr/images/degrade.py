@@ -1,5 +1,6 @@
-"""Photograph → low resolution: the second-order degradation of Real-ESRGAN (Wang et al. 2021), drawn first, applied exactly.
+"""Photograph → low resolution: Real-ESRGAN's second-order degradation, drawn first, applied exactly.
 
+The pipeline is that of Wang et al., Real-ESRGAN (2021).
 `draw` makes a record of every parameter, `apply` carries it out without any randomness of its own, so the record replays the
 low-resolution image bit for bit. Against the published pipeline: JPEG is libjpeg (integer quality, 4:2:0) and Poisson noise its
 Gaussian limit at 8 bits (variance value/256); everything else draws from the same ranges with the same probabilities.

@@ -1,4 +1,4 @@
-"""Where and how badly a restored image differs from its reference: the ingredients of the degradation map M_gt.
+"""Where and how much a restored image differs from its reference: the degradation map's ingredients.
 
     M_gt = clip(scale · G_smooth[α·pixel + (1 − α)·feature], 0, 1) · m / 255
 

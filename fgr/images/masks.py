@@ -1,4 +1,6 @@
-"""Where the restored image is swapped in: random masks m as uint8 (H, W), 0 = reference, 255 = restored image.
+"""Random masks: where the restored image is pasted into the reference.
+
+A mask m is uint8 (H, W): 0 = reference, 255 = restored image.
 
 A target area is drawn first and a shape is then fitted to it, so that small and large regions are equally likely on a
 log scale whatever the shape, its place, or how much of it the image's border cuts off. How close the achieved area

@@ -1,4 +1,4 @@
-"""Any photograph's bytes → upright 8-bit sRGB pixels."""
+"""Decoding photographs: any file's bytes → upright 8-bit sRGB pixels."""
 
 import io
 import warnings

@@ -1,4 +1,4 @@
-"""How much the structure of two images differs at each place: 1 − SSIM, as published and forgiving a shift by a pixel.
+"""Structural difference of two images pixel by pixel: 1 − SSIM, also tolerating a one-pixel shift.
 
 SSIM of Wang, Bovik, Sheikh and Simoncelli (Image Quality Assessment: From Error Visibility to Structural Similarity, IEEE TIP
 2004) on luminance, over square windows: c1 = (0.01·255)², c2 = (0.03·255)². All maps are float32 (H, W) in [0, 1], 0 = identical;

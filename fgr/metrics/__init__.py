@@ -1,1 +1,1 @@
-"""Every figure of merit once: of SR outputs, of maps, of rankings, of people's agreement."""
+"""Every metric once: of images, of maps, of rankings, of agreement between people."""

@@ -1,4 +1,4 @@
-"""How much two images differ in features: by gradients alone, or by a network that timm knows."""
+"""Feature differences by name: gradient similarity, or dense features of a timm network."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals, and two systems compared image by image. Pure: arrays in, numbers out.
+"""Bootstrap intervals of means, and paired comparisons of two systems. Pure.
 
 Images of one photograph are no independent evidence: photographs, not images, are drawn again (cluster bootstrap).
 """

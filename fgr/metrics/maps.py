@@ -1,4 +1,4 @@
-"""Figures of merit of maps and scores. Pure: arrays in, numbers out; nan where a figure is not defined.
+"""Metrics of degradation maps and of scores; nan where one is not defined. Pure.
 
 Maps are float (H, W) in [0, 1], larger = worse. Saliency figures follow pysaliency and RichHF-18K; KLD depends on its EPSILON.
 """

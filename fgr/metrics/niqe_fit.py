@@ -1,4 +1,4 @@
-"""How natural an image's local statistics are: NIQE (Mittal et al. 2013) fitted on the user's own clean photographs. Pure.
+"""NIQE (Mittal et al. 2013), fitted on the user's own clean photographs. Pure.
 
 18 features of asymmetric generalised Gaussians, at two scales, of patches of the locally normalised luminance. Ours: the half
 scale is by area means; the sharper half of a photograph's patches is fitted on (published: those above 0.75 of the sharpest,

@@ -1,4 +1,4 @@
-"""Learned full-reference distances, LPIPS and DISTS, on torchvision's networks; weights are opened as tensors alone.
+"""Learned full-reference distances: LPIPS and DISTS on torchvision's networks.
 
 torchvision itself would unpickle whatever lies in torch's cache. Here the file is checked first: by the digest in its name, and
 by reading it with nothing but tensors allowed.

@@ -1,4 +1,4 @@
-"""Image metrics by name, each opened in one place; `fgr evaluate`, recipes, the audit and the anchor all name them alike.
+"""Image metrics by name, each opened in one place, for evaluation, recipes, audit and anchor alike.
 
 psnr ssim ms-ssim    fidelity to the reference (fgr.metrics.fidelity)
 full-reference       mean of SSIM and gradient similarity (fgr.metrics.fidelity)

@@ -1,4 +1,4 @@
-"""A tuned SR network as a package for the Hub: opened and tried, its licence heeded, its card written."""
+"""A tuned SR network as a package for the Hub: opened and tried, its card written."""
 
 import math
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What would go to the Hub: decided and checked before anything is sent."""
+"""What a package for the Hub is: files and card, checked before anything is sent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A trained reward model as a package for the Hub: opened and tried, its card written, its weights in safetensors alone."""
+"""A reward model as a package for the Hub: opened and tried, its card written."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""`fgr publish`: tells what a folder holds, packs it for the Hub, uploads it."""
+"""`fgr publish`: finds out what a folder holds, packs it for the Hub, uploads it."""
 
 from pathlib import Path
 

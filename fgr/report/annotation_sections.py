@@ -1,4 +1,4 @@
-"""What people said about a dataset: coverage, scores by annotator, agreement, and where they disagree most."""
+"""Report on people's work: coverage, scores by annotator, agreement, contested samples."""
 
 import json
 from collections import Counter, defaultdict

@@ -1,4 +1,7 @@
-"""Small charts as inline SVG. Pure: numbers in, markup out; all texts are escaped."""
+"""Small charts as inline SVG. Pure.
+
+Numbers in, markup out; all texts are escaped.
+"""
 
 from collections.abc import Mapping, Sequence
 from html import escape

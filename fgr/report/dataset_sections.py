@@ -1,4 +1,4 @@
-"""What a dataset directory holds: counts, distributions, and samples to look at."""
+"""Report on a dataset: counts, distributions, a gallery of samples."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping

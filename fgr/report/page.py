@@ -1,4 +1,4 @@
-"""`fgr report`: one self-contained HTML page about a directory, joined from the sections that apply to it."""
+"""`fgr report`: one self-contained HTML page, joined from the sections that apply to a directory."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training run of a reward model did: recipe, curves of each phase, scores, and maps to look at."""
+"""Report on a reward model's run: recipe, training curves, scores, maps."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a tuning run did: reward and held-out metrics over the steps, alarms, start against end, pictures."""
+"""Report on a tuning run: rewards, held-out metrics, alarms, outputs before and after."""
 
 import json
 from collections.abc import Mapping, Sequence

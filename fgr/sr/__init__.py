@@ -1,4 +1,4 @@
-"""SR models by name: photographs' degraded crops in, restored crops out. What the rest of `fgr` uses of them."""
+"""SR models by name: low-resolution crops in, restored crops out; what the rest of `fgr` uses of them."""
 
 from fgr.sr.jobs import Job, NonFiniteOutput, Upscaler
 from fgr.sr.spec import ModelSpec, known_names, parse_name

@@ -1,4 +1,4 @@
-"""The rows of `fgr models`: every SR model with its licence and the state of its weights on this machine."""
+"""The rows of `fgr models`: every SR model with its licence and the state of its weights."""
 
 from typing import Any
 

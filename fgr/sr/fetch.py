@@ -1,4 +1,4 @@
-"""Getting a model's weights: each file from the first of its sources that gives it."""
+"""Fetching a model's weights: each file from the first of its sources that has it."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor

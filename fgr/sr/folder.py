@@ -1,4 +1,4 @@
-"""Outputs made elsewhere: a folder with a restored image for every photograph, under the photograph's name."""
+"""Outputs made elsewhere: a folder with a restored image for every photograph, by its name."""
 
 import hashlib
 import warnings

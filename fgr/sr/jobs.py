@@ -1,4 +1,4 @@
-"""What an upscaler is given, what it is, and how it says that its output is no image."""
+"""What an upscaler is given and what it is: Job, Upscaler, NonFiniteOutput."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol

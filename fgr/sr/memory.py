@@ -1,4 +1,4 @@
-"""How large an input the CPU's memory allows: there, running out is no exception but the end of the process."""
+"""How large an input fits the CPU's memory, where running out would end the process."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Networks in ncnn's format (a text graph `.param`, weights `.bin`) as the state dicts that spandrel recognises.
+"""Networks in ncnn's format (`.param`, `.bin`) as state dicts that spandrel recognises.
 
 Only what the Real-ESRGAN files hold is read: plain convolutions and PReLUs in graph order. Anything else is refused.
 The layout is the one documented by ncnn: https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure.

@@ -1,4 +1,4 @@
-"""Upscalers that are torch networks: built by spandrel, run whole or in tiles, in smaller ones when memory runs out."""
+"""SR networks that spandrel builds: run whole or in tiles, smaller ones when memory runs out."""
 
 import contextlib
 import warnings

@@ -1,4 +1,4 @@
-"""A finished run of `fgr rlhf` as an SR model: the name under which its best network is opened, and its summary."""
+"""A finished run of `fgr rlhf` as an SR model: the name and summary of its best network."""
 
 import json
 from pathlib import Path

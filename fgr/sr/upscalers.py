@@ -1,4 +1,4 @@
-"""Opening an SR model by its name: `open_upscaler`; the baseline, and running a model several times over."""
+"""`open_upscaler`: opens an SR model by its name; bicubic interpolation and repeated passes."""
 
 import hashlib
 from collections.abc import Mapping

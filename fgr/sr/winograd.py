@@ -1,4 +1,4 @@
-"""RRDBNet's dense blocks by Winograd's F(4×4, 3×3) on the CPU: a quarter of the multiplications of direct convolution.
+"""RRDBNet's dense blocks by Winograd's F(4×4, 3×3) on the CPU: fewer multiplications, faster.
 
 A 6×6 patch of the input gives a 4×4 patch of the output: both are transformed by small constant matrices, and between the
 transforms a 3×3 convolution is 36 products of matrices (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,

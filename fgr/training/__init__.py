@@ -1,1 +1,1 @@
-"""What training runs share: run directory, accelerator, checkpoints."""
+"""What training runs share: run directory, accelerator, optimisation, checkpoints."""

@@ -1,4 +1,4 @@
-"""A training run's directory: the resolved recipe, metrics.jsonl, a checkpoint whole or not at all, and what resuming needs.
+"""A training run's directory: resolved recipe, metrics.jsonl, checkpoints, and resuming from them.
 
 RUN/run.json          kind, version, resolved recipe, facts
 RUN/metrics.jsonl     one JSON object a line: step, phase, and figures

@@ -1,4 +1,4 @@
-"""Going through the steps of a training: progress, a checkpoint every so many steps, and Ctrl-C that saves first."""
+"""The loop over training steps: progress, regular checkpoints, and Ctrl-C that saves first."""
 
 import os
 import signal

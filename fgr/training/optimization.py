@@ -1,4 +1,4 @@
-"""What every training step does beside its loss: learning rate, accumulation, clipping, guard, averaged weights (EMA)."""
+"""A training step beside its loss: learning rate, accumulation, clipping, divergence guard, EMA."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Model cards: Jinja2 templates of Markdown."""
+"""Templates (Jinja2) of the model cards."""
 
 from pathlib import Path
 from typing import Any
