@@ -26,11 +26,11 @@ from threadpoolctl import threadpool_limits
 from fgr.dataset import tables
 from fgr.generate import samples
 from fgr.images import codec, degrade, difference, masks
+from fgr.recipe.generate import GenerateRecipe
 
 ROUNDS = 3
 cv2.setNumThreads(1)
-KINDS = {"polygon": 3.0, "ellipse": 2.0, "stroke": 2.0, "semantic": 3.0, "full": 1.0, "sham": 1.0}
-KNOBS = samples.Knobs(KINDS, (0.02, 0.4), (2.0, 6.0), 1, 4.0, ("power", 0.1, 2.0), (0.0, 1.0), 1)
+RECIPE, MAP_SCALE = GenerateRecipe(name="bench", models=("bicubic",), severity=(0.0, 1.0), attempts=1), 4.0
 PEAK = "resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss"
 TEXTS = ("id", "source_id", "photo_id", "model", "model_digest", "degradation", "inference", "license", "attribution")
 ROW = dict.fromkeys(TEXTS, "text")
@@ -58,8 +58,8 @@ def ours(references: list[np.ndarray], restored: list[np.ndarray], folder: Path)
         degrade.apply(reference, degrade.draw("real-esrgan", np.random.default_rng(i), 4))
         pixel, feature = difference.pixel_difference(reference, sr), difference.gradient_difference(reference, sr)
         pair = samples.Pair(reference, sr, pixel, feature, difference.combined(pixel, feature, 0.5, 2.0))
-        segments = masks.slic_segments(reference) if samples.mask_kind(i, KINDS) == "semantic" else None
-        made = samples.make_sample(pair, i, KNOBS, segments)
+        segments = masks.slic_segments(reference) if samples.mask_kind(i, RECIPE.masks.kinds) == "semantic" else None
+        made = samples.make_sample(pair, i, RECIPE, MAP_SCALE, segments)
         rows.append(ROW | {
             "scale": 4,
             "reference": codec.encode_rgb(reference), "sr": codec.encode_rgb(sr), "composite": codec.encode_rgb(made.composite),
@@ -75,7 +75,7 @@ def plain(references: list[np.ndarray], restored: list[np.ndarray], folder: Path
     for i, (reference, sr) in enumerate(zip(references, restored, strict=True)):
         rng = np.random.default_rng(i)
         plain_degrade(reference, degrade.draw("real-esrgan", rng, 4))
-        mask = plain_mask(reference, rng, samples.mask_kind(i, KINDS))
+        mask = plain_mask(reference, rng, samples.mask_kind(i, RECIPE.masks.kinds))
         values = plain_map(reference / 255, sr / 255) * mask
         composite = np.rint(mask[..., None] * sr + (1 - mask[..., None]) * reference).astype(np.uint8)
         for name, image in {"reference": reference, "sr": sr, "composite": composite}.items():

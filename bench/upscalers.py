@@ -146,20 +146,21 @@ def shards(model: str, device: str, overrides: list[str]) -> None:
     import torch
 
     from fgr import recipe as recipes
-    from fgr.devices import choose_devices
-    from fgr.generate import plan, run
-    from fgr.generate.makers import MakerFactory, describe
+    from fgr.devices import choose_devices, one_cpu_thread
+    from fgr.generate import factory as factories
+    from fgr.generate import plan
+    from fgr.generate.calibration import calibrate
+    from fgr.generate.shards import plan_shards
 
     chosen = choose_devices(device, 1)[0]
     recipe = recipes.load("demo", "generate", overrides, {"models": [model]})
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()), one_cpu_thread():
         out = Path(folder)
-        splits, source = recipe.splits.model_dump(), recipe.source.model_dump()
-        photographs = plan.build(out / ".fgr/plan", workers=1, splits=splits, **source)
-        factory = MakerFactory(recipe, out)
+        factory = factories.MakerFactory(recipe, out)
+        references = plan.build(factory.workspace.plan, recipe.source, recipe.splits, workers=1)
         opened = factory.models(chosen)
-        (out / ".fgr/models.json").write_text(json.dumps(describe(*opened)))
-        factory.calibrate(chosen)  # which also warms everything up
+        factory.workspace.models.write_text(json.dumps(factories.describe(opened)))
+        calibrate(factory, chosen)  # which also warms everything up
         busy = 0.0
 
         def timed(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,11 +173,11 @@ def shards(model: str, device: str, overrides: list[str]) -> None:
 
             return wrapped
 
-        for upscaler in opened[0].values():
+        for upscaler in opened.upscalers.values():
             upscaler.upscale = timed(upscaler.upscale)  # type: ignore[method-assign]
-        opened[1].look = timed(opened[1].look)  # type: ignore[method-assign]
+        opened.features.look = timed(opened.features.look)  # type: ignore[method-assign]
         maker = factory(chosen)
-        todo = run.all_shards(recipe, photographs)
+        todo = plan_shards(references.source_ids(), recipe)
         start = time.perf_counter()
         maker.make(todo, lambda *_: None)
         wall = time.perf_counter() - start

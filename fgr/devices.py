@@ -1,6 +1,8 @@
-"""Torch devices by name (auto, cpu, cuda, cuda:N, mps), and how workers share those of a machine."""
+"""Torch devices by name (auto, cpu, cuda, cuda:N, mps); how workers share a machine's devices and cores."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from fgr.errors import UserError
 
@@ -38,3 +40,23 @@ def choose_devices(device: str, workers: int) -> list[str]:
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def one_cpu_thread() -> Iterator[None]:
+    """torch and OpenCV compute on one CPU thread inside, and on as many as before afterwards.
+
+    Results then do not depend on how many cores a machine has or how many workers share it. It holds for the whole process:
+    for other threads' work too, as long as it lasts.
+    """
+    import cv2
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

@@ -1,9 +1,10 @@
 import os
 
+import cv2
 import pytest
 import torch
 
-from fgr.devices import available_devices, choose_device, choose_devices
+from fgr.devices import available_devices, choose_device, choose_devices, one_cpu_thread
 from fgr.errors import UserError
 
 
@@ -36,3 +37,16 @@ def test_auto_is_the_fastest_device(two_cuda_devices, monkeypatch):
 def test_a_device_that_is_absent_is_a_sentence(two_cuda_devices, name):
     with pytest.raises(UserError, match=f"(?s)'{name}' is not available on this machine.*auto, cuda, cuda:0, cuda:1"):
         choose_device(name)
+
+
+def test_one_cpu_thread_only_inside_the_block():
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        torch.set_num_threads(3)
+        cv2.setNumThreads(3)
+        with one_cpu_thread():
+            assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 3)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

@@ -26,6 +26,7 @@ from fgr.generate.sources import EncodedPhoto, encoded_photos
 from fgr.images import codec
 from fgr.images.photos import PhotoError, decode_photo
 from fgr.progress import Progress
+from fgr.recipe.generate import Source, Splits
 from fgr.records import SPLITS
 
 BLOCK = 16  # photographs of a part
@@ -51,7 +52,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReferencePlan:
     """The references by source_id, in the order of their splits and digests; `drops` and `photographs` are counts."""
 
     folder: Path
@@ -74,57 +75,37 @@ class Plan:
             return parquet.read_row_group(reference.row, columns=["image"])["image"][0].as_py()
 
 
-@dataclass(frozen=True, slots=True)
-class Screening:
-    """Which crops are taken; see the recipe's `source`."""
-
-    crop: int
-    crops_per_photo: int
-    max_pixels: int
-    min_texture: float
-    min_sharpness: float
-
-
-def build(
-    folder: Path,
-    *,
-    path: str,
-    license: str,
-    attribution: str,
-    duplicate_bits: int,
-    splits: Mapping[str, float],
-    workers: int,
-    **knobs: Any,
-) -> Plan:
-    """Make the plan in `folder`, or go on with it; `path` … `knobs` are the recipe's `source`. The same for any `workers`.
+def build(folder: Path, source: Source, splits: Splits, workers: int) -> ReferencePlan:
+    """Make the plan of a recipe's `source` in `folder`, or go on with it. The same for any `workers`.
 
     UserError when nothing usable is left, with the counts of what was dropped.
     """
     if not (folder / INDEX).is_file():
-        _screen_all(folder, encoded_photos(path, license=license, attribution=attribution), Screening(**knobs), workers)
-        _write_index(folder, duplicate_bits, splits)
+        photos = encoded_photos(source.path, license=source.license, attribution=source.attribution)
+        _screen_all(folder, photos, source, workers)
+        _write_index(folder, source.duplicate_bits, splits.model_dump())
     plan = load(folder)
     if not plan.references:
-        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(plan.drops.items())) or "none were found"
+        dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(plan.drops.items())) or "it has none"
         (folder / INDEX).unlink()
         raise UserError(
-            f"No photograph of '{path}' is usable; dropped: {dropped}.",
+            f"No photograph of '{source.path}' is usable; dropped: {dropped}.",
             "Give larger or sharper photographs, or lower source.crop, source.min_texture or source.min_sharpness.",
         )
     return plan
 
 
-def load(folder: Path) -> Plan:
+def load(folder: Path) -> ReferencePlan:
     """The finished plan in `folder`."""
     index = json.loads((folder / INDEX).read_text())
     references = {row["source_id"]: Reference(**row) for row in index["references"]}
-    return Plan(folder, references, index["drops"], index["photographs"])
+    return ReferencePlan(folder, references, index["drops"], index["photographs"])
 
 
-def _screen_all(folder: Path, photos: Iterator[EncodedPhoto], screening: Screening, workers: int) -> None:
+def _screen_all(folder: Path, photos: Iterator[EncodedPhoto], source: Source, workers: int) -> None:
     blocks = enumerate(iter(lambda: list(islice(photos, BLOCK)), []))
     with Progress("photographs", 0, "photographs") as progress:
-        for block in _map(partial(_screen_block, folder, screening), blocks, workers):
+        for block in _map(partial(_screen_block, folder, source), blocks, workers):
             progress.total += block["photographs"]
             progress.advance(block["photographs"], block["drops"])
 
@@ -147,7 +128,7 @@ def _map(
             waiting.extend(pool.submit(work, block) for block in islice(blocks, 1))
 
 
-def _screen_block(folder: Path, screening: Screening, block: tuple[int, list[EncodedPhoto]]) -> dict[str, Any]:
+def _screen_block(folder: Path, source: Source, block: tuple[int, list[EncodedPhoto]]) -> dict[str, Any]:
     number, photos = block
     done = _part(folder, number).with_suffix(".json")
     if done.is_file():
@@ -157,17 +138,17 @@ def _screen_block(folder: Path, screening: Screening, block: tuple[int, list[Enc
     images: list[bytes] = []
     for photo in photos:
         try:
-            pixels = decode_photo(photo.read(), screening.max_pixels)
+            pixels = decode_photo(photo.read(), source.max_pixels)
         except (PhotoError, OSError) as error:
             drops[getattr(error, "reason", "unreadable")] += 1
             print(f"fgr: {photo.name} is left out: {error}", file=sys.stderr)
             continue
         crops, dropped = screen.choose_crops(
-            pixels, screening.crop, screening.crops_per_photo, screening.min_texture, screening.min_sharpness
+            pixels, source.crop, source.crops_per_photo, source.min_texture, source.min_sharpness
         )
         drops += dropped
         if crops:
-            kept.append(_describe(photo, pixels, crops, screening.crop, images))
+            kept.append(_describe(photo, pixels, crops, source.crop, images))
     if images:
         _write_images(_part(folder, number), images)
     result = {"photographs": len(photos), "drops": dict(drops), "kept": kept}

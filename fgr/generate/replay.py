@@ -1,4 +1,4 @@
-"""Degrade and restore references anew and compare with what a dataset holds."""
+"""`fgr verify --replay`: degrades and restores references again and compares with what a dataset holds."""
 
 import json
 from collections.abc import Iterator
@@ -9,8 +9,9 @@ import numpy as np
 
 from fgr.dataset import manifest, tables
 from fgr.dataset.verify import Problem
+from fgr.devices import one_cpu_thread
 from fgr.errors import UserError
-from fgr.generate.shards import make_pair
+from fgr.generate.samples import make_pair
 from fgr.images import codec, degrade, difference
 from fgr.metrics.features import open_features
 from fgr.sr import Job, Upscaler, open_upscaler, parse_name
@@ -19,12 +20,12 @@ from fgr.sr import Job, Upscaler, open_upscaler, parse_name
 def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None]:
     """Replay `number` rows spread over the dataset: yield a Problem for each that differs, None for each that agrees.
 
-    Rows whose low-resolution input was made elsewhere are passed over. UserError if an SR model's weights are other ones now.
+    Rows whose SR output was made elsewhere are passed over. UserError if an SR model's weights have changed.
     """
     made = manifest.read(directory)
     features = open_features(made["recipe"]["map"]["features"], device)
     upscalers: dict[tuple[str, str], Upscaler] = {}
-    for file, row in _spread(directory, number):
+    for file, row in _evenly_drawn(directory, number):
         record = json.loads(row["degradation"])
         if record["preset"] == "external":
             continue
@@ -34,13 +35,14 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
             settings = made["recipe"]["inference"] | json.loads(row["inference"])
             upscalers[key] = open_upscaler(network, scale=row["scale"], device=device, **settings)
         _expect_weights(upscalers[key], row)
-        texts = list(_compare(row, record, upscalers[key], features, made))
+        with one_cpu_thread():
+            texts = list(_compare(row, record, upscalers[key], features, made))
         yield from (Problem(file, row["id"], text) for text in texts)
         if not texts:
             yield None
 
 
-def _spread(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _evenly_drawn(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]]:
     total = tables.count_rows(directory, "samples")
     wanted = set(tables.evenly_drawn(total, number))
     files = (
@@ -52,7 +54,8 @@ def _spread(directory: Path, number: int) -> Iterator[tuple[str, dict[str, Any]]
 def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
     if upscaler.digest != row["model_digest"]:
         raise UserError(
-            f"The weights of '{row['model']}' are other ones here ({upscaler.digest[:12]}…, there {row['model_digest'][:12]}…).",
+            f"The weights of '{row['model']}' are not those of the dataset: {upscaler.digest[:12]}… instead of "
+            f"{row['model_digest'][:12]}….",
             "Replay on a machine with the weights that fgr.json names.",
         )
 
@@ -68,7 +71,8 @@ def _compare(
         yield f"sr differs on replay in {int((sr != stored).any(axis=2).sum())} pixels"
         return
     if row["mask_kind"] != "sham":
-        pair = make_pair(reference, sr, features, made["recipe"]["map"]["alpha"], made["recipe"]["map"]["smooth"])
+        settings, feature = made["recipe"]["map"], features.difference(reference, sr)
+        pair = make_pair(reference, sr, feature, settings["alpha"], settings["smooth"])
         again = difference.degradation_map(pair.combined, codec.decode_mask(row["mask"]), made["calibration"]["scale"])
         if not np.array_equal(codec.quantised(again), codec.decode_map(row["degradation_map"])):
             yield "degradation_map differs on replay"

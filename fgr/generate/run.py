@@ -4,31 +4,31 @@ While it runs, `OUT/.fgr` holds the recipe, the plan with its references, the ca
 done. When all are, they are folded into `fgr.json` and the card, and `OUT/.fgr` goes.
 """
 
-import contextlib
 import json
-import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fgr import __version__, atomic
 from fgr.dataset import card, manifest
+from fgr.devices import one_cpu_thread
 from fgr.errors import UserError
 from fgr.generate import plan
-from fgr.generate.cluster import Cluster
-from fgr.generate.engines import Engine, Local
-from fgr.generate.makers import CALIBRATION, MODELS, PLAN, MakerFactory, describe
-from fgr.generate.shards import Shard, is_done, plan_shards, state_path
-from fgr.generate.watch import Watch
+from fgr.generate.calibration import calibrate
+from fgr.generate.engines import ENGINES, Engine
+from fgr.generate.factory import MakerFactory, describe
+from fgr.generate.shards import NotFiniteLimit, Shard, plan_shards
+from fgr.generate.workspace import Workspace, already_holds
 from fgr.licenses import expect_accepted
 from fgr.progress import Progress
 from fgr.recipe import differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
+from fgr.records import SPLITS
 from fgr.sr import license_of, parse_name
 
-ENGINES: dict[str, Callable[[str, int], Engine]] = {"local": Local, "ray": Cluster}
 PACKAGES = ("fgr", "torch", "numpy", "opencv-python", "pillow", "pyarrow", "scikit-image", "spandrel", "basicsr", "timm")
 
 
@@ -39,102 +39,73 @@ def generate(
     """Make the dataset that `recipe` determines in `out`; True when it is whole, False when other `shard`s are still to come.
 
     `engine` is a key of ENGINES. `workers` 0 means one for each GPU, or for each CPU core, of the machine or of the cluster.
-    `shard` = (I, N) makes every N-th shard from I on.
-    Raises UserError for another recipe's folder, photographs that are all unusable, weights that cannot be had, and weights
+    `shard` = (I, N) makes every N-th shard from I on. Each worker computes on one CPU thread, this process too while it works.
+    Raises UserError for another recipe's folder, photographs that are all unusable, weights that are not available, and weights
     whose licence forbids a free dataset unless the recipe accepts that.
     """
     if is_whole(recipe, out):
         return True
     expect_accepted({parse_name(name).model: license_of(name) for name in recipe.models}, recipe.accept_license)
-    with ENGINES[engine](device, workers) as workplace:
-        factory = MakerFactory(recipe, out)
-        described = describe(*factory.models(workplace.here))
-        photographs = _prepare(factory, described, workplace)
-        shards = all_shards(recipe, photographs)
-        mine = [one for one in shards[shard[0] :: shard[1]] if not is_done(out, one)]
-        with Progress("samples", sum(len(one.candidates) for one in mine), "samples") as progress:
-            try:
-                workplace.make(mine, factory, Watch(progress.advance, progress.total, recipe.not_finite))
-            finally:
-                atomic.remove_stale(out)  # of workers that were ended while they wrote
-    if not all(is_done(out, one) for one in shards):
+    with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
+        return _generate(recipe, out, workers_of_engine, shard)
+
+
+def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int, int]) -> bool:
+    factory = MakerFactory(recipe, out)
+    workspace, described = factory.workspace, describe(factory.models(engine.device))
+    references = _plan_and_calibrate(factory, described, engine)
+    shards = plan_shards(references.source_ids(), recipe)
+    mine = [one for one in shards[part[0] :: part[1]] if not workspace.is_done(one)]
+    with Progress("samples", sum(len(one.candidates) for one in mine), "samples") as progress:
+        try:
+            engine.make(mine, factory, NotFiniteLimit(progress.advance, progress.total, recipe.not_finite))
+        finally:
+            atomic.remove_stale(out)  # of workers that were ended while they wrote
+    if not all(workspace.is_done(one) for one in shards):
         return False
-    _finish(recipe, out, shards, photographs, described["models"])
+    _finish(recipe, workspace, shards, references, described["models"])
     return True
 
 
 def is_whole(recipe: GenerateRecipe, out: Path) -> bool:
     """Whether `out` holds the finished dataset of `recipe`. UserError if it holds another one, or something else."""
+    workspace = Workspace(out)
     if (out / manifest.NAME).is_file():
         other = differences(manifest.read(out)["recipe"], resolved(recipe))
         if other:
-            raise _refused(out, "a dataset of another recipe", other)
-        if (out / ".fgr").is_dir():
+            raise already_holds(out, "a dataset of another recipe", other)
+        if workspace.folder.is_dir():
             card.write(out)
-            shutil.rmtree(out / ".fgr")
+            workspace.remove()
         return True
     if out.is_file():
         raise UserError(f"{out} is a file, not a folder.", "Name another --out.")
-    if out.is_dir() and not (out / ".fgr").is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no fgr dataset.", "Name another --out, or empty it.")
+    if out.is_dir() and not workspace.folder.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty, and it is not an fgr dataset.", "Name another --out, or empty it.")
     return False
 
 
-def all_shards(recipe: GenerateRecipe, photographs: plan.Plan) -> list[Shard]:
-    """Every shard of the dataset."""
-    return plan_shards(photographs.source_ids(), recipe.models, recipe.masks.composites, recipe.samples, recipe.shard_rows)
-
-
-def _claim(out: Path, recipe: GenerateRecipe) -> None:
-    state = out / ".fgr"
-    state.mkdir(parents=True, exist_ok=True)
-    atomic.remove_stale(out)
-    _same(state / "recipe.json", resolved(recipe), "a run of another recipe")
-
-
-def _prepare(factory: MakerFactory, described: dict[str, Any], engine: Engine) -> plan.Plan:
+def _plan_and_calibrate(factory: MakerFactory, described: dict[str, Any], engine: Engine) -> plan.ReferencePlan:
     """The plan and, beside it, the calibration; made now or by an earlier run."""
-    recipe, out = factory.recipe, factory.out
-    _claim(out, recipe)
-    _same(out / ".fgr" / MODELS, described, "samples of other SR models or other weights")
-    with _given_up_on_mistakes(out):
-        splits, source = recipe.splits.model_dump(), recipe.source.model_dump()
-        photographs = plan.build(out / ".fgr" / PLAN, workers=engine.processes, splits=splits, **source)
-        if not (out / ".fgr" / CALIBRATION).is_file():
-            engine.once(factory.calibrate)
-    return photographs
-
-
-@contextlib.contextmanager
-def _given_up_on_mistakes(out: Path) -> Iterator[None]:
-    """What the user has to put right in the recipe must not leave a folder that then refuses the mended recipe."""
-    try:
-        yield
-    except UserError:
-        if not (out / ".fgr" / "shards").is_dir():
-            shutil.rmtree(out / ".fgr", ignore_errors=True)
-            with contextlib.suppress(OSError):
-                out.rmdir()
-        raise
-
-
-def _same(path: Path, content: dict[str, Any], what: str) -> None:
-    there = json.loads(atomic.write_once(path, json.dumps(content, sort_keys=True).encode()))
-    other = differences(there, json.loads(json.dumps(content)))
-    if other:
-        raise _refused(path.parents[1], what, other)
-
-
-def _refused(out: Path, what: str, other: Sequence[str]) -> UserError:
-    listed = "\n".join(f"  {line}" for line in other[:10])
-    return UserError(f"{out} already holds {what}:\n{listed}", "Name another --out, or give the same recipe again to go on.")
+    recipe, workspace = factory.recipe, factory.workspace
+    workspace.claim(recipe)
+    workspace.expect_same(workspace.models, described, "samples of other SR models or other weights")
+    with workspace.abandoned_on_mistakes():
+        references = plan.build(workspace.plan, recipe.source, recipe.splits, engine.processes)
+        if not workspace.calibration.is_file():
+            engine.call(partial(calibrate, factory))
+    return references
 
 
 def _finish(
-    recipe: GenerateRecipe, out: Path, shards: Sequence[Shard], photographs: plan.Plan, models: Sequence[Mapping[str, Any]]
+    recipe: GenerateRecipe,
+    workspace: Workspace,
+    shards: Sequence[Shard],
+    references: plan.ReferencePlan,
+    models: Sequence[Mapping[str, Any]],
 ) -> None:
-    states = [json.loads(state_path(out, shard).read_text()) for shard in shards]
-    drops = Counter(photographs.drops)
+    out, states = workspace.out, [workspace.shard_state(shard) for shard in shards]
+    drops = Counter(references.drops)
     for state in states:
         drops.update(state["drops"])
     if not any(state["rows"] for state in states):
@@ -142,17 +113,16 @@ def _finish(
             f"No sample was made; dropped: {', '.join(f'{reason} {count}' for reason, count in sorted(drops.items()))}.",
             "Widen `severity`, choose a stronger degradation, or add photographs.",
         )
-    calibration = json.loads((out / ".fgr" / CALIBRATION).read_text())
     content = {
         "fgr": __version__, "recipe": resolved(recipe), "recipe_digest": digest(recipe),
-        "models": models, "calibration": calibration,
-        "shards": states, "drops": dict(sorted(drops.items())), "photographs": photographs.photographs, "versions": _versions(),
+        "models": models, "calibration": json.loads(workspace.calibration.read_text()),
+        "shards": states, "drops": dict(sorted(drops.items())), "photographs": references.photographs, "versions": _versions(),
     }  # fmt: skip
     manifest.write(out, content)
     card.write(out)
-    shutil.rmtree(out / ".fgr")
+    workspace.remove()
     atomic.remove_stale(out, everyone=True)  # what machines that were lost left behind
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         if not any(state["split"] == split and state["rows"] for state in states):
             print(f"fgr: no photograph fell into the split '{split}': widen its share or add photographs.", file=sys.stderr)
 

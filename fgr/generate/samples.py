@@ -8,6 +8,8 @@ from itertools import count, islice
 import numpy as np
 
 from fgr.images import codec, difference, masks, swap
+from fgr.recipe.generate import GenerateRecipe, Kinds
+from fgr.records import MASK_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +31,6 @@ class Pair:
     pixel: np.ndarray
     feature: np.ndarray
     combined: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Knobs:
-    """What shapes masks, maps and scores; see the recipe's keys of the same names."""
-
-    kinds: Mapping[str, float]
-    area: tuple[float, float]
-    feather: tuple[float, float]
-    sham_shift: int
-    map_scale: float
-    pooling: tuple[str, float, float]  # kind, q, p
-    severity: tuple[float, float]
-    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,37 +81,49 @@ def _endless(source_ids: Sequence[str], models: Sequence[str], composites: int) 
                     yield Candidate(source_id, turn, model, composite)
 
 
-def make_sample(pair: Pair, seed: int, knobs: Knobs, segments: np.ndarray | None = None) -> Sample | None:
-    """Draw a mask, paste, and label; None if no attempt gave a severity in range.
+def make_pair(reference: np.ndarray, sr: np.ndarray, feature: np.ndarray, alpha: float, smooth: float) -> Pair:
+    """The differences of a restored image, uint8 (H, W, 3), to its reference; `feature` is their feature difference (H, W)."""
+    pixel = difference.pixel_difference(reference, sr)
+    return Pair(reference, sr, pixel, feature, difference.combined(pixel, feature, alpha, smooth))
 
-    `segments` is the int32 (H, W) label image that semantic masks need.
+
+def make_sample(
+    pair: Pair, seed: int, recipe: GenerateRecipe, map_scale: float, segments: np.ndarray | None = None
+) -> Sample | None:
+    """Draw a mask, paste, and label as `recipe` says; None if no attempt gave a severity in range.
+
+    `map_scale` is the calibration's scale of degradation maps; `segments` is the int32 (H, W) label image that semantic masks
+    need.
     """
     rng = np.random.default_rng(seed)
-    kind = mask_kind(seed, knobs.kinds)
+    kind = mask_kind(seed, recipe.masks.kinds)
     height, width = pair.reference.shape[:2]
-    for _ in range(1 if kind in ("full", "sham") else knobs.attempts):
-        mask = masks.draw_mask(kind, rng, height, width, area=knobs.area, feather=knobs.feather, segments=segments)
-        sample = _label(pair, kind, mask, knobs)
-        low, high = knobs.severity
+    area, feather = recipe.masks.area, recipe.masks.feather
+    for _ in range(1 if kind in ("full", "sham") else recipe.attempts):
+        mask = masks.draw_mask(kind, rng, height, width, area=area, feather=feather, segments=segments)
+        sample = _label(pair, kind, mask, recipe, map_scale)
+        low, high = recipe.severity
         if kind == "sham" or low <= difference.severity(sample.degradation_map, mask) <= high:
             return sample
     return None
 
 
-def mask_kind(seed: int, kinds: Mapping[str, float]) -> str:
-    """The mask kind that `seed` draws, with the given weights."""
-    names = sorted(kinds)
-    weights = np.array([kinds[name] for name in names], np.float64)
+def mask_kind(seed: int, kinds: Kinds) -> str:
+    """The mask kind that `seed` draws, with the recipe's weights."""
+    names = sorted(MASK_KINDS)
+    weights = np.array([getattr(kinds, name) for name in names], np.float64)
     return names[int(np.random.default_rng([seed, 1]).choice(len(names), p=weights / weights.sum()))]
 
 
-def _label(pair: Pair, kind: str, mask: np.ndarray, knobs: Knobs) -> Sample:
-    source = swap.sham_source(pair.reference, knobs.sham_shift) if kind == "sham" else pair.sr
+def _label(pair: Pair, kind: str, mask: np.ndarray, recipe: GenerateRecipe, map_scale: float) -> Sample:
+    source = swap.sham_source(pair.reference, recipe.masks.sham_shift) if kind == "sham" else pair.sr
     combined = np.zeros_like(pair.combined) if kind == "sham" else pair.combined
-    degradation_map = codec.quantised(difference.degradation_map(combined, mask, knobs.map_scale))
+    degradation_map = codec.quantised(difference.degradation_map(combined, mask, map_scale))
     inside = mask > 0
     pixel, feature = (0.0, 0.0) if kind == "sham" else (float(pair.pixel[inside].mean()), float(pair.feature[inside].mean()))
+    pooling = recipe.map.pooling
     return Sample(
         composite=swap.composite(source, pair.reference, mask), mask=mask, degradation_map=degradation_map, mask_kind=kind,
-        score=1 - difference.pooled(degradation_map, *knobs.pooling), pixel_difference=pixel, feature_difference=feature,
+        score=1 - difference.pooled(degradation_map, pooling.kind, pooling.q, pooling.p),
+        pixel_difference=pixel, feature_difference=feature,
     )  # fmt: skip

@@ -23,7 +23,7 @@ class Segments(Protocol):
 
     name: str
     digest: str
-    slow: bool  # worth being remembered
+    slow: bool  # so slow that a run keeps them
 
     def segments(self, image: np.ndarray) -> np.ndarray:
         """The segments of a uint8 (H, W, 3) image: int32 (H, W) labels from 0."""
@@ -42,7 +42,7 @@ def open_segments(name: str, device: str = "cpu") -> Segments:
         return Slic()
     kind, _, model = name.partition(":")
     if kind != "sam" or not model:
-        raise UserError(f"There are no segments '{name}'{nearest(kind, ['slic', 'sam'])}", "Known: slic, sam:MODEL.")
+        raise UserError(f"masks.segments '{name}' is not known{nearest(kind, ['slic', 'sam'])}", "Known: slic, sam:MODEL.")
     return Sam(name, _files(model), device)
 
 
@@ -65,7 +65,7 @@ class Sam:
     def __init__(self, name: str, files: dict[str, Path], device: str) -> None:
         self.name = name
         self.digest = file_digest(files[FILES[2]])
-        self._generator = _generator(files, device)
+        self.generator = _generator(files, device)
 
     def segments(self, image: np.ndarray) -> np.ndarray:
         from PIL import Image
@@ -74,7 +74,7 @@ class Sam:
         factor = min(1.0, LARGEST / max(height, width))
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
-        found = self._generator(Image.fromarray(small), points_per_batch=POINTS_AT_ONCE, points_per_crop=POINTS)["masks"]
+        found = self.generator(Image.fromarray(small), points_per_batch=POINTS_AT_ONCE, points_per_crop=POINTS)["masks"]
         if not len(found):
             return masks.slic_segments(image)
         labels = masks.labels_of([np.asarray(one, bool) for one in found])
@@ -93,7 +93,7 @@ def _files(model: str) -> dict[str, Path]:
     try:
         return {name: hub.cached(model, name) or hub.fetch(model, name) for name in FILES}
     except hub.Unavailable as error:
-        raise UserError(f"The weights of {model} cannot be had: {error}.", _next(error)) from None
+        raise UserError(f"The weights of {model} are not available: {error}.", _next(error)) from None
 
 
 def _next(error: hub.Unavailable) -> str:
@@ -130,7 +130,7 @@ def _generator(files: dict[str, Path], device: str) -> Any:
         raise UserError(
             f"{files[FILES[2]]} does not fit its config.json: {len(lacking)} tensors are missing or of another shape, "
             f"{lacking[0]} for one.",
-            "Copy or download it anew.",
+            "Copy or download it again.",
         )
     model.eval().requires_grad_(False)
     return transformers.pipeline("mask-generation", model=model, image_processor=processor, device=device)

@@ -1,4 +1,4 @@
-"""Every knob of `fgr generate`."""
+"""Every hyperparameter of `fgr generate`: photographs, degradation, SR models, masks, degradation map, drops."""
 
 from typing import Literal
 
@@ -26,9 +26,9 @@ class Source(Strict):
 class Splits(Strict):
     """Shares of photographs; a photograph's split follows from its own digest alone."""
 
-    train: Share = 0.9
-    validation: Share = 0.05
-    test: Share = 0.05
+    train: Share = Field(0.9, description="share of the photographs that training reads")
+    validation: Share = Field(0.05, description="share that training is watched on")
+    test: Share = Field(0.05, description="share that final figures are taken on")
 
     @model_validator(mode="after")
     def _sum(self) -> "Splits":
@@ -42,7 +42,7 @@ class Inference(Strict):
 
     tile: int = Field(0, ge=0, description="side of a tile of the low-resolution input, 0 = whole; halved when memory runs out")
     overlap: int = Field(16, ge=0, description="low-resolution pixels that neighbouring tiles share")
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="number format of the networks' arithmetic")
     batch: int = Field(1, ge=1, description="images a forward pass, on a GPU")
     compile: bool = Field(False, description="torch.compile the networks: minutes at first, rounding of its own")
     diffusion: Sampling = Sampling()
@@ -51,12 +51,12 @@ class Inference(Strict):
 class Kinds(Strict):
     """Relative weights of the mask kinds."""
 
-    polygon: Weight = 3.0
-    ellipse: Weight = 2.0
-    stroke: Weight = 2.0
-    semantic: Weight = 3.0
-    full: Weight = 1.0
-    sham: Weight = 1.0
+    polygon: Weight = Field(3.0, description="an irregular polygon")
+    ellipse: Weight = Field(2.0, description="an ellipse, turned at random")
+    stroke: Weight = Field(2.0, description="a brush stroke along a wandering path")
+    semantic: Weight = Field(3.0, description="neighbouring segments of the reference, see `segments`")
+    full: Weight = Field(1.0, description="the whole image")
+    sham: Weight = Field(1.0, description="the reference pasted onto itself: a seam without a defect, so its map is 0")
 
     @model_validator(mode="after")
     def _some(self) -> "Kinds":
@@ -89,7 +89,7 @@ class Masks(Strict):
 class Pooling(Strict):
     """How a degradation map becomes a global score: score = 1 − pooled map."""
 
-    kind: Literal["mean", "top", "power"] = "power"
+    kind: Literal["mean", "top", "power"] = Field("power", description="mean, mean of the worst pixels, or power mean")
     q: float = Field(0.1, gt=0, le=1, description="top: share of the pixels that are averaged")
     p: float = Field(2.0, ge=1, description="power: exponent of the power mean")
 
@@ -113,9 +113,9 @@ class Map(Strict):
 class GenerateRecipe(Strict):
     """A dataset: photographs → low resolution → SR models → swapped regions → maps and scores."""
 
-    name: str
-    seed: int = Field(0, ge=0)
-    scale: int = Field(4, ge=1, le=8)
+    name: str = Field(description="name of the dataset, shown on its card")
+    seed: int = Field(0, ge=0, description="seed of every random draw: degradations and masks")
+    scale: int = Field(4, ge=1, le=8, description="SR factor: the low-resolution input has 1/scale of the reference's side")
     samples: int = Field(30_000, ge=1, description="composites to make, before drops")
     models: tuple[str, ...] = Field(min_length=1, description="names, with settings of their own as NAME@KEY=VALUE")
     accept_license: tuple[str, ...] = Field(
@@ -123,14 +123,18 @@ class GenerateRecipe(Strict):
     )
     source: Source = Source()
     splits: Splits = Splits()
-    degradation: Literal["real-esrgan", "light", "bicubic", "stablesr"] = "real-esrgan"
+    degradation: Literal["real-esrgan", "light", "bicubic", "stablesr"] = Field(
+        "real-esrgan",
+        description="photograph to low resolution: Real-ESRGAN's two rounds of blur, resize, noise and JPEG; the same in milder "
+        "ranges, for small crops; antialiased bicubic alone; the ranges of StableSR's training",
+    )
     inference: Inference = Inference()
     masks: Masks = Masks()
     map: Map = Map()
     severity: tuple[Share, Share] = Field((0.02, 1.0), description="range of the mean map inside the mask; others are dropped")
     attempts: int = Field(4, ge=1, description="masks tried before a sample is dropped for its severity")
     not_finite: Share = Field(0.02, description="share of samples that may be dropped as NaN or infinite; more stop the run")
-    shard_rows: int = Field(100, ge=1, le=100)
+    shard_rows: int = Field(100, ge=1, le=100, description="samples of a Parquet file")
 
     @model_validator(mode="after")
     def _fits(self) -> "GenerateRecipe":

@@ -11,9 +11,7 @@ from fgr import recipe as recipes
 from fgr.dataset import manifest
 from fgr.errors import UserError
 from fgr.generate import samples
-from fgr.generate.makers import sample_knobs
 from fgr.generate.segments import Segments, open_segments
-from fgr.generate.shards import make_pair
 from fgr.images import codec
 from fgr.images.arrays import as_images
 from fgr.metrics.features import FeatureDifference, open_features
@@ -42,7 +40,7 @@ class CompositeMaker:
     def __init__(self, data: Path, device: str) -> None:
         made = manifest.read(data)
         self._recipe = recipes.stored(made["recipe"], "generate", f"of {data}")
-        self._knobs = sample_knobs(self._recipe, made["calibration"]["scale"])
+        self._map_scale = made["calibration"]["scale"]
         self._features: FeatureDifference = open_features(self._recipe.map.features, device)
         self._segments: Segments = open_segments(self._recipe.masks.segments, device)
 
@@ -58,9 +56,10 @@ class CompositeMaker:
         with torch.no_grad():
             sr = as_images(policy(stacked([pair]).low.to(device)))[0]
         map_ = self._recipe.map
-        found = make_pair(reference, sr, self._features, map_.alpha, map_.smooth)
-        semantic = samples.mask_kind(seed, self._knobs.kinds) == "semantic"
-        sample = samples.make_sample(found, seed, self._knobs, self._segments.segments(reference) if semantic else None)
+        found = samples.make_pair(reference, sr, self._features.difference(reference, sr), map_.alpha, map_.smooth)
+        semantic = samples.mask_kind(seed, self._recipe.masks.kinds) == "semantic"
+        segments = self._segments.segments(reference) if semantic else None
+        sample = samples.make_sample(found, seed, self._recipe, self._map_scale, segments)
         if sample is None:
             return None
         images = {

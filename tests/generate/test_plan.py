@@ -1,7 +1,5 @@
-import json
 import shutil
 
-import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,19 +8,15 @@ from skimage import data
 from fgr.dataset import screen
 from fgr.errors import UserError
 from fgr.generate import plan
-from fgr.generate.sources import encoded_photos
 from fgr.images import codec
+from fgr.recipe.generate import Source, Splits
 
-datasets.disable_progress_bars()
 SPLITS = {"train": 0.6, "validation": 0.2, "test": 0.2}
-KNOBS = {
-    "license": "mine", "attribution": "me", "duplicate_bits": 4, "splits": SPLITS, "crop": 64, "crops_per_photo": 3,
-    "max_pixels": 10**6, "min_texture": 2.0, "min_sharpness": 15.0,
-}  # fmt: skip
+SOURCE = {"license": "mine", "attribution": "me", "crop": 64, "crops_per_photo": 3, "max_pixels": 10**6}
 
 
-def build(folder, path, workers=1, **changes):
-    return plan.build(folder, path=str(path), workers=workers, **(KNOBS | changes))
+def build(folder, path, workers=1):
+    return plan.build(folder, Source(path=str(path), **SOURCE), Splits(**SPLITS), workers)
 
 
 @pytest.fixture
@@ -112,49 +106,3 @@ def test_nothing_usable_is_a_sentence_with_counts(tmp_path):
     Image.fromarray(np.full((128, 128, 3), 90, np.uint8)).save(folder / "a.png")
     with pytest.raises(UserError, match=r"No photograph of .* is usable; dropped: flat_crop 4"):
         build(tmp_path / "plan", folder)
-
-
-def test_skimage_photographs_need_no_network_and_state_their_licences():
-    photos = list(encoded_photos("skimage", license="x", attribution="y"))
-    assert [photo.name for photo in photos] == ["astronaut", "chelsea", "coffee", "hubble_deep_field", "rocket"]
-    assert {photo.license for photo in photos} == {"cc0-1.0", "public domain"}
-    assert all(photo.read() for photo in photos)
-
-
-@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
-def test_a_folders_metadata_states_licences(tmp_path, suffix):
-    for name in ("a.png", "b.png"):
-        (tmp_path / name).touch()
-    row = {"file_name": "a.png", "license": "cc-by-4.0", "attribution": "A. Body"}
-    text = json.dumps(row) if suffix == "jsonl" else "\n".join([",".join(row), ",".join(row.values())])
-    (tmp_path / f"metadata.{suffix}").write_text(text + "\n")
-    found = {
-        photo.name: (photo.license, photo.attribution) for photo in encoded_photos(str(tmp_path), license="l", attribution="")
-    }
-    assert found == {"a": ("cc-by-4.0", "A. Body"), "b": ("l", "")}
-    (tmp_path / f"metadata.{suffix}").write_text("{" if suffix == "jsonl" else "no,names\n1,2\n")
-    with pytest.raises(UserError, match="each row needs a file_name"):
-        list(encoded_photos(str(tmp_path), license="l", attribution=""))
-
-
-def test_a_dataset_on_the_disk_is_a_source(tiny, tmp_path):
-    photos = list(encoded_photos(f"{tiny}:samples/test", license="x", attribution="y"))
-    assert photos
-    assert all(photo.license != "x" for photo in photos)
-    assert build(tmp_path / "plan", f"{tiny}:samples/train").references
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    rows = {"picture": [Image.fromarray(data.coffee())], "text": ["a"]}
-    datasets.Dataset.from_dict(rows).cast_column("picture", datasets.Image()).to_parquet(plain / "train.parquet")
-    assert [photo.license for photo in encoded_photos(str(plain), license="x", attribution="y")] == ["x"]
-    datasets.Dataset.from_dict({"text": ["a"]}).to_parquet(plain / "train.parquet")
-    with pytest.raises(UserError, match="has no image column, only text"):
-        list(encoded_photos(str(plain), license="x", attribution="y"))
-
-
-def test_sources_that_are_not_there_are_sentences(tmp_path):
-    for path in ("nowhere", "/nowhere", "./nowhere", "a/b/c"):
-        with pytest.raises(UserError, match="no folder of photographs"):
-            encoded_photos(path, license="", attribution="")
-    with pytest.raises(UserError, match="holds no photographs"):
-        list(encoded_photos(str(tmp_path), license="", attribution=""))

@@ -1,14 +1,15 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from functools import partial
 
+import cv2
 import pytest
+import torch
 
 from fgr import recipe as recipes
 from fgr.cli.shell import sentence
@@ -16,6 +17,7 @@ from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
+from fgr.sr.upscalers import Bicubic
 
 
 @pytest.fixture
@@ -93,16 +95,10 @@ def test_another_recipe_in_the_same_folder_is_refused_by_its_keys(tiny, tiny_ove
     with pytest.raises(UserError, match=r"(?s)already holds.*map\.alpha: .* there, 1\.0 here.*models: "):
         run.generate(other, tiny, workers=1, device="cpu")
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="not empty and holds no fgr dataset"):
+    with pytest.raises(UserError, match="not empty, and it is not an fgr dataset"):
         run.generate(other, tmp_path, workers=1, device="cpu")
     with pytest.raises(UserError, match="is a file"):
         run.generate(other, tmp_path / "file", workers=1, device="cpu")
-
-
-def test_a_run_of_another_recipe_that_is_not_finished_is_refused_too(tiny_recipe, tmp_path):
-    run._claim(tmp_path / "out", tiny_recipe)
-    with pytest.raises(UserError, match="seed: 0 there, 7 here"):
-        run._claim(tmp_path / "out", tiny_recipe.model_copy(update={"seed": 7}))
 
 
 def test_a_mistake_leaves_no_folder_that_refuses_the_mended_recipe(tiny_recipe, tmp_path):
@@ -127,23 +123,6 @@ def test_rows_tell_what_made_them(tiny, tiny_recipe):
     assert all(json.loads(row["degradation"])["preset"] == "light" for row in rows)
     assert all(json.loads(row["inference"])["precision"] == "fp32" for row in rows)
     assert all(row["license"] for row in rows)
-
-
-def test_replay_gives_back_sr_and_map_exactly(tiny):
-    assert list(replay(tiny, 100, "cpu")) == [None] * tables.count_rows(tiny, "samples")
-
-
-def test_replay_finds_an_altered_degradation_and_refuses_other_weights(tiny, tmp_path):
-    copy = shutil.copytree(tiny, tmp_path / "copy")
-    shard = tables.shards(copy, "samples", "train")[0]
-    rows = list(tables.read_shard(shard))
-    record = json.loads(rows[1]["degradation"])
-    tables.write_table(shard, "samples", [row | {"degradation": rows[-1]["degradation"]} for row in rows[:1]])
-    assert record["preset"] == "light"
-    assert any(problem and "sr differs on replay" in problem.text for problem in replay(copy, 100, "cpu"))
-    tables.write_table(shard, "samples", [rows[0] | {"model_digest": "0" * 64}])
-    with pytest.raises(UserError, match="are other ones here"):
-        list(replay(copy, 100, "cpu"))
 
 
 def test_a_full_disk_leaves_whole_shards_and_a_sentence(tiny, tiny_recipe, tmp_path, monkeypatch):
@@ -179,3 +158,24 @@ def test_a_severity_that_nothing_has_ends_with_the_counts(tiny_overrides, tmp_pa
     )
     with pytest.raises(UserError, match=r"No sample was made; dropped: .*severity 4"):
         run.generate(impossible, tmp_path / "out", workers=1, device="cpu")
+
+
+def test_one_cpu_thread_makes_the_samples_and_the_process_keeps_its_threads(tiny_overrides, tmp_path, monkeypatch):
+    real, before, seen = Bicubic.upscale, (torch.get_num_threads(), cv2.getNumThreads()), set()
+
+    def upscale(self, jobs):
+        seen.add((torch.get_num_threads(), cv2.getNumThreads()))
+        return real(self, jobs)
+
+    monkeypatch.setattr(Bicubic, "upscale", upscale)
+    recipe = recipes.load("demo", "generate", [*tiny_overrides, "severity=[0, 1]"], {"models": ["bicubic"], "samples": 4})
+    try:
+        torch.set_num_threads(2)
+        cv2.setNumThreads(2)
+        assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
+        assert list(replay(tmp_path / "out", 1, "cpu")) == [None]
+        assert (torch.get_num_threads(), cv2.getNumThreads()) == (2, 2)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+    assert seen == {(1, 1)}

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgr.generate import samples
-from fgr.generate.shards import plan_shards
 from fgr.images import difference
+from fgr.recipe.generate import GenerateRecipe, Kinds
+from fgr.records import MASK_KINDS
 
 
 @given(total=st.integers(1, 500), train=st.integers(0, 300), validation=st.integers(0, 50), test=st.integers(1, 50))
@@ -27,19 +28,10 @@ def test_allotted_samples_follow_the_references():
 
 
 def test_candidates_take_every_reference_with_every_model_before_a_second_degradation():
-    made = samples.candidates(["a", "b"], ["m", "n"], 1, 6)
-    assert [(one.source_id, one.model, one.round) for one in made] == [
+    found = samples.candidates(["a", "b"], ["m", "n"], 1, 6)
+    assert [(one.source_id, one.model, one.round) for one in found] == [
         ("a", "m", 0), ("a", "n", 0), ("b", "m", 0), ("b", "n", 0), ("a", "m", 1), ("a", "n", 1),
     ]  # fmt: skip
-
-
-def test_shards_hold_every_candidate_once_and_their_names_say_how_many_there_are():
-    shards = plan_shards({"train": ["a", "b", "c"], "test": ["d"]}, ["m", "n"], 2, 23, 4)
-    held = [one for shard in shards for one in shard.candidates]
-    assert len(held) == len(set(held)) == 23
-    names = [shard.name for shard in shards if shard.split == "train"]
-    assert names == [f"train-{i:05d}-of-{len(names):05d}.parquet" for i in range(len(names))]
-    assert all(len(shard.candidates) <= 4 for shard in shards)
 
 
 def test_seeds_depend_on_every_part_and_fit_the_column():
@@ -49,8 +41,11 @@ def test_seeds_depend_on_every_part_and_fit_the_column():
     assert samples.seed_of("ab", "c") != samples.seed_of("a", "bc")
 
 
+NONE = dict.fromkeys(MASK_KINDS, 0.0)
+
+
 def test_mask_kinds_are_drawn_by_weight():
-    kinds = {"polygon": 3.0, "sham": 1.0, "full": 0.0}
+    kinds = Kinds(**NONE | {"polygon": 3.0, "sham": 1.0})
     drawn = Counter(samples.mask_kind(seed, kinds) for seed in range(4000))
     assert drawn["full"] == 0
     assert drawn["polygon"] / drawn["sham"] == pytest.approx(3, rel=0.15)
@@ -64,47 +59,46 @@ def pair(strength=40):
     return samples.Pair(reference, sr, pixel, feature, difference.combined(pixel, feature, 0.5, 2.0))
 
 
-def knobs(**changes):
-    defaults = {
-        "kinds": {"ellipse": 1.0}, "area": (0.05, 0.3), "feather": (1.0, 3.0), "sham_shift": 1, "map_scale": 4.0,
-        "pooling": ("power", 0.1, 2.0), "severity": (0.0, 1.0), "attempts": 3,
-    }  # fmt: skip
-    return samples.Knobs(**(defaults | changes))
+def made(seed, of=None, kind="ellipse", sham_shift=1, severity=(0.0, 1.0)):
+    """A sample of one kind of mask."""
+    masks = {"kinds": NONE | {kind: 1.0}, "area": (0.05, 0.3), "feather": (1.0, 3.0), "sham_shift": sham_shift}
+    recipe = GenerateRecipe(name="test", models=("bicubic",), masks=masks, severity=severity, attempts=3)
+    return samples.make_sample(of or pair(), seed, recipe, map_scale=4.0)
 
 
 def test_a_sample_is_the_reference_outside_its_mask():
-    made = samples.make_sample(pair(), 5, knobs())
-    outside = made.mask == 0
-    assert np.array_equal(made.composite[outside], pair().reference[outside])
-    assert not made.degradation_map[outside].any()
-    assert made.degradation_map[made.mask == 255].min() > 0
-    assert made.score == pytest.approx(1 - np.sqrt(np.mean(made.degradation_map.astype(np.float64) ** 2)), abs=1e-6)
-    assert made.pixel_difference == pytest.approx(pair().pixel[~outside].mean(), rel=1e-5)
+    sample = made(5)
+    outside = sample.mask == 0
+    assert np.array_equal(sample.composite[outside], pair().reference[outside])
+    assert not sample.degradation_map[outside].any()
+    assert sample.degradation_map[sample.mask == 255].min() > 0
+    assert sample.score == pytest.approx(1 - np.sqrt(np.mean(sample.degradation_map.astype(np.float64) ** 2)), abs=1e-6)
+    assert sample.pixel_difference == pytest.approx(pair().pixel[~outside].mean(), rel=1e-5)
 
 
 def test_the_same_seed_makes_the_same_sample_and_another_seed_another():
-    first, again, other = (samples.make_sample(pair(), seed, knobs()) for seed in (5, 5, 6))
+    first, again, other = (made(seed) for seed in (5, 5, 6))
     assert np.array_equal(first.mask, again.mask)
     assert np.array_equal(first.composite, again.composite)
     assert not np.array_equal(first.mask, other.mask)
 
 
 def test_a_sham_is_clean_by_label_but_moved_by_a_pixel():
-    made = samples.make_sample(pair(), 5, knobs(kinds={"sham": 1.0}, severity=(0.5, 1.0)))
-    assert made.mask_kind == "sham"
-    assert not made.degradation_map.any()
-    assert (made.score, made.pixel_difference, made.feature_difference) == (1, 0, 0)
-    assert (made.composite != pair().reference).any()
-    still = samples.make_sample(pair(), 5, knobs(kinds={"sham": 1.0}, sham_shift=0))
+    sham = made(5, kind="sham", severity=(0.5, 1.0))
+    assert sham.mask_kind == "sham"
+    assert not sham.degradation_map.any()
+    assert (sham.score, sham.pixel_difference, sham.feature_difference) == (1, 0, 0)
+    assert (sham.composite != pair().reference).any()
+    still = made(5, kind="sham", sham_shift=0)
     assert np.array_equal(still.composite, pair().reference)
 
 
 def test_a_full_sample_is_the_restored_image():
-    made = samples.make_sample(pair(), 5, knobs(kinds={"full": 1.0}))
-    assert np.array_equal(made.composite, pair().sr)
-    assert made.mask.min() == 255
+    full = made(5, kind="full")
+    assert np.array_equal(full.composite, pair().sr)
+    assert full.mask.min() == 255
 
 
 def test_severities_out_of_range_are_dropped():
-    assert samples.make_sample(pair(strength=1), 5, knobs(severity=(0.5, 1.0))) is None
-    assert samples.make_sample(pair(), 5, knobs(severity=(0.0, 0.01))) is None
+    assert made(5, pair(strength=1), severity=(0.5, 1.0)) is None
+    assert made(5, severity=(0.0, 0.01)) is None

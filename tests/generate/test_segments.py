@@ -98,7 +98,7 @@ def test_slic_is_the_pure_function():
 @pytest.mark.parametrize("kind", ["sam", "sam2"])
 def test_objects_become_labels_at_the_image_s_size(folders, kind, monkeypatch):
     opened = segments.open_segments(f"sam:{folders[kind]}")
-    found = opened._generator(Image.fromarray(PHOTO), points_per_batch=64, points_per_crop=4)["masks"]
+    found = opened.generator(Image.fromarray(PHOTO), points_per_batch=64, points_per_crop=4)["masks"]
     assert len(found)
     labels = opened.segments(PHOTO)
     assert (labels.shape, labels.dtype) == ((128, 160), np.int32)
@@ -114,7 +114,7 @@ def test_objects_become_labels_at_the_image_s_size(folders, kind, monkeypatch):
 
 def test_where_nothing_is_seen_slic_serves(folders, monkeypatch):
     opened = segments.open_segments(f"sam:{folders['sam']}")
-    monkeypatch.setattr(opened, "_generator", lambda image, **_: {"masks": []})
+    monkeypatch.setattr(opened, "generator", lambda image, **_: {"masks": []})
     assert np.array_equal(opened.segments(PHOTO), masks.slic_segments(PHOTO))
 
 
@@ -188,7 +188,7 @@ def test_names_that_are_not_known():
         (hub.UNREACHABLE, "Run again with a connection"),
     ],
 )
-def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, state, says):
+def test_weights_that_are_not_available_say_what_to_do(monkeypatch, state, says):
     def refuse(*_):
         raise hub.Unavailable(state, "its licence has to be accepted first, at the page")
 
@@ -196,7 +196,7 @@ def test_weights_that_cannot_be_had_say_what_to_do(monkeypatch, state, says):
     monkeypatch.setattr(hub, "fetch", refuse)
     with pytest.raises(UserError) as raised:
         segments.open_segments("sam:facebook/sam3")
-    assert "The weights of facebook/sam3 cannot be had: its licence has to be accepted first" in str(raised.value)
+    assert "The weights of facebook/sam3 are not available: its licence has to be accepted first" in str(raised.value)
     assert says in str(raised.value)
 
 
@@ -205,9 +205,9 @@ def test_a_dataset_with_objects_as_masks_looks_at_each_photograph_once(folders, 
     real = segments.Sam.segments
     monkeypatch.setattr(segments.Sam, "segments", lambda self, image: seen.append(image.tobytes()) or real(self, image))
     zeros = dict.fromkeys(MASK_KINDS, 0) | {"semantic": 1}
-    knobs = {"masks.kinds": zeros, "masks.segments": f"sam:{folders['sam2']}", "shard_rows": 2, "severity": [0, 1]}
-    knobs |= {"models": ["bicubic"], "samples": 24, "degradation": "bicubic"}
-    recipe = recipes.load("demo", "generate", tiny_overrides, knobs)
+    changes = {"masks.kinds": zeros, "masks.segments": f"sam:{folders['sam2']}", "shard_rows": 2, "severity": [0, 1]}
+    changes |= {"models": ["bicubic"], "samples": 24, "degradation": "bicubic"}
+    recipe = recipes.load("demo", "generate", tiny_overrides, changes)
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     rows = list(tables.read_rows(tmp_path / "out", "samples", ["source_id", "mask_kind"]))

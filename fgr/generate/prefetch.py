@@ -1,4 +1,4 @@
-"""Work that is done beside other work, in order."""
+"""Pipelining with threads: work on the next items goes on while the reader is busy, and results keep their order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(pool: Executor | None, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+def prefetch(pool: Executor | None, work: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
     """`work(item)` of each item, in order. With a pool up to `depth` of them are under way beside the reader; without, none.
 
     Items are taken in the reader's thread, so two of these in a row do the work in between there: while it goes on, what comes
@@ -34,29 +34,29 @@ def ahead(pool: Executor | None, work: Callable[[T], R], items: Iterable[T], dep
             future.cancel()
 
 
-def chunks(items: Iterable[T], size: int, key: Callable[[T], object]) -> Iterator[list[T]]:
+def batches(items: Iterable[T], size: int, key: Callable[[T], object]) -> Iterator[list[T]]:
     """Lists of at most `size` consecutive items of one key."""
     for _, alike in groupby(items, key):
-        while chunk := list(islice(alike, size)):
-            yield chunk
+        while batch := list(islice(alike, size)):
+            yield batch
 
 
 @contextmanager
-def pool_of(threads: int) -> Iterator[Executor | None]:
+def thread_pool(threads: int) -> Iterator[Executor | None]:
     """A pool of so many threads; none for 0."""
     with ThreadPoolExecutor(threads) if threads else nullcontext() as pool:
         yield pool
 
 
 class Once:
-    """A value that is made when it is first asked for, by whichever thread, and made once."""
+    """A value that is computed when it is first asked for, by whichever thread, and only once."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make, self._lock = make, Lock()
-        self._made: list[Any] = []
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute, self._lock = compute, Lock()
+        self._computed: list[Any] = []
 
     def __call__(self) -> Any:
         with self._lock:
-            if not self._made:
-                self._made.append(self._make())
-            return self._made[0]
+            if not self._computed:
+                self._computed.append(self._compute())
+            return self._computed[0]

@@ -1,5 +1,3 @@
-"""NaN from an SR model: single samples are dropped and counted, too many stop the run."""
-
 import numpy as np
 import pytest
 
@@ -7,19 +5,30 @@ from fgr import recipe as recipes
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.generate import run
-from fgr.generate.watch import Watch, not_finite
+from fgr.generate.shards import NotFiniteLimit, not_finite, plan_shards
+from fgr.recipe.generate import GenerateRecipe
 from fgr.sr import NonFiniteOutput
 from fgr.sr.upscalers import Bicubic
 
 
+def test_shards_hold_every_candidate_once_and_their_names_say_how_many_there_are():
+    recipe = GenerateRecipe(name="test", models=("m", "n"), masks={"composites": 2}, samples=23, shard_rows=4)
+    shards = plan_shards({"train": ["a", "b", "c"], "test": ["d"]}, recipe)
+    held = [one for shard in shards for one in shard.candidates]
+    assert len(held) == len(set(held)) == 23
+    names = [shard.name for shard in shards if shard.split == "train"]
+    assert names == [f"train-{i:05d}-of-{len(names):05d}.parquet" for i in range(len(names))]
+    assert all(len(shard.candidates) <= 4 for shard in shards)
+
+
 def test_the_limit_is_a_share_of_all_samples():
     counted = []
-    watch = Watch(lambda count, drops: counted.append((count, drops)), 100, 0.02)
-    watch(1, {not_finite("a"): 1})
-    watch(50, {"severity": 40})
-    watch(1, {not_finite("b"): 1})
+    limit = NotFiniteLimit(lambda count, drops: counted.append((count, drops)), 100, 0.02)
+    limit(1, {not_finite("a"): 1})
+    limit(50, {"severity": 40})
+    limit(1, {not_finite("b"): 1})
     with pytest.raises(UserError, match=r"by SR model: a 1, b 2\.\n.*inference\.precision=fp32"):
-        watch(1, {not_finite("b"): 1})
+        limit(1, {not_finite("b"): 1})
     assert counted == [(1, {"not_finite:a": 1}), (50, {"severity": 40}), (1, {"not_finite:b": 1}), (1, {"not_finite:b": 1})]
 
 
@@ -28,21 +37,21 @@ def faulty(monkeypatch):
     """Bicubic gives NaN for references whose low-resolution input is darker than a level, as a network in fp16 might."""
 
     def arm(below):
-        real = Bicubic._one
+        real = Bicubic.upscale
 
-        def one(self, image):
-            if image.mean() < below:
+        def upscale(self, jobs):
+            if any(job.image.mean() < below for job in jobs):
                 raise NonFiniteOutput("NaN")
-            return real(self, image)
+            return real(self, jobs)
 
-        monkeypatch.setattr(Bicubic, "_one", one)
+        monkeypatch.setattr(Bicubic, "upscale", upscale)
 
     return arm
 
 
-def load(overrides, **knobs):
+def load(overrides, **changes):
     options = {"models": ["bicubic"], "samples": 6, "source.crop": 64, "source.crops_per_photo": 3}
-    return recipes.load("demo", "generate", [*overrides, "severity=[0, 1]", "map.calibration_pairs=6"], options | knobs)
+    return recipes.load("demo", "generate", [*overrides, "severity=[0, 1]", "map.calibration_pairs=6"], options | changes)
 
 
 def test_samples_that_are_not_finite_are_dropped_and_counted(faulty, tiny_overrides, tmp_path):

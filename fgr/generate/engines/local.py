@@ -1,7 +1,4 @@
-"""How shards are spread over workers: an engine's interface, and processes of this machine.
-
-Each worker builds its own ShardMaker and takes the next shard that is free, so what is made does not depend on the engine.
-"""
+"""The engine `local`: processes of this machine, one a device; this process if there is one device."""
 
 import multiprocessing
 import os
@@ -11,41 +8,25 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
-from fgr.devices import choose_devices
+from fgr.devices import choose_devices, one_cpu_thread
 from fgr.errors import UserError
-from fgr.generate.shards import Shard, ShardMaker, Tick
+from fgr.generate.maker import ShardMaker
+from fgr.generate.shards import Shard, Tick
 
-MakerFactory = Callable[[str], ShardMaker]  # device → maker; picklable
 POLL = 0.2  # seconds between looks at the workers' reports
 
 _todo: Any = None  # a worker's queues
 _reports: Any = None
 
 
-class Engine(Protocol):
-    """Workers, here or elsewhere; a context manager that ends them."""
-
-    here: str  # device of this process
-    processes: int  # that this machine has to spare for what needs no device
-
-    def __enter__(self) -> "Engine": ...
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
-
-    def once(self, call: Callable[[str], None]) -> None:
-        """Call `call`, picklable, with a worker's device, where such a device is."""
-
-    def make(self, shards: Sequence[Shard], factory: MakerFactory, tick: Tick) -> None:
-        """Make all of `shards`; an error or an interrupt stops the workers, and no half-written file counts."""
-
-
 class Local:
-    """One process a device (this process if there is one device); each runs on one CPU thread."""
+    """Workers of this machine; each computes on one CPU thread."""
 
     def __init__(self, device: str, workers: int) -> None:
         self.devices = choose_devices(device, workers)
-        self.here, self.processes = self.devices[0], len(self.devices)
+        self.device, self.processes = self.devices[0], len(self.devices)
 
     def __enter__(self) -> "Local":
         return self
@@ -53,23 +34,23 @@ class Local:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def once(self, call: Callable[[str], None]) -> None:
-        call(self.here)
+    def call(self, task: Callable[[str], None]) -> None:
+        task(self.device)
 
-    def make(self, shards: Sequence[Shard], factory: MakerFactory, tick: Tick) -> None:
+    def make(self, shards: Sequence[Shard], factory: Callable[[str], ShardMaker], tick: Tick) -> None:
         """Make `shards`. UserError if a worker is killed."""
         if not shards:
             return
         if len(self.devices) == 1 or len(shards) == 1:
-            factory(self.here).make(shards, tick)
+            factory(self.device).make(shards, tick)
             return
         context = multiprocessing.get_context("spawn")
         todo, reports = context.Queue(), context.Queue()
-        for one in [*shards, *[None] * len(self.devices)]:
-            todo.put(one)
+        for item in [*shards, *[None] * len(self.devices)]:
+            todo.put(item)
         pool = ProcessPoolExecutor(len(self.devices), context, _start, (todo, reports))
         try:
-            _drain([pool.submit(_work, factory, device) for device in self.devices], reports, tick)
+            _pass_on([pool.submit(_work, factory, device) for device in self.devices], reports, tick)
         except BrokenProcessPool:
             raise UserError(
                 "A worker process was killed, perhaps because memory ran out.",
@@ -79,7 +60,8 @@ class Local:
             _stop(pool)
 
 
-def _drain(futures: Sequence[Future[None]], reports: Any, tick: Tick) -> None:
+def _pass_on(futures: Sequence[Future[None]], reports: Any, tick: Tick) -> None:
+    """Give the workers' reports to `tick` until all of them are done; the first error is raised."""
     waiting = set(futures)
     while waiting:
         try:
@@ -92,7 +74,7 @@ def _drain(futures: Sequence[Future[None]], reports: Any, tick: Tick) -> None:
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
-    workers = list((pool._processes or {}).values())  # the executor has no public way to end a worker at once
+    workers = list((pool._processes or {}).values())  # before Python 3.14 the executor has no public way to end a worker at once
     unfinished = any(worker.is_alive() for worker in workers)
     pool.shutdown(wait=False, cancel_futures=True)
     if unfinished:
@@ -109,6 +91,7 @@ def _start(todo: Any, reports: Any) -> None:
     _todo, _reports = todo, reports
 
 
-def _work(factory: MakerFactory, device: str) -> None:
+def _work(factory: Callable[[str], ShardMaker], device: str) -> None:
     """Take shards until there are none left: the next one when the maker has room for it."""
-    factory(device).make(iter(_todo.get, None), lambda count, drops: _reports.put((count, drops)))
+    with one_cpu_thread():
+        factory(device).make(iter(_todo.get, None), lambda count, drops: _reports.put((count, drops)))

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from fgr.errors import UserError
-from fgr.generate import cluster
+from fgr.generate.engines import ray
+from fgr.generate.shards import Shard
 
 LO_UP = 'ip link set lo up && exec "$@"'
 ALONE = [
@@ -71,7 +72,7 @@ def test_two_nodes_make_the_same_bytes_as_one_machine_also_when_a_worker_and_a_n
     assert "killed the second node" in done.stdout
     in_hand = {(tmp_path / "flags" / node).read_text() for node in ("first", "second")}
     assert len(in_hand) == 2
-    assert all(done.stderr.count(f"was lost at work on {name}; that is done anew") == 1 for name in in_hand)
+    assert all(done.stderr.count(f"was lost while it made {name}; that is done again") == 1 for name in in_hand)
     listening = done.stdout.partition("listeners ")[2].split()
     assert listening
     assert prefix or set(listening) <= LOOPBACK
@@ -84,7 +85,7 @@ class Room:
         self.slots, self._answer = slots, answer
         self.hired, self.ended, self.asked = 0, 0, []
 
-    def hire(self):
+    def start_worker(self):
         self.hired += 1
         worker = self.hired
         asked = SimpleNamespace(remote=lambda what: (worker, what))
@@ -93,22 +94,22 @@ class Room:
     def finished(self, running):
         return running[:1]
 
-    def answer(self, reference):
+    def result(self, reference):
         worker, what = reference
         name = getattr(what, "name", "")
         self.asked.append((worker, name))
         return self._answer(name)
 
-    def end(self, worker):
+    def kill(self, worker):
         self.ended += 1
 
 
 def work(room, names, tick=lambda *_: None):
-    crew = cluster._Crew(room, None, [cluster.Shard("train", name, ()) for name in names])
+    scheduler = ray.Scheduler(room, None, [Shard("train", name, ()) for name in names])
     try:
-        crew.work(tick)
+        scheduler.run(tick)
     finally:
-        crew.dismiss()
+        scheduler.stop()
 
 
 def test_work_is_handed_out_shard_by_shard_and_every_worker_is_ended():
@@ -124,14 +125,14 @@ def test_work_is_handed_out_shard_by_shard_and_every_worker_is_ended():
 
 def test_a_shard_that_loses_every_worker_stops_the_run_and_is_named(capsys):
     room = Room(lambda: 1, lambda name: None if name == "b" else (1, {}))
-    with pytest.raises(UserError, match="For the 4th time a worker of the Ray cluster was lost at work on b, perhaps"):
+    with pytest.raises(UserError, match="For the 4th time a worker of the Ray cluster was lost while it made b, perhaps"):
         work(room, "abc")
     assert [name for _, name in room.asked if name] == list("abbbb")
-    assert capsys.readouterr().err.count("lost at work on b; that is done anew") == 3
+    assert capsys.readouterr().err.count("lost while it made b; that is done again") == 3
 
 
 def test_workers_that_never_open_stop_the_run():
-    with pytest.raises(UserError, match="lost before it had made a shard"):
+    with pytest.raises(UserError, match="lost before it had begun a shard"):
         work(Room(lambda: 3, lambda name: None), "ab")
 
 
@@ -142,17 +143,15 @@ def test_slots_that_a_machine_brings_when_it_joins_are_used():
 
 
 def test_a_device_that_the_cluster_lacks_is_refused():
-    here = cluster.Cluster("cuda", 0)
-    here._ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0})
-    with pytest.raises(UserError, match=r"(?s)gives out no device 'cuda'.*auto, cpu"):
-        here._expect_device()
-    here._ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 2.0, "GPU": 1.0})
-    assert here._expect_device() == "cuda"
+    with pytest.raises(UserError, match=r"(?s)has no device 'cuda'.*auto, cpu"):
+        ray.worker_device("cuda", {"CPU": 2.0})
+    assert ray.worker_device("auto", {"CPU": 2.0}) == "cpu"
+    assert {ray.worker_device(asked, {"CPU": 2.0, "GPU": 1.0}) for asked in ("auto", "cuda")} == {"cuda"}
 
 
 def test_an_address_without_a_cluster_is_a_sentence(surroundings):
     command = [sys.executable, "-m", "fgr", "generate", "demo", "--out", surroundings["HOME"] + "/out", "--engine", "ray"]
     done = subprocess.run(command, env=surroundings | {"RAY_ADDRESS": "127.0.0.1:1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "There is no Ray cluster to be had at RAY_ADDRESS=127.0.0.1:1 (" in done.stderr
+    assert "No Ray cluster could be reached at RAY_ADDRESS=127.0.0.1:1 (" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""A two-node Ray cluster, run as a program of its own by test_cluster.py: two_nodes.py OUT FLAGS OVERRIDE…
+"""A two-node Ray cluster, run as a program of its own by test_ray.py: two_nodes.py OUT FLAGS OVERRIDE…
 
 One run is left alone and goes into OUT/whole, through the command line. In the other, OUT/killed, a worker of the first node ends
 itself and then the second node is killed, each while it has a shard in hand. Says who had which, and what listened where.
@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster as Nodes
 from fgr import recipe as recipes
 from fgr.cli import app
 from fgr.generate import run
-from fgr.generate.makers import MakerFactory
+from fgr.generate.factory import MakerFactory
 
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 3}
 
@@ -29,7 +29,7 @@ class Doomed(MakerFactory):
         self.flags = flags
 
     def __reduce__(self):
-        return Doomed, (self.recipe, self.out, self.flags)
+        return Doomed, (self.recipe, self.workspace.out, self.flags)
 
     def __call__(self, device):
         maker, flags, node = super().__call__(device), self.flags, os.environ["NODE"]

@@ -1,0 +1,76 @@
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fgr.generate import factory as factories
+from fgr.generate import plan
+from fgr.generate.calibration import calibrate
+from fgr.generate.maker import Models, upscaled
+from fgr.generate.shards import plan_shards
+from fgr.sr import Job, NonFiniteOutput
+
+
+@pytest.fixture
+def prepared(tiny_recipe, tmp_path):
+    """A maker of `tiny` in another folder, and its shards."""
+    factory = factories.MakerFactory(tiny_recipe, tmp_path)
+    references = plan.build(factory.workspace.plan, tiny_recipe.source, tiny_recipe.splits, workers=1)
+    factory.workspace.models.write_text(json.dumps(factories.describe(factory.models("cpu"))))
+    calibrate(factory, "cpu")
+    return factory("cpu"), plan_shards(references.source_ids(), tiny_recipe)
+
+
+def test_threads_and_batches_make_the_same_bytes(tiny, tiny_recipe, prepared, tmp_path):
+    maker, shards = prepared
+    maker.threads, maker.batch = 3, 4
+    counted = []
+    maker.make(shards, lambda count, _: counted.append(count))
+    made = sorted((tmp_path / "samples").iterdir())
+    assert [path.name for path in made] == [path.name for path in sorted((tiny / "samples").iterdir())]
+    assert all(path.read_bytes() == (tiny / "samples" / path.name).read_bytes() for path in made)
+    assert sum(counted) == tiny_recipe.samples
+
+
+def test_the_next_shard_is_begun_while_the_last_rows_of_one_are_made(prepared):
+    """Nothing but the rows of the first shard waits for the second shard's images: without threads it would wait for ever."""
+    maker, shards = prepared
+    maker.threads, begun = 2, threading.Event()
+    upscaler, second = maker.models.upscalers["bicubic"], shards[1].candidates[0].source_id
+
+    entry, features = maker.plan.references[second], maker.models.features
+    box = (entry.top, entry.left, 128)
+
+    class Watched:
+        digest, external, settings = upscaler.digest, False, upscaler.settings
+
+        def upscale(self, jobs):
+            if any(job.box == box for job in jobs):
+                begun.set()
+            return upscaler.upscale(jobs)
+
+    class Waiting:
+        name, digest, look = features.name, features.digest, features.look
+
+        def compare(self, seen):
+            assert begun.wait(30)
+            return features.compare(seen)
+
+    maker.models = Models(dict.fromkeys(maker.models.upscalers, Watched()), Waiting(), maker.models.segments)
+    one = [replace(shard, candidates=shard.candidates[:1]) for shard in shards[:2]]
+    maker.make(one, lambda *_: None)
+
+
+def test_an_image_that_is_not_finite_does_not_take_its_batch_with_it():
+    class Choosy:
+        def upscale(self, jobs):
+            if any(job.photo == "bad" for job in jobs):
+                raise NonFiniteOutput("nan")
+            return [job.image for job in jobs]
+
+    jobs = [Job(np.full((2, 2, 3), i, np.uint8), photo, (2, 2), (0, 0, 2)) for i, photo in enumerate(["a", "bad", "c"])]
+    found = upscaled(Choosy(), jobs)
+    assert found[1] is None
+    assert [int(found[0][0, 0, 0]), int(found[2][0, 0, 0])] == [0, 2]
