@@ -142,7 +142,7 @@ def _source(source: str) -> str:
 
 def licenses(_: str) -> Iterator[str]:
     """The licences of the named SR models' weights, and what each allows of outputs."""
-    from fgr.licenses import terms
+    from fgr.licenses import terms_of
     from fgr.sr import license_of
     from fgr.sr.zoo import ZOO
 
@@ -152,7 +152,7 @@ def licenses(_: str) -> Iterator[str]:
         models_by_license.setdefault(license_of(name), []).append(f"`{name}`")
     yield from ("| licence of the weights | models | train on outputs | redistribute outputs |", "|---|---|---|---|")
     for license, names in models_by_license.items():
-        allowed = terms(license)
+        allowed = terms_of(license)
         yield f"| {license} | {', '.join(names)} | {words[allowed.train_on_outputs]} | {words[allowed.redistribute]} |"
 
 

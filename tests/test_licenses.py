@@ -8,7 +8,7 @@ from fgr import recipe as recipes
 from fgr.dataset import card, manifest
 from fgr.errors import UserError
 from fgr.generate import run
-from fgr.licenses import LICENSES, expect_accepted, terms
+from fgr.licenses import LICENSES, expect_accepted, hub_license, is_noncommercial, terms_of
 from fgr.sr import license_of
 from fgr.sr.zoo import ZOO
 
@@ -29,11 +29,11 @@ def test_every_model_of_the_table_is_described_whole():
 
 
 def test_the_strictest_of_several_licences_holds():
-    assert (terms("Apache-2.0").train_on_outputs, terms("Apache-2.0").redistribute) == (True, True)
-    assert terms("Apache-2.0 AND S-Lab-1.0").redistribute is False
-    assert terms("Apache-2.0 AND unknown").redistribute is None
-    assert terms("S-Lab-1.0 AND unknown").train_on_outputs is False
-    assert terms("a licence of their own").train_on_outputs is None
+    assert (terms_of("Apache-2.0").train_on_outputs, terms_of("Apache-2.0").redistribute) == (True, True)
+    assert terms_of("Apache-2.0 AND S-Lab-1.0").redistribute is False
+    assert terms_of("Apache-2.0 AND unknown").redistribute is None
+    assert terms_of("S-Lab-1.0 AND unknown").train_on_outputs is False
+    assert terms_of("a licence of their own").train_on_outputs is None
 
 
 def test_limited_models_are_refused_by_name_until_accepted():
@@ -65,3 +65,24 @@ def test_a_limited_model_runs_when_accepted_and_the_dataset_says_so(tmp_path, mo
     assert "| none | yes | yes |" in text
     assert "\nlicense: other\n" in text
     assert card.ALLOWED[None] == "not stated"
+
+
+@pytest.mark.parametrize(
+    ("license", "is_so"),
+    [("cc-by-nc-4.0", True), ("S-Lab-1.0", True), ("PolyForm-Noncommercial-1.0.0", True), ("mit", False), ("ncsa", False)],
+)
+def test_non_commercial(license, is_so):
+    assert is_noncommercial(license) is is_so
+
+
+@pytest.mark.parametrize(
+    ("license", "hub"),
+    [
+        ("Apache-2.0", "apache-2.0"),
+        ("cc-by-sa-4.0", "cc-by-sa-4.0"),
+        ("public domain", "other"),
+        ("MIT AND BSD-3-Clause", "other"),
+    ],
+)
+def test_what_the_hub_calls_a_licence(license, hub):
+    assert hub_license(license) == hub

@@ -8,31 +8,21 @@ from typing import Any
 import yaml
 
 from fgr import atomic, records
-from fgr.dataset import manifest, tables, terms
+from fgr.dataset import manifest, tables
 from fgr.hub_files import is_hub_id
+from fgr.licenses import hub_license, is_noncommercial
 from fgr.shipped import shipped
 
 ALLOWED = {True: "yes", False: "no", None: "not stated"}
 HERE = "path/to/this/folder"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-HUB_LICENSES = {
-    "cc0-1.0",
-    "cc-by-4.0",
-    "cc-by-sa-4.0",
-    "cc-by-nc-4.0",
-    "cc-by-nc-sa-4.0",
-    "apache-2.0",
-    "mit",
-    "bsd-3-clause",
-    "unlicense",
-}
 
 
 def write(directory: Path, location: str = HERE) -> None:
     """Write README.md for the dataset directory; `location` is what to pass to load_dataset."""
     made = manifest.read(directory)
     found = licenses(directory)
-    non_commercial = [model["name"] for model in made["models"] if terms.is_non_commercial(str(model["license"]))]
+    non_commercial = [model["name"] for model in made["models"] if is_noncommercial(str(model["license"]))]
     front, body = template()
     limited = any(False in (model.get("train_on_outputs"), model.get("redistribute")) for model in made["models"])
     front |= {"license": "other" if limited or non_commercial else _license(found)}
@@ -101,8 +91,7 @@ def licenses(directory: Path) -> Counter[str]:
 
 def _license(licenses: Counter[str]) -> str:
     names = {name.lower() for name in licenses}
-    only = names.pop() if len(names) == 1 else "other"
-    return only if only in HUB_LICENSES else "other"
+    return hub_license(names.pop()) if len(names) == 1 else "other"
 
 
 def _size(rows: int) -> str:

@@ -13,7 +13,7 @@ from fgr.generate import plan
 from fgr.generate.maker import Models, ShardMaker
 from fgr.generate.segments import Segments, open_segments
 from fgr.generate.workspace import Workspace
-from fgr.licenses import terms
+from fgr.licenses import terms_of
 from fgr.metrics.features import FeatureDifference, open_features
 from fgr.recipe import differences, resolved
 from fgr.recipe.generate import GenerateRecipe
@@ -87,8 +87,8 @@ def describe(models: Models) -> dict[str, Any]:
             "weights": one.weights,
             "digest": one.digest,
             "license": one.license,
-            "train_on_outputs": terms(one.license).train_on_outputs,
-            "redistribute": terms(one.license).redistribute,
+            "train_on_outputs": terms_of(one.license).train_on_outputs,
+            "redistribute": terms_of(one.license).redistribute,
         }
         for one in models.upscalers.values()
     ]

@@ -4,14 +4,14 @@ import hashlib
 import json
 import sys
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 from fgr import atomic, records
-from fgr.dataset import card, manifest, tables, terms
+from fgr.dataset import card, manifest, tables
 from fgr.dataset.verify import verify
 from fgr.errors import UserError
 from fgr.publish.package import Consent, Package, path_warnings
+from fgr.publish.sharing import expect_shareable, maker_of_images
 
 VERIFIED = ".verified"  # digest of the files of which every promise held: an interrupted upload goes on without checking again
 SHOWN = 10
@@ -23,7 +23,7 @@ def pack_dataset(directory: Path, name: str, consent: Consent, *, write: bool) -
     UserError: no finished dataset, a broken promise, terms that forbid it.
     """
     made = manifest.read(directory)
-    warnings = terms.check(made["models"], "images made with it", **asdict(consent))
+    warnings = expect_shareable([maker_of_images(one) for one in made["models"]], "images made with it", consent)
     files = [f"{table}/{file.name}" for table in records.TABLES for file in tables.shards(directory, table)]
     _verify(directory, files)
     warnings += _photographs(card.licenses(directory), consent)

@@ -1,7 +1,6 @@
 """A tuned SR network as a package for the Hub: opened and tried, its card written."""
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,10 @@ import numpy as np
 import yaml
 
 from fgr import __version__, atomic
-from fgr.dataset import terms
 from fgr.errors import UserError
+from fgr.licenses import hub_license
 from fgr.publish.package import Consent, Package, path_warnings
+from fgr.publish.sharing import expect_shareable, tuned_from
 from fgr.publish.templates import render
 from fgr.sr import Job, NonFiniteOutput, open_upscaler, parse_name
 from fgr.sr.tuned_run import BEST, SUMMARY, model_of, summary_of
@@ -29,7 +29,7 @@ def pack_generator(run: Path, name: str, consent: Consent, *, write: bool) -> Pa
     """
     summary, content = summary_of(run), runs.read(run)
     generator = {"name": summary["generator"]["name"], "license": summary.get("license", "unknown")}
-    warnings = terms.check([generator], "networks tuned from it", **asdict(consent))
+    warnings = expect_shareable([tuned_from(**generator)], "networks tuned from it", consent)
     diffusion = parse_name(model_of(run)).kind == "diffusion"
     if diffusion:
         _expect_numbers(run / BEST)
@@ -41,7 +41,7 @@ def pack_generator(run: Path, name: str, consent: Consent, *, write: bool) -> Pa
     if write:
         text = render(
             "generator.md", name=name, version=__version__, diffusion=diffusion, base=parse_name(generator["name"]).base,
-            generator=generator, license=_hub_license(str(generator["license"])), digest=file_digest(run / BEST), summary=summary,
+            generator=generator, license=hub_license(str(generator["license"])), digest=file_digest(run / BEST), summary=summary,
             rows=_rows(summary), examples=examples, shown=SHOWN,
             recipe=yaml.safe_dump(content["recipe"], sort_keys=False, allow_unicode=True, width=120), facts=content["facts"],
         )  # fmt: skip
@@ -88,8 +88,3 @@ def _rows(summary: dict[str, Any]) -> list[list[str]]:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, int | float) and math.isfinite(value) else "–"
-
-
-def _hub_license(license: str) -> str:
-    known = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc0-1.0"}
-    return license.lower() if license.lower() in known else "other"

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fgr import atomic
 from fgr.errors import UserError, missing_extra
-from fgr.licenses import terms
+from fgr.licenses import terms_of
 from fgr.sr import parse_name, weights
 from fgr.sr.network import build_descriptor
 
@@ -176,7 +176,7 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 def expect_license(name: str, license: str, accepted: Sequence[str]) -> None:
     """UserError for a licence that limits what may be done with a tuned network, unless `accepted` names the model."""
-    found = terms(license)
+    found = terms_of(license)
     if found.limit and name not in accepted:
         raise UserError(
             f"The SR model '{name}' is under {license}, which {found.limit}: so would be the tuned network.",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fgr.errors import UserError
-from fgr.licenses import terms
+from fgr.licenses import terms_of
 from fgr.sr import fetch, weights
 from fgr.sr.diffusion import files
 from fgr.sr.spec import PLACES, ModelSpec, known_names, parse_name
@@ -73,6 +73,6 @@ def _filled(
 ) -> dict[str, Any]:
     return {
         "name": name, "family": family, "scale": scale, "license": license,
-        "train_on_outputs": terms(license).train_on_outputs, "redistribute": terms(license).redistribute,
+        "train_on_outputs": terms_of(license).train_on_outputs, "redistribute": terms_of(license).redistribute,
         "state": state, "weights": line, "where": where, "digest": digest,
     }  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from hub_double import serving
 
 from fgr.dataset import hub as client
-from fgr.dataset import manifest, tables, terms
+from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.publish import run
 from fgr.publish.package import Consent
@@ -199,27 +199,6 @@ def test_unknown_terms_need_a_word_before_they_are_public(folder):
     with pytest.raises(UserError, match="they would be public"):
         run.pack(folder, NAME, Consent(public=True), write=False)
     assert run.pack(folder, NAME, Consent(public=True, vouched=True), write=False)
-
-
-@pytest.mark.parametrize(
-    ("entry", "may"),
-    [
-        ({"license": "BSD-3-Clause"}, True), ({"license": "unknown"}, None), ({"license": "CC-BY-ND-4.0"}, False),
-        ({"license": "BSD-3-Clause", "redistribute": False}, False), ({"license": "unknown", "redistribute": True}, True),
-        ({"license": "mit", "redistribute": None}, True), ({}, None),
-        ({"license": "S-Lab-1.0"}, False),
-    ],
-)  # fmt: skip
-def test_may_it_be_passed_on(entry, may):
-    assert terms.may_redistribute(entry) is may
-
-
-@pytest.mark.parametrize(
-    ("license", "is_so"),
-    [("cc-by-nc-4.0", True), ("S-Lab-1.0", True), ("PolyForm-Noncommercial-1.0.0", True), ("mit", False), ("ncsa", False)],
-)
-def test_non_commercial(license, is_so):
-    assert terms.is_non_commercial(license) is is_so
 
 
 @pytest.mark.parametrize("name", ["tiny", "a/b/c", "-a/b", "a/b--c", "a/b.git", "a b/c", "../x"])

@@ -68,5 +68,5 @@ def test_names_with_low_rank_changes():
     parse_name("sd-x4-upscaler+lora:best.safetensors")
     assert license_of("sd-x4-upscaler+lora:best.safetensors") == license_of("sd-x4-upscaler")
     for name in ("realesrgan+lora:best.safetensors", "ldm-sr+lora:"):
-        with pytest.raises(UserError, match="names no diffusion model with low-rank changes"):
+        with pytest.raises(UserError, match="does not name a diffusion model with low-rank changes"):
             parse_name(name)
