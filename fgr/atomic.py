@@ -1,12 +1,14 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import json
+import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 STALE_AFTER = 3600.0  # seconds: on a shared disk another machine's temporary file may still be in use
 
@@ -37,6 +39,20 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` to `path` as JSON, whole or not at all; numbers that are not finite as null."""
+    write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n")
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with None for every number in it that is not finite, which JSON does not know."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_once(path: Path | str, data: bytes) -> bytes:

@@ -21,7 +21,7 @@ from fgr.annotate import ml_backend, serve
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.errors import UserError
-from fgr.evaluate import outputs
+from fgr.evaluate.comparison import folder_name
 from fgr.evaluate.testset import open_test_set
 from fgr.images.photos import PhotoError, decode_photo
 from fgr.metrics.registry import open_metrics
@@ -207,8 +207,8 @@ def test_7_names_from_data_stay_in_their_folder(tiny, tmp_path):
         tables.write_table(shard, "samples", rows)
     tests = open_test_set(str(copy))
     assert all(re.fullmatch(r"[\w-]+", item.name) for item in tests.items)
-    assert "/" not in outputs.folder_name("../../etc")
-    assert not outputs.folder_name("../../etc").startswith(".")
+    assert "/" not in folder_name("../../etc")
+    assert not folder_name("../../etc").startswith(".")
 
 
 def test_8_servers_listen_on_this_machine_only(tiny):

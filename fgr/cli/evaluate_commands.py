@@ -45,7 +45,7 @@ def evaluate(
     keep: Annotated[Path | None, typer.Option(help="Keep inputs and outputs here as PNG.")] = None,
     device: Device = "auto",
 ) -> None:
-    """Judge SR systems on a test set, or a reward model on a dataset or a benchmark of people's opinions.
+    """Measure SR systems on a test set, or a reward model on a dataset or a benchmark of people's opinions.
 
     fgr evaluate SYSTEM… --data DATA [--reward RM]: means, bootstrap intervals over photographs, later systems against the first.
     fgr evaluate --reward RM --data DATASET: maps, scores, triplets, beside trivial baselines.
@@ -55,43 +55,46 @@ def evaluate(
     if systems:
         if not data or benchmark:
             raise typer.BadParameter("SR systems need --data, and no --benchmark.")
-        from fgr.evaluate import outputs, run, show
+        from fgr.evaluate import comparison, show
 
-        result, records = run.systems(
+        result, records = comparison.evaluate_systems(
             systems, data, split=split, layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward, border=border,
             luma=luma, tile=tile, device=device, keep=keep,
         )  # fmt: skip
         _print(f"{data}: {result['images']} images of {result['photos']} photographs", show.systems(result))
         if table:
-            outputs.write_table(table, records)
+            comparison.write_table(table, records)
     elif benchmark:
         result = _opinions(benchmark, reward, wanted or [], border, luma, device)
     else:
-        result = _judge(reward, data, split, limit, device)
+        result = _reward_model(reward, data, split, limit, device)
     if out:
-        from fgr.reward.judge import write
+        from fgr import atomic
 
-        write(out, result)
+        atomic.write_json(out, result)
 
 
 def _opinions(benchmark: str, reward: str | None, metrics: list[str], border: int, luma: bool, device: str) -> dict[str, Any]:
     if not reward and not metrics:
         raise typer.BadParameter("Name a --reward, or --metrics, to hold against people's opinions.")
-    from fgr.evaluate import run, show
+    from fgr.evaluate import show
+    from fgr.evaluate.benchmark import evaluate_on_benchmark
 
-    result = run.opinion(benchmark, reward=reward, metrics=metrics, border=border, luma=luma, device=device)
+    result = evaluate_on_benchmark(benchmark, reward=reward, metrics=metrics, border=border, luma=luma, device=device)
     _print(f"{benchmark}: {result['protocol']['images']} images", show.opinions(result))
     return result
 
 
-def _judge(reward: str | None, data: str | None, split: str, limit: int | None, device: str) -> dict[str, Any]:
+def _reward_model(reward: str | None, data: str | None, split: str, limit: int | None, device: str) -> dict[str, Any]:
     if not reward or not data:
         raise typer.BadParameter("Name SR systems and --data, or --reward with --data or --benchmark.")
-    from fgr.reward.judge import judge
-    from fgr.reward.show import tables
+    from fgr.evaluate import show
+    from fgr.reward.evaluate import evaluate_reward_model
 
-    result = judge(reward, data, split, limit, device)
-    _print(f"{reward} on {data}, split {split}: {result['rows']} rows of {result['photos']} photographs", tables(result))
+    result = evaluate_reward_model(reward, data, split, limit, device)
+    _print(
+        f"{reward} on {data}, split {split}: {result['rows']} rows of {result['photos']} photographs", show.reward_model(result)
+    )
     return result
 
 

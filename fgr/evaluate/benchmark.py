@@ -1,4 +1,4 @@
-"""Benchmarks of scores: tables of images with people's opinions, or of pairs with their choices.
+"""Benchmarks of scores: images with people's opinions, or pairs with choices; agreement with them.
 
 scores   columns `image`, `mos` (larger = better); optional `group` (images of one scene), `reference`
 pairs    columns `left`, `right`, `choice` (left, right, tie, or the share of people for left); optional `group`, `reference`
@@ -7,11 +7,23 @@ folder   images/METHOD/NAME_METHOD.png and MOS/NAME.txt with lines FILE,SCORE, a
 Tables are CSV or Parquet; paths in them are relative to the table.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fgr import __version__
+from fgr.devices import choose_device
 from fgr.errors import UserError
+from fgr.images.arrays import as_tensor
+from fgr.metrics import ranks
+from fgr.metrics.registry import Metric, Options, open_metrics
+from fgr.progress import Progress
+from fgr.reward import baselines
+from fgr.reward.pretrained import load_reward_model
+from fgr.reward.score import read, score
 
 CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5}
 FORMATS = "It needs the columns image and mos, or left, right and choice."
@@ -27,6 +39,41 @@ class Benchmark:
     mos: list[float] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     pairs: list[tuple[int, int, float, str]] = field(default_factory=list)
+
+
+def evaluate_on_benchmark(
+    path: str, *, reward: str | None = None, metrics: Sequence[str] = (), border: int = 0, luma: bool = False,
+    device: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
+    """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines beside them."""
+    chosen, found = choose_device(device), open_benchmark(path)
+    chosen_metrics = open_metrics(metrics, Options(chosen, border, luma))
+    _expect_references(found, chosen_metrics)
+    model = load_reward_model(reward, chosen) if reward else None
+    scores: dict[str, list[float]] = {}
+    with Progress("benchmark", len(found.images), "images") as progress:
+        for number, file in enumerate(found.images):
+            image = read(file)
+            if model is not None:
+                scores.setdefault("reward", []).append(score(model, image)[0])
+            target = as_tensor([read(found.references[number])], chosen) if number in found.references else None
+            for metric in chosen_metrics:
+                scores.setdefault(metric.name, []).append(metric.value(as_tensor([image], chosen), target))
+            for name, baseline in baselines.SCORES.items():
+                scores.setdefault(name, []).append(baseline(image))
+            progress.advance()
+    lower = [metric.name for metric in chosen_metrics if metric.lower_is_better]
+    arrays = {name: np.array(values) for name, values in scores.items()}
+    return {
+        "protocol": {
+            "fgr": __version__, "benchmark": str(path), "images": len(found.images), "reward": reward,
+            "reward_model": model.settings if model is not None else None, "channel": "Y" if luma else "RGB", "border": border,
+            "metrics": {metric.name: metric.origin for metric in chosen_metrics},
+            "accuracy": "ties of people left out, equal scores as half", "resampled": "groups",
+        },
+        "kind": "scores" if found.mos else "pairs",
+        "figures": _figures(arrays, found, lower),
+    }  # fmt: skip
 
 
 def open_benchmark(path: str | Path) -> Benchmark:
@@ -123,3 +170,21 @@ def _folder(folder: Path) -> Benchmark:
                 mos.append(_number(file, score, "score"))
                 groups.append(file.stem)
     return Benchmark(folder.name, images, references, mos, groups)
+
+
+def _expect_references(found: Benchmark, metrics: Sequence[Metric]) -> None:
+    blind = [metric.name for metric in metrics if metric.needs_reference]
+    if blind and len(found.references) < len(found.images):
+        raise UserError(f"The benchmark has no references, which {', '.join(blind)} need.", "Add the column reference.")
+
+
+def _figures(scores: Mapping[str, np.ndarray], benchmark: Benchmark, lower: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By scorer: agreement of its scores (N,) with people; scores of those in `lower` are negated."""
+    found = {}
+    for name, values in scores.items():
+        signed = -values if name in lower else values
+        if benchmark.mos:
+            found[name] = ranks.opinion_figures(signed, np.array(benchmark.mos), benchmark.groups)
+        else:
+            found[name] = ranks.choice_figures(signed, benchmark.pairs)
+    return found

@@ -7,8 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fgr.errors import UserError, nearest
-from fgr.evaluate.layouts import SUFFIXES
-from fgr.evaluate.testset import Item
+from fgr.evaluate.testset import SUFFIXES, Item
 from fgr.reward.score import read
 from fgr.sr import Job, NonFiniteOutput, Upscaler, open_upscaler, parse_name
 from fgr.sr.tuned_run import model_of
@@ -30,12 +29,12 @@ def open_system(name: str, items: list[Item], *, scale: int, device: str = "cpu"
     """Open the system `name`: a folder of images, a run's folder, or what `open_upscaler` takes. UserError."""
     folder = _folder(name)
     if folder is None:
-        return Model(name, open_upscaler(name, scale=scale, device=device, tile=tile))
+        return SrModel(name, open_upscaler(name, scale=scale, device=device, tile=tile))
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.", "Name a folder of outputs, an SR model of `fgr models`, or a run.")
     if (folder / "run.json").is_file():
-        return Model(name, open_upscaler(model_of(folder), scale=scale, device=device, tile=tile))
-    return Outputs(name, folder, items)
+        return SrModel(name, open_upscaler(model_of(folder), scale=scale, device=device, tile=tile))
+    return OutputFolder(name, folder, items)
 
 
 def _folder(name: str) -> Path | None:
@@ -47,7 +46,7 @@ def _folder(name: str) -> Path | None:
     return Path(spec.path).expanduser() if spec.kind == "folder" else None
 
 
-class Model:
+class SrModel:
     """An SR model, run on the test set's low-resolution inputs."""
 
     def __init__(self, name: str, upscaler: Upscaler) -> None:
@@ -70,7 +69,7 @@ class Model:
             raise UserError(f"On '{item.name}' {error}.", "Check its weights.") from None
 
 
-class Outputs:
+class OutputFolder:
     """A folder of outputs made elsewhere, found by name: NAME.png, or NAME_anything.png where only one file begins so."""
 
     def __init__(self, name: str, folder: Path, items: list[Item]) -> None:

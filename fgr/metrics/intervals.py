@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means, and paired comparisons of two systems. Pure.
+"""Bootstrap intervals of means, Wilson's of shares, and two systems compared in pairs. Pure.
 
 Images of one photograph are no independent evidence: photographs, not images, are drawn again (cluster bootstrap).
 """
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fgr.metrics.maps import NAN, wilson
-
+NAN = float("nan")
 RESAMPLES = 2000
 TIE = 1e-9  # differences up to this are ties
 
@@ -23,16 +22,34 @@ def summary(values: np.ndarray, groups: Sequence[str], seed: int = 0) -> dict[st
     return {"mean": mean, "low": low, "high": high, "n": len(kept), "left_out": int((~finite).sum())}
 
 
-def interval(values: np.ndarray, groups: Sequence[str], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean, groups drawn with replacement; (nan, nan) for fewer than two groups."""
-    names, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(names) < 2:
-        return NAN, NAN
+def interval(values: np.ndarray, groups: Sequence[str] | None = None, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `values` (N,), groups drawn with replacement; without `groups` each value is its
+    own. (nan, nan) for fewer than two groups."""
+    names = np.arange(len(values)) if groups is None else np.asarray(groups, dtype=str)
+    index = np.unique(names, return_inverse=True)[1]
     sums, counts = np.bincount(index, weights=values), np.bincount(index)
-    drawn = np.random.default_rng(seed).integers(0, len(names), (RESAMPLES, len(names)))
+    if len(counts) < 2:
+        return NAN, NAN
+    drawn = np.random.default_rng(seed).integers(0, len(counts), (RESAMPLES, len(counts)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """95 % Wilson score interval of a share; (nan, nan) of nothing."""
+    from scipy.stats import binomtest
+
+    if not total:
+        return NAN, NAN
+    low, high = binomtest(right, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(low), float(high)
+
+
+def accuracy(right: np.ndarray) -> dict[str, float]:
+    """Share of true entries of a bool (N,) array, its 95 % Wilson interval and N."""
+    low, high = wilson(int(right.sum()), len(right))
+    return {"accuracy": float(right.mean()) if len(right) else NAN, "low": low, "high": high, "n": len(right)}
 
 
 def paired(a: np.ndarray, b: np.ndarray, groups: Sequence[str], lower_is_better: bool, seed: int = 0) -> dict[str, float]:

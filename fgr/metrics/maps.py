@@ -1,9 +1,9 @@
-"""Metrics of degradation maps and of scores; nan where one is not defined. Pure.
+"""Metrics of degradation maps: AP, CC, AUC, KLD, SIM, NSS, IoU, F1, calibration. Pure.
 
-Maps are float (H, W) in [0, 1], larger = worse. Saliency figures follow pysaliency and RichHF-18K; KLD depends on its EPSILON.
+Maps are float (H, W) in [0, 1], larger = worse; a figure that is not defined is nan. Saliency figures follow pysaliency and
+RichHF-18K; KLD depends on its EPSILON.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -42,14 +42,10 @@ def scanpath_saliency(map_: np.ndarray, target: np.ndarray, positive: float = PO
 
 def auc_judd(map_: np.ndarray, target: np.ndarray, positive: float = POSITIVE) -> float:
     """Area under the ROC curve of finding target > `positive`; ties count half; nan if all or no pixels are positive."""
-    from scipy.stats import rankdata
+    from sklearn.metrics import roc_auc_score
 
     labels = (target > positive).ravel()
-    count = int(labels.sum())
-    if not 0 < count < labels.size:
-        return NAN
-    ranks = rankdata(np.ravel(map_))
-    return float((ranks[labels].sum() - count * (count + 1) / 2) / (count * (labels.size - count)))
+    return float(roc_auc_score(labels, np.ravel(map_))) if 0 < labels.sum() < labels.size else NAN
 
 
 def average_precision(map_: np.ndarray, target: np.ndarray, positive: float = POSITIVE) -> float:
@@ -90,61 +86,6 @@ def reliability(map_: np.ndarray, target: np.ndarray, bins: int = 10) -> dict[st
     error = float(np.nansum(counts * np.abs(predicted - observed)) / max(values.size, 1))
     shares = counts / max(values.size, 1)
     return {"share": shares.tolist(), "predicted": predicted.tolist(), "observed": observed.tolist(), "ece": error}
-
-
-def score_figures(score: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """SRCC, KRCC and PLCC (plain, and after the usual four-parameter logistic fit) of scores (N,) against `truth` (N,)."""
-    from scipy.stats import kendalltau, spearmanr
-
-    if len(score) < 3 or np.ptp(score) < 1e-12 or np.ptp(truth) < 1e-12:
-        return dict.fromkeys(("srcc", "krcc", "plcc", "plcc_logistic"), NAN)
-    return {
-        "srcc": float(spearmanr(score, truth).statistic),
-        "krcc": float(kendalltau(score, truth).statistic),
-        "plcc": correlation(score, truth),
-        "plcc_logistic": correlation(fitted(score, truth), truth),
-    }
-
-
-def fitted(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Scores mapped onto the scale of `truth` by a four-parameter logistic; the scores themselves if the fit fails."""
-    import warnings
-
-    from scipy.optimize import OptimizeWarning, curve_fit
-    from scipy.special import expit
-
-    def logistic(x: np.ndarray, top: float, bottom: float, middle: float, slope: float) -> np.ndarray:
-        return (top - bottom) * expit((x - middle) / (abs(slope) + 1e-9)) + bottom
-
-    start = [truth.max(), truth.min(), score.mean(), score.std() / 4]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", OptimizeWarning)
-            parameters, _ = curve_fit(logistic, score, truth, p0=start, maxfev=5000)
-    except (RuntimeError, TypeError):
-        return score
-    return logistic(score, *parameters)
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """95 % Wilson interval of a share; (nan, nan) of nothing."""
-    if not total:
-        return NAN, NAN
-    z, share = 1.959964, right / total
-    centre = share + z * z / (2 * total)
-    half = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return float((centre - half) / (1 + z * z / total)), float((centre + half) / (1 + z * z / total))
-
-
-def accuracy(right: np.ndarray) -> dict[str, float]:
-    """Share of true entries of a bool (N,) array, its 95 % interval and N."""
-    low, high = wilson(int(right.sum()), len(right))
-    return {"accuracy": float(right.mean()) if len(right) else NAN, "low": low, "high": high, "n": len(right)}
-
-
-def triplets(scores: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Which triplets are in order, S_SR < S_syn < S_GT, from the arrays (N,) `sr`, `composite` and `reference`."""
-    return (scores["sr"] < scores["composite"]) & (scores["composite"] < scores["reference"])
 
 
 def _normalised(map_: np.ndarray) -> np.ndarray:

@@ -41,6 +41,11 @@ class Metric:
     measure: Measure
     score_range: tuple[float, float] | None = None  # of no-reference metrics, about
 
+    @torch.inference_mode()
+    def value(self, image: torch.Tensor, reference: torch.Tensor | None = None) -> float:
+        """The value of one image (1, 3, H, W), without a gradient; `reference` is used where the metric needs it."""
+        return float(self.measure(image, reference) if self.needs_reference else self.measure(image))
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

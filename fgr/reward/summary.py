@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from fgr.metrics import maps as metrics
+from fgr.metrics.intervals import accuracy
+from fgr.metrics.maps import correlation
+from fgr.metrics.ranks import score_figures, triplets_in_order
 
 Record = Mapping[str, Any]
 AREAS = (0.0, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -30,9 +32,9 @@ def summary(records: Sequence[Record], held_out: Sequence[str] = ()) -> dict[str
         "empty": _empty(records),
         "reliability": _reliability(records),
         "score": _by_name(records, "scores", _score),
-        "triplets": _by_name(triples, "scores", lambda rows, name: metrics.accuracy(_in_order(rows, name))),
+        "triplets": _by_name(triples, "scores", lambda rows, name: accuracy(_in_order(rows, name))),
         "pairs_by_area": {
-            label: _by_name(rows, "scores", lambda part, name: metrics.accuracy(_pairs(part, name)))
+            label: _by_name(rows, "scores", lambda part, name: accuracy(_pairs(part, name)))
             for label, rows in _by_area(triples).items()
         },
         "clean": clean(records),
@@ -46,7 +48,7 @@ def clean(records: Iterable[Record]) -> dict[str, float]:
     base = np.array([record.get("base", np.nan) for record in once])
     return {
         "images": len(scores), "mean": float(scores.mean()), "std": float(scores.std()), "base_std": float(base.std()),
-        "corr_base": metrics.correlation(scores, base) if len(scores) > 2 and np.isfinite(base).all() else float("nan"),
+        "corr_base": correlation(scores, base) if len(scores) > 2 and np.isfinite(base).all() else float("nan"),
         "align": float(np.abs(scores - base).mean()),
     }  # fmt: skip
 
@@ -56,7 +58,7 @@ def _sr_model(rows: Sequence[Record]) -> dict[str, Any]:
     triples = [record for record in rows if record["mask_kind"] not in ("sham", "full")]
     return {
         "maps": _by_name(defective, "maps", lambda part, name: _means([r["maps"][name] for r in part], ("ap", "cc", "auc"))),
-        "triplets": _by_name(triples, "scores", lambda part, name: metrics.accuracy(_in_order(part, name))),
+        "triplets": _by_name(triples, "scores", lambda part, name: accuracy(_in_order(part, name))),
     }
 
 
@@ -82,12 +84,12 @@ def _reliability(records: Sequence[Record]) -> dict[str, Any]:
 
 def _score(rows: Sequence[Record], name: str) -> dict[str, float]:
     scores = np.array([record["scores"][name][1] for record in rows])
-    return metrics.score_figures(scores, np.array([record["score"] for record in rows]))
+    return score_figures(scores, np.array([record["score"] for record in rows]))
 
 
 def _in_order(rows: Sequence[Record], name: str) -> np.ndarray:
     values = np.array([record["scores"][name] for record in rows]).reshape(-1, 3)
-    return metrics.triplets(dict(zip(POSITIONS, values.T, strict=True)))
+    return triplets_in_order(dict(zip(POSITIONS, values.T, strict=True)))
 
 
 def _pairs(rows: Sequence[Record], name: str) -> np.ndarray:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fgr.metrics.intervals import interval
+
 Values = Mapping[str, np.ndarray]
 SMALLEST_SD = 1e-6
-DRAWS = 2000  # of a bootstrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,6 @@ def is_hacked(verdict: Verdict, rise: float, fall: float, outrun: float) -> str:
 def is_better(verdict: Verdict, best: float | None) -> bool:
     """Whether a checkpoint beats the best so far: by the held-out metrics alone, never by the trained reward."""
     return best is None or verdict.held_out > best
-
-
-def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean over images: percentile bootstrap."""
-    draws = np.random.default_rng(seed).integers(0, len(values), (DRAWS, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def compared(start: Values, end: Values, metrics: Mapping[str, MetricRole]) -> list[dict[str, object]]:

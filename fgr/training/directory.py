@@ -7,7 +7,6 @@ RUN/checkpoint.pt     the newest state; the one before it stays until the new on
 
 import io
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +52,7 @@ class Run:
     def log(self, **figures: Any) -> None:
         """Add a line to metrics.jsonl; what is not finite is written as null."""
         if self.main:
-            line = json.dumps({name: _plain(value) for name, value in figures.items()})
+            line = json.dumps(atomic.finite(figures))
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
@@ -117,11 +116,3 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line, object_hook=current_figures)
         except json.JSONDecodeError:
             continue
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from fgr.cli import app
 from fgr.errors import UserError
-from fgr.evaluate import run
-from fgr.evaluate.benchmark import open_benchmark
+from fgr.evaluate.benchmark import evaluate_on_benchmark, open_benchmark
+from fgr.metrics.registry import Metric
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_table_of_scores(noisy, suffix):
 
 
 def test_psnr_orders_noise_within_a_scene(noisy, reward):
-    result = run.opinion(str(mos_table(noisy)), reward=str(reward), metrics=["ssim"], device="cpu")
+    result = evaluate_on_benchmark(str(mos_table(noisy)), reward=str(reward), metrics=["ssim"], device="cpu")
     assert result["kind"] == "scores"
     assert result["figures"]["ssim"]["accuracy"] == 1
     assert result["figures"]["ssim"]["srcc_within"] == 1
@@ -111,4 +111,11 @@ def test_what_is_no_benchmark_is_a_sentence(tmp_path, noisy):
         open_benchmark(tmp_path / "x.parquet")
     (noisy / "plain.csv").write_text("image,mos\nimg/0-0.png,3\nimg/1-0.png,4\n")
     with pytest.raises(UserError, match="no references, which psnr need"):
-        run.opinion(str(noisy / "plain.csv"), metrics=["psnr"], device="cpu")
+        evaluate_on_benchmark(str(noisy / "plain.csv"), metrics=["psnr"], device="cpu")
+
+
+def test_a_score_that_falls_with_quality_is_negated(noisy, monkeypatch):
+    error = Metric("error", True, True, True, "here", lambda image, reference: (image - reference).square().mean((1, 2, 3)))
+    monkeypatch.setattr("fgr.evaluate.benchmark.open_metrics", lambda names, options: [error])
+    result = evaluate_on_benchmark(str(mos_table(noisy)), metrics=["error"], device="cpu")
+    assert result["figures"]["error"]["accuracy"] == 1

@@ -1,16 +1,10 @@
 import json
-import shutil
 
 import numpy as np
-import polars
 import pytest
 import torch
-from PIL import Image
-from typer.testing import CliRunner
 
-from fgr.cli import app
 from fgr.errors import UserError
-from fgr.evaluate import outputs, run
 from fgr.evaluate.systems import open_system
 from fgr.evaluate.testset import Item, open_test_set
 
@@ -19,63 +13,20 @@ def item(name, *aliases):
     return Item(name, name, (name, *aliases), None, None)
 
 
-def test_bicubic_on_pairs_by_another_road(pairs, photos, tmp_path):
-    result, records = run.systems(["bicubic"], str(pairs), border=2, device="cpu", keep=tmp_path)
-    assert result["protocol"]["border"] == 2
-    assert result["protocol"]["test_set"]["scale"] == 2
-    for number, record in enumerate(records):
-        low = Image.fromarray(photos[number]).resize((48, 48), Image.Resampling.BOX)
-        restored = np.asarray(low.resize((96, 96), Image.Resampling.BICUBIC)).astype(float)
-        error = np.square(restored - photos[number].astype(float))[2:-2, 2:-2].mean()
-        assert record["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
-    assert result["systems"]["bicubic"]["psnr"]["mean"] == pytest.approx(np.mean([record["psnr"] for record in records]))
-    kept = np.asarray(Image.open(tmp_path / "bicubic" / "img0.png"))
-    assert kept.shape == (96, 96, 3)
-    assert np.asarray(Image.open(tmp_path / "inputs" / "img0.png")).shape == (48, 48, 3)
-
-
-def test_kept_outputs_give_the_same_figures_and_lose_to_the_reference(pairs, tmp_path):
-    _, first = run.systems(["bicubic"], str(pairs), device="cpu", keep=tmp_path)
-    again = [str(tmp_path / "bicubic"), str(pairs / "gt")]
-    result, records = run.systems(again, str(pairs), device="cpu", metrics=["psnr", "ssim"])
-    assert [r["ssim"] for r in records if r["system"] == again[0]] == [r["ssim"] for r in first]
-    compared = result["compared"][again[1]]
-    assert compared["ssim"]["win_rate"] == 1
-    assert compared["ssim"]["difference"] == pytest.approx(1 - np.mean([r["ssim"] for r in first]))
-    assert result["systems"][again[1]]["psnr"]["left_out"] == 4  # infinite: the references themselves
-    assert result["protocol"]["systems"][again[0]]["kind"] == "outputs made elsewhere"
-
-
-def test_a_dataset_is_replayed_and_agrees_with_its_own_outputs(tiny):
-    from fgr.dataset import tables
-    from fgr.images import codec
-
-    result, records = run.systems(["bicubic", "realesr-animevideov3"], str(tiny), split="test", device="cpu", metrics=["psnr"])
-    rows = [row for row in tables.read_rows(tiny, "samples", split="test") if row["model"] == "bicubic"]
-    expected = set()
-    for row in rows:
-        sr, reference = (codec.decode_rgb(row[name]).astype(float) for name in ("sr", "reference"))
-        expected.add(round(10 * np.log10(255**2 / np.square(sr - reference).mean()), 2))
-    found = {round(record["psnr"], 2) for record in records if record["system"] == "bicubic"}
-    assert expected <= found
-    assert result["photos"] <= result["images"]
-    assert result["protocol"]["test_set"]["inputs"] == "replayed from the rows' degradation"
-
-
 def test_a_run_stands_for_its_best_weights(pairs, tmp_path):
     from safetensors.torch import save_file
     from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
+    tests = open_test_set(str(pairs))
     torch.manual_seed(0)
     network = SRVGGNetCompact(num_feat=8, num_conv=1, upscale=2)
     save_file(network.state_dict(), tmp_path / "best.safetensors")
     with pytest.raises(UserError, match="holds no images"):
-        run.systems([str(tmp_path)], str(pairs), device="cpu")
+        open_system(str(tmp_path), tests.items, scale=2)
     (tmp_path / "run.json").write_text(json.dumps({"kind": "rlhf"}))
     with pytest.raises(UserError, match=r"not a finished run of fgr rlhf: it has no summary\.json"):
-        run.systems([str(tmp_path)], str(pairs), device="cpu")
+        open_system(str(tmp_path), tests.items, scale=2)
     (tmp_path / "summary.json").write_text('{"generator": {"name": "spandrel:x.pth"}, "metrics": []}')
-    tests = open_test_set(str(pairs))
     system = open_system(str(tmp_path), tests.items, scale=2)
     low = torch.from_numpy(tests.items[0].low().transpose(2, 0, 1).copy())[None].float() / 255
     with torch.inference_mode():
@@ -112,74 +63,3 @@ def test_other_outputs_have_another_digest(tmp_path, write_image):
     before = open_system(str(tmp_path), [item("a")], scale=4).facts()["digest"]
     write_image(tmp_path / "a.png", np.ones((4, 4, 3), np.uint8))
     assert open_system(str(tmp_path), [item("a")], scale=4).facts()["digest"] != before
-
-
-def test_what_cannot_be_compared_is_a_sentence(pairs, tmp_path, write_image, photos):
-    with pytest.raises(UserError, match="named twice"):
-        run.systems(["bicubic", "bicubic"], str(pairs), device="cpu")
-    with pytest.raises(UserError, match="upscales ×4, but ×2"):
-        run.systems(["realesrgan"], str(pairs), device="cpu")
-    shutil.copytree(pairs / "lr", tmp_path / "small")
-    with pytest.raises(UserError, match="never resized"):
-        run.systems([str(tmp_path / "small")], str(pairs), device="cpu")
-    write_image(tmp_path / "inputs" / "lq" / "a.png", photos[0])
-    with pytest.raises(UserError, match="nothing to measure"):
-        run.systems(["bicubic"], str(tmp_path / "inputs"), device="cpu")
-    with pytest.raises(UserError, match="no references, which psnr need"):
-        run.systems(["bicubic"], str(tmp_path / "inputs"), device="cpu", metrics=["psnr"])
-    write_image(tmp_path / "only" / "a.png", photos[0])
-    with pytest.raises(UserError, match="no low-resolution input for 'a', which bicubic needs"):
-        run.systems(["bicubic"], str(tmp_path / "only"), layout="references", device="cpu")
-
-
-def test_a_reward_model_adds_its_score_and_heat(pairs, reward, tmp_path, photos):
-    from fgr.reward.pretrained import load_reward_model
-    from fgr.reward.score import score, worst
-
-    result, records = run.systems([str(pairs / "gt")], str(pairs), metrics=["psnr"], reward=str(reward), device="cpu")
-    value, map_ = score(load_reward_model(reward), photos[1])
-    assert records[1]["score"] == pytest.approx(value)
-    assert records[1]["map_mean"] == pytest.approx(float(map_.mean()))
-    assert records[1]["map_worst"] == pytest.approx(worst(map_))
-    assert set(result["lower_is_better"]) == {"map_mean", "map_worst"}
-    assert result["protocol"]["reward"] == str(reward)
-
-
-def test_the_command_prints_and_writes_everything(pairs, tmp_path):
-    out, table = tmp_path / "e.json", tmp_path / "e.parquet"
-    command = [
-        "evaluate",
-        "bicubic",
-        str(pairs / "gt"),
-        "--data",
-        str(pairs),
-        "--luma",
-        "--border",
-        "2",
-        "--metrics",
-        "psnr,ssim",
-    ]
-    done = CliRunner().invoke(app, [*command, "--out", str(out), "--table", str(table), "--device", "cpu"])
-    assert done.exit_code == 0, done.output
-    assert "4 images of 4 photographs" in done.stdout
-    assert "100 %" in done.stdout
-    written = json.loads(out.read_text())
-    assert written["protocol"]["channel"] == "Y"
-    assert written["against"] == "bicubic"
-    rows = polars.read_parquet(table)
-    assert rows.columns == ["image", "photo", "system", "psnr", "ssim"]
-    assert rows.height == 8
-    mean = rows.filter(polars.col("system") == "bicubic")["psnr"].mean()
-    assert written["systems"]["bicubic"]["psnr"]["mean"] == pytest.approx(mean)
-    outputs.write_table(tmp_path / "e.csv", rows.to_dicts())
-    assert polars.read_csv(tmp_path / "e.csv").height == 8
-
-
-@pytest.mark.parametrize("arguments", [[], ["--data", "x"], ["bicubic"], ["--reward", "x"], ["--benchmark", "x"]])
-def test_half_a_command_is_a_usage_error(arguments):
-    assert CliRunner().invoke(app, ["evaluate", *arguments]).exit_code == 2
-
-
-def test_a_systems_name_makes_a_folder_name():
-    assert outputs.folder_name("spandrel:/a b/c.pth") == "spandrel-a-b-c.pth"
-    assert outputs.folder_name("../..") == "system"

@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgr.metrics import maps as m
-from fgr.reward import baselines
 
 MAP = np.array([[0.1, 0.2], [0.3, 0.4]])
 TARGET = np.array([[0.0, 0.0], [0.5, 0.5]])
@@ -55,31 +54,6 @@ def test_reliability_by_hand():
     assert result["ece"] == pytest.approx(2 / 3 * 0.1)
 
 
-def test_scores_by_hand():
-    figures = m.score_figures(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]))
-    assert figures["srcc"] == pytest.approx(0.8)
-    assert figures["krcc"] == pytest.approx(4 / 6)
-    assert figures["plcc"] == pytest.approx(0.8)
-    assert math.isnan(m.score_figures(np.ones(5), np.arange(5.0))["srcc"])
-
-
-def test_a_logistic_relation_is_seen_as_perfect():
-    score = np.linspace(-3, 3, 40)
-    truth = 1 / (1 + np.exp(-4 * score))
-    figures = m.score_figures(score, truth)
-    assert figures["plcc"] < 0.96
-    assert figures["plcc_logistic"] > 0.999
-
-
-def test_triplets_and_their_interval():
-    right = m.triplets({"sr": np.array([0, 0, 1]), "composite": np.array([1, 1, 1]), "reference": np.array([2, 1, 2])})
-    assert right.tolist() == [True, False, False]
-    figures = m.accuracy(np.array([True] * 8 + [False] * 2))
-    assert figures["accuracy"] == 0.8
-    assert (figures["low"], figures["high"]) == pytest.approx((0.4902, 0.9433), abs=1e-3)  # Wilson's interval of 8 in 10
-    assert math.isnan(m.accuracy(np.zeros(0, bool))["accuracy"])
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.1, 10), st.floats(-5, 5))
 def test_what_ranks_alike_scores_alike(seed, slope, offset):
@@ -89,19 +63,3 @@ def test_what_ranks_alike_scores_alike(seed, slope, offset):
     target[0, 0] = 1
     assert m.average_precision(slope * map_ + offset, target) == pytest.approx(m.average_precision(map_, target))
     assert m.correlation(slope * map_ + offset, target) == pytest.approx(m.correlation(map_, target))
-
-
-def test_baselines_see_what_they_are_named_for():
-    rng = np.random.default_rng(0)
-    image = np.full((64, 64, 3), 128, np.uint8)
-    image[:, 32:] = rng.integers(0, 256, (64, 32, 3))
-    for name in ("gradient energy", "high frequency"):
-        map_ = baselines.MAPS[name](image)
-        assert map_.shape == (64, 64)
-        assert map_[:, 48:].mean() > 5 * map_[:, :16].mean()
-    assert baselines.flatness(image)[:, :16].mean() > 0.9
-    assert baselines.centre(image).argmax() // 64 in (31, 32)
-    flat = np.full((64, 64, 3), 128, np.uint8)
-    assert baselines.SCORES["gradient energy"](image) > baselines.SCORES["gradient energy"](flat)
-    assert baselines.SCORES["smoothness"](image) < baselines.SCORES["smoothness"](flat)
-    assert baselines.SCORES["no-reference PSNR"](image) > baselines.SCORES["no-reference PSNR"](flat)

@@ -7,8 +7,10 @@ from typer.testing import CliRunner
 
 from fgr.cli import app
 from fgr.errors import UserError
+from fgr.evaluate import show
 from fgr.images import codec
-from fgr.reward import judge, score, show, splits, summary
+from fgr.reward import score, splits, summary
+from fgr.reward.evaluate import evaluate_reward_model, records
 from fgr.reward.model import FinPercepRM
 from fgr.reward.pretrained import load_reward_model
 
@@ -33,7 +35,7 @@ class Oracle(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def result(trained, data):
-    return judge.judge(str(trained), str(data), "test", None, "cpu")
+    return evaluate_reward_model(str(trained), str(data), "test", None, "cpu")
 
 
 def test_an_evaluation_says_what_was_asked_for(result):
@@ -90,12 +92,10 @@ def test_summaries_by_hand():
     assert found["clean"]["corr_base"] == pytest.approx(1)
     assert found["reliability"]["ece"] == pytest.approx(0.1)
     assert found["empty"]["sham"]["rows"] == 1
-    assert len(list(show.tables(found))) == 9
+    assert len(list(show.reward_model(found))) == 9
 
 
 def test_a_model_that_knows_the_defects_beats_the_baselines(data):
-    from fgr.reward.evaluate import records
-
     rows = splits.open_split(str(data), "train")
     found = summary.summary(list(records(Oracle(), rows)))
     assert found["triplets"]["model"]["accuracy"] > 0.8

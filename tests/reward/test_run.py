@@ -9,7 +9,7 @@ from accelerate.utils import LoggerType
 
 from fgr import recipe
 from fgr.errors import UserError
-from fgr.reward.judge import judge
+from fgr.reward.evaluate import evaluate_reward_model
 from fgr.reward.model import FinPercepRM
 from fgr.reward.pretrained import load_reward_model, stages_of
 from fgr.reward.run import train
@@ -118,7 +118,7 @@ def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
     keys = ("data.crop=64", "data.batch=4", "base.steps=8", "stages=[4,32]")
     hurried = recipe.load("demo", "reward", (*keys, "training.lr=2e-3", "training.validate_every=40"))
     train(hurried, str(data), tmp_path / "rm", device="cpu")
-    found = judge(str(tmp_path / "rm"), str(data), "test", None, "cpu")
+    found = evaluate_reward_model(str(tmp_path / "rm"), str(data), "test", None, "cpu")
     assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.15
     assert found["maps"]["model"]["cc"] > 0.35
     assert found["empty"]["clean"]["mean"] < 0.6

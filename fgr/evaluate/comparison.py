@@ -1,23 +1,61 @@
-"""SR systems on a test set: a record for each image and system, then means, intervals, comparisons."""
+"""SR systems on a test set: a record for each image and system, then means, intervals, comparisons.
 
+The summary's protocol holds what the figures depend on: test set, metrics and their weights, systems and theirs.
+"""
+
+import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+import polars
+from PIL import Image
 
 from fgr import __version__, atomic
+from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.evaluate.systems import System
-from fgr.evaluate.testset import Item, TestSet
+from fgr.evaluate.systems import System, open_system
+from fgr.evaluate.testset import Item, TestSet, open_test_set
 from fgr.images.arrays import as_tensor
-from fgr.metrics import intervals as statistics
-from fgr.metrics.registry import Metric
+from fgr.metrics import intervals
+from fgr.metrics.registry import Metric, Options, open_metrics
+from fgr.progress import Progress
+from fgr.reward.pretrained import load_reward_model
+from fgr.reward.score import score, worst
 
 Record = dict[str, Any]
-NUMBERS_OF_A_REWARD = {"score": False, "map_mean": True, "map_worst": True}  # figure → lower is better
+DEFAULT = ("psnr", "ssim", "ms-ssim")
+REWARD_FIGURES = {"score": False, "map_mean": True, "map_worst": True}  # figure → whether lower is better
+
+
+def evaluate_systems(
+    names: Sequence[str], data: str, *, split: str = "test", layout: str = "auto", scale: int | None = None,
+    limit: int | None = None, metrics: Sequence[str] | None = None, reward: str | None = None, border: int = 0,
+    luma: bool = False, tile: int = 0, device: str = "auto", keep: Path | None = None,
+) -> tuple[dict[str, Any], list[Record]]:  # fmt: skip
+    """SR systems on a test set: the summary and one record an image and system. Without `metrics`: PSNR, SSIM and MS-SSIM where
+    there are references. UserError for whatever is not available, before anything is restored."""
+    if len(set(names)) < len(names):
+        raise UserError("A system is named twice.", "Name each once; the first is what the others are compared with.")
+    chosen = choose_device(device)
+    tests = open_test_set(data, split=split, layout=layout, scale=scale, limit=limit)
+    wanted = metrics if metrics is not None else DEFAULT if all(item.reference for item in tests.items) else ()
+    if not wanted and not reward:
+        raise UserError("There is nothing to measure: the test set has no references.", "Name --metrics or a --reward.")
+    chosen_metrics = open_metrics(wanted, Options(chosen, border, luma))
+    model = load_reward_model(reward, chosen) if reward else None
+    opened = [open_system(name, tests.items, scale=tests.scale, device=chosen, tile=tile) for name in names]
+    found: list[Record] = []
+    with Progress("evaluate", len(opened) * len(tests.items), "images") as progress:
+        for record in records(opened, tests, chosen_metrics, model, keep, chosen):
+            found.append(record)
+            progress.advance()
+    protocol: dict[str, Any] = {"channel": "Y" if luma else "RGB", "border": border, "device": chosen}
+    if model is not None:
+        protocol |= {"reward": str(reward), "reward_model": model.settings}
+    return summary(found, opened, tests, chosen_metrics, protocol), found
 
 
 def records(
@@ -59,7 +97,7 @@ def folder_name(name: str) -> str:
 def _figures(metrics: Sequence[Metric], output: np.ndarray, reference: np.ndarray | None, device: str) -> dict[str, float]:
     image, target = as_tensor([output], device), None if reference is None else as_tensor([reference], device)
     try:
-        return {metric.name: measured(metric, image, target) for metric in metrics}
+        return {metric.name: metric.value(image, target) for metric in metrics}
     except ValueError as error:
         raise UserError(f"An image of {output.shape[1]}×{output.shape[0]} pixels cannot be measured: {error}.") from None
 
@@ -67,16 +105,8 @@ def _figures(metrics: Sequence[Metric], output: np.ndarray, reference: np.ndarra
 def _rewarded(reward: Any, output: np.ndarray) -> dict[str, float]:
     if reward is None:
         return {}
-    from fgr.reward.score import score, worst
-
     value, map_ = score(reward, output)
     return {"score": value, "map_mean": float(map_.mean()), "map_worst": worst(map_)}
-
-
-@torch.inference_mode()
-def measured(metric: Metric, image: torch.Tensor, reference: torch.Tensor | None) -> float:
-    """A metric's value of one image (1, 3, H, W)."""
-    return float(metric.measure(image, reference) if metric.needs_reference else metric.measure(image))
 
 
 def _expect_size(system: System, item: Item, output: np.ndarray, reference: np.ndarray | None) -> None:
@@ -89,10 +119,6 @@ def _expect_size(system: System, item: Item, output: np.ndarray, reference: np.n
 
 
 def _write(path: Path, image: np.ndarray) -> None:
-    import io
-
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     atomic.write_bytes(path, buffer.getvalue())
@@ -103,7 +129,7 @@ def summary(
 ) -> dict[str, Any]:
     """Means with intervals by system and figure; every later system against the first, image by image; the protocol."""
     lower = {metric.name: metric.lower_is_better for metric in metrics}
-    lower |= {name: low for name, low in NUMBERS_OF_A_REWARD.items() if found and name in found[0]}
+    lower |= {name: low for name, low in REWARD_FIGURES.items() if found and name in found[0]}
     columns = {system.name: [record for record in found if record["system"] == system.name] for system in systems}
     values = {
         name: {figure: np.array([record[figure] for record in rows], dtype=float) for figure in lower}
@@ -112,18 +138,18 @@ def summary(
     photos = [item.group for item in tests.items]
     first, *others = values
     compared = {
-        name: {figure: statistics.paired(values[name][figure], values[first][figure], photos, lower[figure]) for figure in lower}
+        name: {figure: intervals.paired(values[name][figure], values[first][figure], photos, lower[figure]) for figure in lower}
         for name in others
     }
     return {
         "protocol": {
             "fgr": __version__, "test_set": tests.protocol, "metrics": {metric.name: metric.origin for metric in metrics},
             "systems": {system.name: system.facts() for system in systems}, "resampled": "photographs",
-            "resamples": statistics.RESAMPLES, "images": "8-bit sRGB, whole, no resizing",
+            "resamples": intervals.RESAMPLES, "images": "8-bit sRGB, whole, no resizing",
         } | protocol,
         "images": len(tests.items), "photos": len(set(photos)), "lower_is_better": [name for name, low in lower.items() if low],
         "systems": {
-            name: {figure: statistics.summary(values[name][figure], photos) for figure in lower} for name in values
+            name: {figure: intervals.summary(values[name][figure], photos) for figure in lower} for name in values
         },
         "against": first, "compared": compared,
     }  # fmt: skip
@@ -132,8 +158,6 @@ def summary(
 def write_table(path: Path, found: Sequence[Record]) -> None:
     """Write the per-image records as Parquet, or as CSV if the name ends so."""
     import io
-
-    import polars
 
     table, buffer = polars.DataFrame(list(found)), io.BytesIO()
     if path.suffix.lower() == ".csv":

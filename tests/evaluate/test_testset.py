@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fgr.errors import UserError
-from fgr.evaluate import layouts
-from fgr.evaluate.testset import open_test_set
+from fgr.evaluate.testset import find_pairs, open_test_set
 from fgr.reward.score import read
 
 HIGH, LOW = np.zeros((32, 48, 3), np.uint8), np.zeros((8, 12, 3), np.uint8)
@@ -21,13 +20,13 @@ def test_realsr_as_it_comes(tmp_path, write_image):
             write_image(tmp_path / camera / "Test" / str(scale) / f"{camera}_001_HR.png", HIGH)
             write_image(tmp_path / camera / "Test" / str(scale) / f"{camera}_001_LR{scale}.png", low)
             write_image(tmp_path / camera / "Train" / str(scale) / f"{camera}_009_HR.png", HIGH)
-    found, layout = layouts.find(tmp_path, "auto", None)
+    found, layout = find_pairs(tmp_path, "auto", None)
     assert layout == "realsr"
     assert names(found) == [
         ("Canon_001", "Canon_001_HR.png", "Canon_001_LR4.png"),
         ("Nikon_001", "Nikon_001_HR.png", "Nikon_001_LR4.png"),
     ]
-    assert names(layouts.find(tmp_path, "realsr", 2)[0])[0][2] == "Canon_001_LR2.png"
+    assert names(find_pairs(tmp_path, "realsr", 2)[0])[0][2] == "Canon_001_LR2.png"
     assert open_test_set(str(tmp_path), scale=2).scale == 2
     assert open_test_set(str(tmp_path)).scale == 4
 
@@ -36,7 +35,7 @@ def test_drealsr_as_it_comes(tmp_path, write_image):
     write_image(tmp_path / "Test_x4" / "test_HR" / "DSC_1286_x1.png", HIGH)
     write_image(tmp_path / "Test_x4" / "test_LR" / "DSC_1286_x4.png", LOW)
     write_image(tmp_path / "Test_x2" / "test_HR" / "other_x1.png", HIGH)
-    found, layout = layouts.find(tmp_path, "auto", None)
+    found, layout = find_pairs(tmp_path, "auto", None)
     assert layout == "drealsr"
     assert names(found) == [("DSC_1286", "DSC_1286_x1.png", "DSC_1286_x4.png")]
     assert "DSC_1286_x4" in found[0].aliases
@@ -49,7 +48,7 @@ def test_drealsr_as_it_comes(tmp_path, write_image):
 def test_crops_and_plain_pairs(tmp_path, write_image, high, low):
     write_image(tmp_path / high, HIGH)
     write_image(tmp_path / low, LOW)
-    (pair,), layout = layouts.find(tmp_path, "auto", None)
+    (pair,), layout = find_pairs(tmp_path, "auto", None)
     assert layout == "pairs"
     assert (pair.reference, pair.low) == (tmp_path / high, tmp_path / low)
     found = open_test_set(str(tmp_path))

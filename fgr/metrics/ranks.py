@@ -1,0 +1,113 @@
+"""Metrics of scores: SRCC, KRCC, PLCC, accuracy on pairs, triplets in order. Pure.
+
+Scores are (N,), an image each, larger = better, held against labels or people's opinions; a figure that is not defined is nan.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from fgr.metrics.intervals import interval
+from fgr.metrics.maps import correlation
+
+NAN = float("nan")
+RESAMPLES = 500  # of the rank correlations, each a sort
+Pair = tuple[int, int, float, str]  # numbers of the left and the right image, share of people for the left, group
+
+
+def score_figures(score: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """SRCC, KRCC and PLCC (plain, and after the usual four-parameter logistic fit) of scores (N,) against `truth` (N,)."""
+    from scipy.stats import kendalltau, spearmanr
+
+    if len(score) < 3 or np.ptp(score) < 1e-12 or np.ptp(truth) < 1e-12:
+        return dict.fromkeys(("srcc", "krcc", "plcc", "plcc_logistic"), NAN)
+    return {
+        "srcc": float(spearmanr(score, truth).statistic),
+        "krcc": float(kendalltau(score, truth).statistic),
+        "plcc": correlation(score, truth),
+        "plcc_logistic": correlation(logistic_fit(score, truth), truth),
+    }
+
+
+def logistic_fit(score: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Scores mapped onto the scale of `truth` by a four-parameter logistic; the scores themselves if the fit fails."""
+    import warnings
+
+    from scipy.optimize import OptimizeWarning, curve_fit
+    from scipy.special import expit
+
+    def logistic(x: np.ndarray, top: float, bottom: float, middle: float, slope: float) -> np.ndarray:
+        return (top - bottom) * expit((x - middle) / (abs(slope) + 1e-9)) + bottom
+
+    start = [truth.max(), truth.min(), score.mean(), score.std() / 4]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)
+            parameters, _ = curve_fit(logistic, score, truth, p0=start, maxfev=5000)
+    except (RuntimeError, TypeError):
+        return score
+    return logistic(score, *parameters)
+
+
+def triplets_in_order(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which triplets are in order, S_SR < S_syn < S_GT, from the arrays (N,) `sr`, `composite` and `reference`."""
+    return (scores["sr"] < scores["composite"]) & (scores["composite"] < scores["reference"])
+
+
+def opinion_figures(scores: np.ndarray, mos: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
+    """Scores against people's mean opinions (N,) of images of scenes (`groups`).
+
+    SRCC, KRCC, PLCC, plain and after a logistic fit, over all images, SRCC with a 95 % interval; where scenes have several
+    images, also the mean SRCC within a scene and the accuracy on the pairs within scenes that people tell apart.
+    """
+    found: dict[str, Any] = dict(score_figures(scores, mos))
+    found["srcc_low"], found["srcc_high"] = _srcc_interval(scores, mos, groups)
+    within: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
+        within.setdefault(group, []).append(number)
+    scenes = {group: numbers for group, numbers in within.items() if len(numbers) > 2}
+    if scenes:
+        each = [score_figures(scores[numbers], mos[numbers])["srcc"] for numbers in scenes.values()]
+        found["srcc_within"] = float(np.nanmean(each)) if np.isfinite(each).any() else NAN
+    pairs = [
+        (a, b, float(mos[a] > mos[b]), group)
+        for group, numbers in within.items()
+        for a, b in combinations(numbers, 2)
+        if mos[a] != mos[b]
+    ]
+    return found | (pair_accuracy(scores, pairs) if pairs else {})
+
+
+def choice_figures(scores: np.ndarray, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Accuracy on the pairs on which people have a majority; the rest are counted as `ties`."""
+    clear = [pair for pair in pairs if pair[2] != 0.5]
+    return pair_accuracy(scores, clear) | {"ties": len(pairs) - len(clear)}
+
+
+def pair_accuracy(scores: np.ndarray, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Share of pairs in people's order, equal scores as half, and its 95 % interval over groups (scenes)."""
+    if not pairs:
+        return {"accuracy": NAN, "low": NAN, "high": NAN, "pairs": 0}
+    difference = np.array([scores[left] - scores[right] for left, right, _, _ in pairs])
+    wanted = np.array([1.0 if share > 0.5 else -1.0 for _, _, share, _ in pairs])
+    right = (np.sign(difference) * wanted + 1) / 2
+    low, high = interval(right, [group for *_, group in pairs])
+    return {"accuracy": float(right.mean()), "low": low, "high": high, "pairs": len(pairs)}
+
+
+def _srcc_interval(scores: np.ndarray, mos: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
+    from scipy.stats import rankdata
+
+    groups, index = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    if len(groups) < 3:
+        return NAN, NAN
+    members = [np.flatnonzero(index == i) for i in range(len(groups))]
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        chosen = np.concatenate([members[i] for i in rng.integers(0, len(groups), len(groups))])
+        if np.ptp(scores[chosen]) > 0 and np.ptp(mos[chosen]) > 0:
+            drawn.append(correlation(rankdata(scores[chosen]), rankdata(mos[chosen])))
+    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (NAN, NAN)
+    return float(low), float(high)
