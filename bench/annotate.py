@@ -1,7 +1,7 @@
 """Brush codes against the SDK's, and push and pull against a real Label Studio server on loopback.
 
-python bench/annotate.py --codec
-python bench/annotate.py --server --tasks 5000 --demo out/demo
+python -m bench.annotate --codec
+python -m bench.annotate --server --tasks 5000 --demo out/demo
 """
 
 import argparse
@@ -15,15 +15,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
 import httpx
 import numpy as np
 import psutil
-from environment import describe
 from label_studio_sdk.converter import brush as sdk
 
+from bench.environment import describe
 from fgr import records
 from fgr.annotate import brush, interface, pull, serve, tasks
 from fgr.annotate.plan import Plan
@@ -63,8 +64,8 @@ def codecs() -> None:
         assert code == sdk.mask2rle(mask)
         assert np.array_equal(brush.decode(code, *mask.shape), mask)
         rounds = ROUNDS if name == "12 discs" else 3
-        write = fastest({"sdk": lambda m=mask: sdk.mask2rle(m), "fgr": lambda m=mask: brush.encode(m)}, rounds)
-        read = fastest({"sdk": lambda c=code: sdk.decode_rle(c), "fgr": lambda c=code: brush.decode(c, 2048, 2048)}, rounds)
+        write = fastest({"sdk": partial(sdk.mask2rle, mask), "fgr": partial(brush.encode, mask)}, rounds)
+        read = fastest({"sdk": partial(sdk.decode_rle, code), "fgr": partial(brush.decode, code, 2048, 2048)}, rounds)
         for what, found in (("encode", write), ("decode", read)):
             ratio = found["sdk"] / found["fgr"]
             print(f"{name}, {what}: SDK {found['sdk'] * 1e3:.1f} ms, fgr {found['fgr'] * 1e3:.2f} ms, {ratio:.1f}×", flush=True)
@@ -101,7 +102,7 @@ def one(folder: str, url: str, title: str) -> None:
 
 
 def pulled(folder: Path, url: str, token: str, title: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--one", str(folder), url, title]
+    command = [sys.executable, "-m", "bench.annotate", "--one", str(folder), url, title]
     environment = os.environ | {"LABEL_STUDIO_API_KEY": token}
     return dict(json.loads(subprocess.run(command, capture_output=True, check=True, text=True, env=environment).stdout))
 

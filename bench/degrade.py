@@ -1,6 +1,6 @@
 """Degradation of 512×512 crops: fgr.images.degrade against the Real-ESRGAN pipeline on basicsr's functions, one thread each.
 
-python bench/degrade.py [--images 60] [--photos DIR]
+python -m bench.degrade [--images 60] [--photos DIR]
 """
 
 import argparse
@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from environment import describe
-from generate import crops
 from threadpoolctl import threadpool_limits
 from torch.nn.functional import interpolate, pad
 
+from bench.environment import describe
+from bench.generate import crops
 from fgr.dataset.screen import choose_crops
 from fgr.images import basicsr_kernels, degrade
 from fgr.images.photos import decode_photo
@@ -32,6 +32,7 @@ with warnings.catch_warnings():
 KINDS = ["iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"]
 SHARES = [0.45, 0.25, 0.12, 0.03, 0.12, 0.03]
 MODES = ["area", "bilinear", "bicubic"]
+Range = tuple[float, float]
 
 
 class Peer:
@@ -57,7 +58,9 @@ class Peer:
             work = self._last_resize(work, side // 4)
         return (work[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
-    def _round(self, work, side, factors, shares, gaussian, poisson):
+    def _round(
+        self, work: torch.Tensor, side: int, factors: Range, shares: list[float], gaussian: Range, poisson: Range
+    ) -> torch.Tensor:
         direction = random.choices(["up", "down", "keep"], shares)[0]
         factor = {"up": random.uniform(1, factors[1]), "down": random.uniform(factors[0], 1), "keep": 1}[direction]
         target = int(side * factor)

@@ -1,6 +1,6 @@
 """Diffusion upscalers: seconds an image, peak memory, calls of the UNet, and what a pipeline costs beyond its networks.
 
-    python bench/diffusion.py [NAME…] [--side 32] [--steps N] [--device cuda] [--precision fp16] [--set KEY=VALUE…]
+    python -m bench.diffusion [NAME…] [--side 32] [--steps N] [--device cuda] [--precision fp16] [--set KEY=VALUE…]
 
 Without weights of a model (see `fgr models`), small random ones in the official layout are taken, and the row says so: they
 measure what is around the networks, not a model's speed. "Alone" runs the networks as often as the pipeline did, on inputs of
@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.environment import describe
 
 TILES = {"latent_tile": 16, "latent_overlap": 8}
@@ -72,14 +71,14 @@ def measure(name: str, given: argparse.Namespace) -> str:
     options = {"scale": 4, "device": given.device, "precision": given.precision}
     weights = "official"
     try:
-        upscaler = open_upscaler(name, **options, diffusion=knobs)
+        upscaler: Any = open_upscaler(name, **options, diffusion=knobs)
     except UserError:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["FGR_WEIGHTS"] = folder
             knobs = small(name, Path(folder)) | knobs
             upscaler, weights = open_upscaler(name, **options, diffusion=knobs), "small random"
     image = np.random.default_rng(0).integers(0, 256, (given.side, given.side, 3), np.uint8)
-    job = [Job(image, "", image.shape[:2], (0, 0, 0))]
+    job = [Job(image, "", (given.side, given.side), (0, 0, 0))]
     watched = {what: Watched(module) for what, module in upscaler.restorer.networks.items()}
     upscaler.upscale(job)
     calls = {what: list(one.calls) for what, one in watched.items()}

@@ -1,7 +1,7 @@
 """Everything of `fgr generate` but SR inference, against a plain script of scikit-image and PIL calls doing the same per image;
 two workers against one; peak memory of ten times the samples.
 
-    python bench/generate.py [--images 24] [--only stages|workers|memory]
+    python -m bench.generate [--images 24] [--only stages|workers|memory]
 """
 
 import argparse
@@ -17,12 +17,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from environment import describe
 from PIL import Image
 from scipy import ndimage
 from skimage import color, data, draw, filters, segmentation, transform
 from threadpoolctl import threadpool_limits
 
+from bench.environment import describe
 from fgr.dataset import tables
 from fgr.generate import samples
 from fgr.images import codec, degrade, difference, masks
@@ -34,7 +34,9 @@ RECIPE, MAP_SCALE = GenerateRecipe(name="bench", models=("bicubic",), severity=(
 PEAK = "resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss"
 TEXTS = ("id", "source_id", "photo_id", "model", "model_digest", "degradation", "inference", "license", "attribution")
 ROW = dict.fromkeys(TEXTS, "text")
-PLAIN = {  # how the plain script stores its RGB images: Pillow's defaults, and the settings that fgr chose
+PLAIN: dict[
+    str, tuple[str, dict[str, Any]]
+] = {  # how the plain script stores its RGB images: Pillow's defaults, and the settings that fgr chose
     "plain, lossless WebP by default settings": ("webp", {"lossless": True, "exact": True}),
     "plain, PNG by default settings": ("png", {}),
     "plain, lossless WebP with fgr's settings": ("webp", {"lossless": True, "method": 0, "quality": 0, "exact": True}),
@@ -60,6 +62,7 @@ def ours(references: list[np.ndarray], restored: list[np.ndarray], folder: Path)
         pair = samples.Pair(reference, sr, pixel, feature, difference.combined(pixel, feature, 0.5, 2.0))
         segments = masks.slic_segments(reference) if samples.mask_kind(i, RECIPE.masks.kinds) == "semantic" else None
         made = samples.make_sample(pair, i, RECIPE, MAP_SCALE, segments)
+        assert made is not None  # every severity is in range
         rows.append(ROW | {
             "scale": 4,
             "reference": codec.encode_rgb(reference), "sr": codec.encode_rgb(sr), "composite": codec.encode_rgb(made.composite),
@@ -102,7 +105,7 @@ def plain_degrade(reference: np.ndarray, record: dict[str, Any]) -> np.ndarray:
 def plain_blur(image: np.ndarray, kernel: dict[str, Any] | None) -> np.ndarray:
     if kernel is None:
         return image
-    weights = degrade._weights(kernel)
+    weights = degrade.kernel_weights(kernel)
     return np.stack([ndimage.convolve(image[..., channel], weights, mode="mirror") for channel in range(3)], axis=2)
 
 
@@ -170,9 +173,9 @@ def stages(number: int) -> None:
 
 
 def command(folder: Path, limit: int, workers: int) -> list[str]:
-    knobs = ("source.crop=256", "source.crops_per_photo=8", "map.calibration_pairs=2", "shard_rows=10", "degradation=real-esrgan")
+    overrides = ("source.crop=256", "source.crops_per_photo=8", "map.calibration_pairs=2", "shard_rows=10")
     options = ["--models", "bicubic", "--limit", str(limit), "--workers", str(workers), "--device", "cpu", "--out", str(folder)]
-    return [sys.executable, "-m", "fgr", "generate", "demo", *knobs, *options]
+    return [sys.executable, "-m", "fgr", "generate", "demo", *overrides, "degradation=real-esrgan", *options]
 
 
 def workers(number: int) -> None:

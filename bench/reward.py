@@ -1,6 +1,6 @@
 """The reward model's costs: score and map against the encoder's own forward, the wait for data, and pyiqa's MANIQA.
 
-    python bench/reward.py [--encoders tiny resnet50_clip.openai] [--rounds 7] [--size 512] [--maniqa] [--runs RUN…]
+    python -m bench.reward [--encoders tiny resnet50_clip.openai] [--rounds 7] [--size 512] [--maniqa] [--runs RUN…]
 
 Random weights: they do not change the time. `--runs` reads from finished training runs what share of a step was waiting.
 """
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from environment import describe
 
+from bench.environment import describe
 from fgr.reward.model import FinPercepRM
 from fgr.training import directory as runs
 

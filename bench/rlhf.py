@@ -1,7 +1,7 @@
 """Seconds and memory of a tuning step with reward and audit, against the same step with the anchor to the reference alone.
 
-    python bench/rlhf.py --reward RUN [--device cpu|cuda] [--generators realesr-animevideov3,realesrgan] [--steps 3]
-    python bench/rlhf.py --reward RUN --draft 1,2,4,8       peak memory of DRaFT-K on a small ldm-sr of random weights, by K
+    python -m bench.rlhf --reward RUN [--device cpu|cuda] [--generators realesr-animevideov3,realesrgan] [--steps 3]
+    python -m bench.rlhf --reward RUN --draft 1,2,4,8       peak memory of DRaFT-K on a small ldm-sr of random weights, by K
 
 Every case runs in a process of its own (its peak memory counts from before the network is loaded), both sides in turn. The audit
 of 24 images every 20 steps is timed once and shared out over 20 steps.
@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.environment import describe
 
 BATCH, AUDIT_IMAGES, EVERY = 4, 24, 20
@@ -33,7 +32,7 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
 
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    where = device
+    where = torch.device(device)
     policy = policies.open_policy(generator)
     plan, _, recompute = train.partition("+")
     prepare(policy, plan, lora_rank=16, lora_alpha=16, checkpoint_blocks=bool(recompute))
@@ -67,7 +66,8 @@ def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any
     last = load_stages(reward, device)[-1].requires_grad_(False)
     found = stage_reward(last, last.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
     found.weight = 1.0
-    climb, losses = Climb(policy, [found], Anchor()), []
+    losses: list[Any] = []
+    climb = Climb(policy, [found], Anchor())
     low, reference = (as_images(image.repeat(AUDIT_IMAGES // BATCH, 1, 1, 1)) for image in (batch.low, batch.reference))
 
     def loss() -> Any:
@@ -97,6 +97,7 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from small_diffusion import ldm_sr
 
+    from fgr.recipe.sampling import Sampling
     from fgr.reward.pretrained import load_stages
     from fgr.rlhf.diffusion_policy import open_diffusion_policy
     from fgr.rlhf.inputs import Batch
@@ -107,7 +108,7 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FGR_WEIGHTS"] = folder
         ldm_sr(Path(folder) / "ldm-sr")
-        policy = open_diffusion_policy("ldm-sr", {"steps": 10})
+        policy = open_diffusion_policy("ldm-sr", Sampling(steps=10))
     policy.learn_lora(8, 8)
     policy.recompute = recompute
     policy.to(device)
@@ -115,7 +116,7 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     found = stage_reward(model, model.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
     found.weight = 1.0
     algorithm = Pathwise(policy, [found], "draft", Knobs(last=last, hinge=None))
-    batch = Batch(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), None).to(device)
+    batch = Batch(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), None).to(torch.device(device))
     policy(batch.low)  # what sampling alone takes
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
@@ -131,7 +132,7 @@ def draft_table(given: argparse.Namespace) -> None:
     for last in given.draft.split(","):
         sides = []
         for recompute in ("", "recompute"):
-            command = [sys.executable, __file__, "--reward", given.reward, "--device", given.device]
+            command = [sys.executable, "-m", "bench.rlhf", "--reward", given.reward, "--device", given.device]
             done = subprocess.run([*command, "--case", "draft", last, recompute, ""], capture_output=True, text=True, check=True)
             sides.append(json.loads(done.stdout.splitlines()[-1]))
         cells = " | ".join(f"{side['memory']:.0f} MB | {side['seconds']:.1f} s" for side in sides)
@@ -188,7 +189,17 @@ def row(given: argparse.Namespace, generator: str, side: int, train: str) -> Non
     """Measure both sides of a case and print its line."""
     sides = {}
     for kind in ("reward", "plain"):
-        command = [sys.executable, __file__, "--reward", given.reward, "--device", given.device, "--steps", str(given.steps)]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.rlhf",
+            "--reward",
+            given.reward,
+            "--device",
+            given.device,
+            "--steps",
+            str(given.steps),
+        ]
         done = subprocess.run(
             [*command, "--case", generator, str(side), train, kind], capture_output=True, text=True, check=False
         )

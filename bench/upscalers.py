@@ -1,7 +1,7 @@
 """Each SR model in `fgr generate`, and Real-ESRGAN ×4 in float32 against RealESRGANer of the `realesrgan` package.
 
-    python bench/upscalers.py --models realesrgan,realesr-animevideov3 [--device cuda] [KEY=VALUE …]
-    python bench/upscalers.py --peer DIR
+    python -m bench.upscalers --models realesrgan,realesr-animevideov3 [--device cuda] [KEY=VALUE …]
+    python -m bench.upscalers --peer DIR
 
 The first makes whole shards with one worker and prints images/s, peak memory, and the share of the time in which the device is at
 work on SR and features; KEY=VALUE are those of the recipe `demo`. The second compares same weights and same images; the peer goes
@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.environment import describe
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +44,7 @@ def peer(model: str, tile: int) -> Run:
     from torchvision.transforms.functional import rgb_to_grayscale
 
     moved = types.ModuleType("torchvision.transforms.functional_tensor")
-    moved.rgb_to_grayscale = rgb_to_grayscale  # what basicsr 1.4.2 looks for under its old name
+    setattr(moved, "rgb_to_grayscale", rgb_to_grayscale)  # noqa: B010  # what basicsr 1.4.2 looks for under its old name
     sys.modules[moved.__name__] = moved
     from basicsr.archs.rrdbnet_arch import RRDBNet
     from basicsr.archs.srvgg_arch import SRVGGNetCompact
@@ -110,7 +109,8 @@ def memory(model: str, height: int, width: int, tile: int, arguments: list[str])
         for name in SIDES:
             command = [
                 sys.executable,
-                __file__,
+                "-m",
+                "bench.upscalers",
                 *arguments,
                 "--one",
                 name,
@@ -133,7 +133,7 @@ def memory(model: str, height: int, width: int, tile: int, arguments: list[str])
 
 def rate(model: str, device: str, overrides: list[str]) -> str:
     """A model's row, made in a process of its own."""
-    command = [sys.executable, __file__, "--device", device, "--rate", model, *overrides]
+    command = [sys.executable, "-m", "bench.upscalers", "--device", device, "--rate", model, *overrides]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
         return f"| {model} | {(made.stderr.strip().splitlines() or ['failed'])[-1]} | | |"

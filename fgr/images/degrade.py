@@ -175,7 +175,7 @@ def _stage(work: np.ndarray, stage: dict[str, Any], height: int, width: int) -> 
 def _filter(work: np.ndarray, kernel: dict[str, Any] | None) -> np.ndarray:
     if kernel is None:
         return work
-    weights = _trimmed(_weights(kernel)).astype(np.float32)
+    weights = _trimmed(kernel_weights(kernel)).astype(np.float32)
     if kernel["shape"] == "gaussian" and kernel["isotropic"]:
         line = weights.sum(axis=0)  # an isotropic Gaussian is the product of its row and its column sums
         return cv2.sepFilter2D(work, cv2.CV_32F, line, line, borderType=cv2.BORDER_REFLECT_101)
@@ -209,7 +209,8 @@ def _convolved(work: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(result[2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width])
 
 
-def _weights(kernel: dict[str, Any]) -> np.ndarray:
+def kernel_weights(kernel: dict[str, Any]) -> np.ndarray:
+    """The blur kernel that a record describes: float64 (size, size), summing to 1."""
     from fgr.images import basicsr_kernels
 
     if kernel["shape"] == "sinc":

@@ -128,7 +128,7 @@ def test_filtering_equals_that_of_basicsr(kernel):
     from basicsr.utils.img_process_util import filter2D
 
     photo = PHOTO.astype(np.float32) / 255
-    weights = torch.from_numpy(degrade._weights(kernel)).float()
+    weights = torch.from_numpy(degrade.kernel_weights(kernel)).float()
     theirs = filter2D(torch.from_numpy(photo).permute(2, 0, 1)[None], weights)[0].permute(1, 2, 0).numpy()
     assert np.abs(degrade._filter(photo, kernel) - theirs).max() < 1 / 2550
 
