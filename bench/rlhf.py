@@ -26,16 +26,17 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
     """Median seconds a step and peak memory in MB of one side."""
     import torch
 
+    from fgr.recipe.rlhf import Policy as PolicySettings
     from fgr.rlhf import policy as policies
-    from fgr.rlhf.algorithms import prepare
     from fgr.rlhf.inputs import Batch
+    from fgr.rlhf.trainable import make_trainable
 
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     where = torch.device(device)
     policy = policies.open_policy(generator)
     plan, _, recompute = train.partition("+")
-    prepare(policy, plan, lora_rank=16, lora_alpha=16, checkpoint_blocks=bool(recompute))
+    make_trainable(policy, PolicySettings(train=plan, lora_rank=16, lora_alpha=16, checkpoint_blocks=bool(recompute)))
     policy.to(where)
     optimizer = torch.optim.AdamW(policy.learned().values(), lr=1e-6)
     generator_ = torch.Generator().manual_seed(0)
@@ -57,21 +58,23 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
 def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any, Any]:
     """The audit, and the loss with the last stage's reward."""
     from fgr.images.arrays import as_images
+    from fgr.recipe.rlhf import Anchor
+    from fgr.recipe.rlhf import Reward as RewardSettings
     from fgr.reward.pretrained import load_stages
-    from fgr.rlhf.climb import Climb
+    from fgr.rlhf.algorithms.direct import Direct
+    from fgr.rlhf.algorithms.interface import TrainingStep
     from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, open_held_out
-    from fgr.rlhf.objective import Anchor
-    from fgr.rlhf.reward import MAXIMA, stage_reward
+    from fgr.rlhf.trained_reward import stage_reward
 
     last = load_stages(reward, device)[-1].requires_grad_(False)
-    found = stage_reward(last, last.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
+    found = stage_reward(last, RewardSettings())
     found.weight = 1.0
     losses: list[Any] = []
-    climb = Climb(policy, [found], Anchor())
+    algorithm = Direct(policy, [found], Anchor())
     low, reference = (as_images(image.repeat(AUDIT_IMAGES // BATCH, 1, 1, 1)) for image in (batch.low, batch.reference))
 
     def loss() -> Any:
-        climb.step(policy, batch, 0, 1.0, losses.append, lambda: None)
+        algorithm.step(batch, TrainingStep(policy, 0, 1.0, losses.append, lambda: None))
         return losses.pop()
 
     return HeldOutEvaluation(
@@ -81,7 +84,8 @@ def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any
 
 def _plain_side(policy: Any, batch: Any) -> Any:
     """The loss to the reference alone."""
-    from fgr.rlhf.objective import Anchor, anchor_terms, total
+    from fgr.recipe.rlhf import Anchor
+    from fgr.rlhf.anchor import anchor_terms, total
 
     anchor = Anchor(start=0, reference=1.0)
     return lambda: total(anchor_terms(anchor, policy(batch.low), batch.low, batch.low, batch.reference))
@@ -97,12 +101,15 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from small_diffusion import ldm_sr
 
+    from fgr.recipe.algorithms import DraftSettings
+    from fgr.recipe.rlhf import Reward as RewardSettings
     from fgr.recipe.sampling import Sampling
     from fgr.reward.pretrained import load_stages
+    from fgr.rlhf.algorithms.interface import TrainingStep
+    from fgr.rlhf.algorithms.pathwise import Pathwise
     from fgr.rlhf.diffusion_policy import open_diffusion_policy
     from fgr.rlhf.inputs import Batch
-    from fgr.rlhf.pathwise import Knobs, Pathwise
-    from fgr.rlhf.reward import MAXIMA, stage_reward
+    from fgr.rlhf.trained_reward import stage_reward
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -113,14 +120,14 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     policy.recompute = recompute
     policy.to(device)
     model = load_stages(reward, device)[-1].requires_grad_(False)
-    found = stage_reward(model, model.stage, 1.0, 1.0, MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
+    found = stage_reward(model, RewardSettings())
     found.weight = 1.0
-    algorithm = Pathwise(policy, [found], "draft", Knobs(last=last, hinge=None))
+    algorithm = Pathwise(policy, [found], DraftSettings(name="draft", last=last, hinge=None))
     batch = Batch(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)), None).to(torch.device(device))
     policy(batch.low)  # what sampling alone takes
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    algorithm.step(policy, batch, 0, 1.0, lambda loss: loss.backward(), lambda: None)
+    algorithm.step(batch, TrainingStep(policy, 0, 1.0, lambda loss: loss.backward(), lambda: None))
     took = time.perf_counter() - began
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     return {"seconds": took, "memory": torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else peak}

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from fgr.recipe.mistakes import members
+
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"^<!-- (options|recipe|table|models|licenses|layers|layout)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE)
 IN_WORDS = {
@@ -57,21 +59,29 @@ def recipe(kind: str) -> Iterator[str]:
     yield from _model(getattr(importlib.import_module(module), name), "")
 
 
-def _model(cls: Any, prefix: str) -> Iterator[str]:
+def _model(cls: Any, prefix: str, chosen: str = "") -> Iterator[str]:
+    """A model's table and those of the models in it; `chosen` is the `name` that tells a member of a union from the others."""
     if prefix:
-        yield from (f"\n#### `{prefix.rstrip('.')}`", "")
-    yield from ((cls.__doc__ or "").strip(), "", "| key | values | default | |", "|---|---|---|---|")
+        yield from (f"\n#### `{prefix.rstrip('.')}`{f' = `{chosen}`' if chosen else ''}", "")
+    yield (cls.__doc__ or "").strip()
+    fields = {name: field for name, field in cls.model_fields.items() if not (chosen and name == "name")}
+    if fields:
+        yield from ("", "| key | values | default | |", "|---|---|---|---|")
     nested = []
-    for name, field in cls.model_fields.items():
+    for name, field in fields.items():
+        key, description = f"{prefix}{name}", cell(field.description or "")
         if isinstance(field.annotation, type) and hasattr(field.annotation, "model_fields"):
-            nested.append((f"{prefix}{name}.", field.annotation))
-            continue
-        limits = [_limit(one) for one in field.metadata]
-        values = ", ".join([_type(field.annotation), *(limit for limit in limits if limit)])
-        default = "required" if field.is_required() else f"`{_value(field.default)}`"
-        yield f"| `{prefix}{name}` | {cell(values)} | {default} | {cell(field.description or '')} |"
-    for path, inner in nested:
-        yield from _model(inner, path)
+            nested.append((f"{key}.", field.annotation, ""))
+        elif choices := members(field):
+            nested += [(f"{key}.", member, choice) for choice, member in choices.items()]
+            named = " · ".join(f"`{choice}`" for choice in choices)
+            yield f"| `{key}.name` | {named} | `{field.default.name}` | {description} |"
+        else:
+            values = ", ".join([_type(field.annotation), *filter(None, map(_limit, field.metadata))])
+            default = "required" if field.is_required() else f"`{_value(field.default)}`"
+            yield f"| `{key}` | {cell(values)} | {default} | {description} |"
+    for path, inner, choice in nested:
+        yield from _model(inner, path, choice)
 
 
 def _limit(constraint: Any) -> str:

@@ -3,10 +3,11 @@
 import torch
 from diffusers import DDIMScheduler
 
+from fgr.rlhf.algorithms.interface import TrainingStep
 from fgr.rlhf.denoisers import Begun
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch
-from fgr.rlhf.reward import Reward
+from fgr.rlhf.trained_reward import Reward
 
 LOW = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 BEST = 0.1 / 0.05  # the reward of images of one grey
@@ -52,6 +53,11 @@ def grey_reward(target=0.7):
     return found
 
 
+def training_step(policy, backward=lambda loss: loss.backward(), update=lambda: None):
+    """What the tuning loop gives an algorithm; here gradients are only collected."""
+    return TrainingStep(policy, 0, 1.0, backward, update)
+
+
 def optimized(algorithm, policy, steps, lr, batch=4):
     """The mean reward of samples before and after `steps` steps of Adam."""
     optimizer = torch.optim.Adam(policy.learned().values(), lr=lr)
@@ -66,7 +72,7 @@ def optimized(algorithm, policy, steps, lr, batch=4):
     for number in range(steps):
         low = torch.rand(batch, 3, 8, 8, generator=generator)
         good, bad = torch.full((batch, 3, 32, 32), 0.7), torch.full((batch, 3, 32, 32), 0.2)
-        algorithm.step(policy, Batch(low, good, bad, number), 0, 1.0, lambda loss: loss.backward(), update)
+        algorithm.step(Batch(low, good, bad, number), training_step(policy, update=update))
         update()
     return before, float(reward.value(policy(held_out)).mean())
 

@@ -19,7 +19,7 @@ from fgr.rlhf import pictures as drawing
 from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Pair, cut, open_inputs, stacked
 from fgr.rlhf.policy import open_policy
-from fgr.rlhf.reward import MAXIMA, Reward, stage_reward
+from fgr.rlhf.trained_reward import Reward, stage_reward
 
 Values = dict[str, list[float]]
 BATCH = 8
@@ -103,8 +103,7 @@ class Judge:
         return found
 
     def _reward(self, stage: Any) -> Reward:
-        told = self.recipe.reward
-        return stage_reward(stage, stage.stage, told.score, told.map, MAXIMA[told.maximum](told.q, told.p), 0.0, 0.0)
+        return stage_reward(stage, self.recipe.reward.model_copy(update={"bound": 0.0, "smooth": 0.0}))
 
     def _measured(self, outputs: Sequence[torch.Tensor]) -> Values:
         found: Values = {}

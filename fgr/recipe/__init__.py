@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError, nearest
-from fgr.recipe.mistakes import mistake_line
+from fgr.recipe.mistakes import members, mistake_line
 from fgr.recipe.renamed import modernised
 from fgr.shipped import shipped
 
@@ -35,10 +35,12 @@ def load(name: str | Path | None, kind: str, overrides: Iterable[str] = (), extr
     (the command's own options; None means not given). Raises UserError naming every wrong key.
     """
     path = find(str(name or main_recipe(kind)), kind)
-    tree = _read(path)
+    file = _read(path)
+    tree = dict(file)
     for key, value in [*(_parse_override(text) for text in overrides), *(extra or {}).items()]:
         if value is not None:
             _assign(tree, key, value)
+    _leave_behind(_model(kind), file, tree)
     return check(tree, kind, str(path))
 
 
@@ -96,12 +98,27 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return found
 
 
+def _model(kind: str) -> Any:
+    module, name, _ = KINDS[kind]
+    return getattr(importlib.import_module(module), name)
+
+
+def _leave_behind(cls: Any, file: Mapping[str, Any], tree: dict[str, Any]) -> None:
+    """Where overrides choose another member of a union than the file, drop the file's keys that this member does not have."""
+    for key, field in cls.model_fields.items():
+        choices, old, new = members(field), file.get(key), tree.get(key)
+        if not isinstance(old, Mapping) or not isinstance(new, Mapping) or new.get("name") not in choices:
+            continue
+        if new["name"] != old.get("name"):
+            own = choices[new["name"]].model_fields
+            tree[key] = {name: value for name, value in new.items() if name in own or name not in old or value != old[name]}
+
+
 def _validated(tree: dict[str, Any], kind: str) -> tuple[Any, list[str]]:
     """The recipe's model, or None and a line for each mistake."""
     import pydantic
 
-    module, model, _ = KINDS[kind]
-    cls = getattr(importlib.import_module(module), model)
+    cls = _model(kind)
     try:
         return cls.model_validate(tree), []
     except pydantic.ValidationError as error:

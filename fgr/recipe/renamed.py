@@ -10,7 +10,10 @@ RENAMED: dict[str, dict[str, str]] = {
     "reward": {
         "training.explode": "training.explosion_factor",
     },
-    "rlhf": {},
+    "rlhf": {
+        "algorithm.dpo_beta": "algorithm.beta",
+        "training.explode": "training.explosion_factor",
+    },
 }
 
 

@@ -12,12 +12,12 @@ import torch
 from fgr.errors import UserError
 from fgr.metrics.fidelity import psnr
 from fgr.metrics.registry import Metric, Options, open_base, open_metric
+from fgr.rlhf.anchor import scaled_down
 from fgr.rlhf.audit import MetricRole
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch, Inputs, Pair, Replayed, stacked
-from fgr.rlhf.objective import scaled_down
 from fgr.rlhf.policy import Policy
-from fgr.rlhf.reward import Reward
+from fgr.rlhf.trained_reward import Reward
 
 WORST = 0.01  # share of a map's pixels that its severity is the mean of
 HIGHEST = 100.0  # decibels: identical images have infinitely many

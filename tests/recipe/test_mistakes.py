@@ -28,7 +28,8 @@ class Drawing(Strict):
         ({"shape": {"name": "square"}, "titel": "x"}, "titel – unknown key – did you mean 'title'? – 'x'"),
         ({"shape": {"name": "circle", "radus": 2}}, "shape.radus – unknown key – did you mean 'radius'? – 2"),
         ({"shape": {"name": "square", "side": "x"}}, "shape.side – Input should be a valid integer"),
-        ({"shape": {"name": "hexagon"}}, "shape – "),
+        ({"shape": {"name": "hexagon"}}, "shape.name – must be one of 'square', 'circle' – 'hexagon'"),
+        ({"shape": {"name": "square", "radius": 2}}, "shape.radius – a key of circle, not of square – 2"),
         ({}, "shape – Field required"),
     ],
 )

@@ -6,9 +6,7 @@ import torch
 from small_diffusion import image, restored
 from toy_diffusion import moved
 
-from fgr.errors import UserError
 from fgr.recipe.sampling import Sampling
-from fgr.rlhf.algorithms import open_tuned
 from fgr.rlhf.diffusion_policy import open_diffusion_policy
 from fgr.sr import Job, open_upscaler
 
@@ -73,24 +71,3 @@ def test_stablesr_is_sampled_by_ddim_on_its_own_networks(folder, tmp_path):
         for one in ("stablesr", name)
     ]
     assert np.abs(outputs[0].astype(int) - outputs[1]).max() > 5
-
-
-@pytest.mark.parametrize(
-    ("name", "algorithm", "said"),
-    [
-        ("ldm-sr", "direct", "through its whole sampling"),
-        ("bicubic", "grpo", "grpo tunes diffusion models, and 'bicubic' is none"),
-        ("osediff", "draft-lv", r"begins with the input's latent, never with noise.\n.*algorithm.name=refl or draft\."),
-        ("osediff", "grpo", "it needs stochastic steps, and OSEDiff has one step, which is not"),
-        ("osediff", "dpo", "it compares errors at random times under noise, and OSEDiff is only ever asked at one"),
-        ("seesr", "refl", "'seesr' cannot be tuned: its sampling has not been taken apart"),
-    ],
-)
-def test_an_algorithm_of_the_other_kind_of_policy_is_refused(folder, name, algorithm, said):
-    with pytest.raises(UserError, match=said):
-        open_tuned(name, algorithm, (), FEW)
-
-
-def test_sampling_in_one_step_leaves_grpo_nothing_to_draw(folder):
-    with pytest.raises(UserError, match="samples in 1 step: none of it is stochastic"):
-        open_tuned("ldm-sr", "grpo", (), Sampling(steps=1))

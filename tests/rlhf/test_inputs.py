@@ -1,11 +1,14 @@
 """Inputs: replayed exactly, cut alike, the same batches whenever they are asked for."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import fgr
+from fgr.dataset import card, tables
 from fgr.errors import UserError
 from fgr.rlhf import inputs
 from fgr.sr import Job, open_upscaler
@@ -104,3 +107,38 @@ def test_images_of_several_sizes_make_no_batch():
     pairs = [(np.zeros((8, 8, 3), np.uint8), None), (np.zeros((8, 9, 3), np.uint8), None)]
     with pytest.raises(UserError, match="differ in size"):
         inputs.stacked(pairs)
+
+
+def test_triplets_pair_reference_composite_and_sr_image_of_one_input(tiny):
+    pairs, rows = inputs.PreferencePairs("triplets", str(tiny), "train", 4), fgr.load_samples(tiny, "train")
+    local = sum(row["mask_kind"] not in ("full", "sham") for row in rows)
+    assert len(pairs) == len(rows) + 2 * local
+    low, winner, loser = pairs[0]
+    assert low.shape == (32, 32, 3)
+    assert np.array_equal(winner, rows[0]["reference"])
+    assert np.array_equal(loser, rows[0]["sr"])
+    with pytest.raises(UserError, match="not of scale ×2"):
+        inputs.PreferencePairs("triplets", str(tiny), "train", 2)
+
+
+def test_preferences_count_where_both_images_are_of_one_input(tiny, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(tiny, data)
+    with pytest.raises(UserError, match="no pairs of the kind preferences"):
+        inputs.PreferencePairs("preferences", str(data), "train", 4)
+    rows = list(fgr.load_samples(data, "train", ["id", "source_id", "degradation"]))
+    first = rows[0]
+    same = next(row for row in rows[1:] if (row["source_id"], row["degradation"]) == (first["source_id"], first["degradation"]))
+    other = next(row for row in rows if row["source_id"] != first["source_id"])
+    written = [(first, same, "right"), (first, other, "left"), (same, first, "tie")]
+    table = [
+        {"left_id": left["id"], "right_id": right["id"], "annotator": "a", "choice": choice, "comment": "", "lead_time_s": 1.0}
+        for left, right, choice in written
+    ]  # fmt: skip
+    tables.write_small(data, "preferences", table)
+    card.write(data)
+    pairs = inputs.PreferencePairs("preferences", str(data), "train", 4)
+    assert len(pairs) == 1
+    samples = {row["id"]: row["composite"] for row in fgr.load_samples(data, "train", ["id", "composite"])}
+    assert np.array_equal(pairs[0][1], samples[same["id"]])
+    assert np.array_equal(pairs[0][2], samples[first["id"]])

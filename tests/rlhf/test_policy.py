@@ -6,8 +6,9 @@ import torch
 from safetensors import safe_open
 
 from fgr.errors import UserError
-from fgr.rlhf.algorithms import prepare
+from fgr.recipe.rlhf import Policy as PolicySettings
 from fgr.rlhf.policy import checkpoint_blocks, open_policy
+from fgr.rlhf.trainable import make_trainable
 from fgr.sr import Job, license_of, open_upscaler
 
 FAMILIES = ("rrdbnet", "compact", "swinir")
@@ -17,7 +18,7 @@ LOW = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 def opened(name, train):
     policy = open_policy(name)
     torch.manual_seed(0)
-    prepare(policy, train, lora_rank=4, lora_alpha=8, checkpoint_blocks=False)
+    make_trainable(policy, PolicySettings(train=train, lora_rank=4, lora_alpha=8))
     return policy
 
 

@@ -1,4 +1,4 @@
-"""Stages renewed on the policy's own composites before they are climbed."""
+"""Stages renewed on the policy's own composites before they take over."""
 
 import json
 import shutil
@@ -7,34 +7,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_rlhf import small
+from small_rlhf import interrupted_after, small
 
 from fgr.dataset import manifest
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.records import MASK_KINDS
 from fgr.rlhf import inputs, policy, refresh
-from fgr.rlhf.loop import Loop
 from fgr.rlhf.run import tune
 
 
 def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed_from(sources, reward_run, tmp_path, monkeypatch):
     recipe = small("curriculum.refresh={steps: 2, composites: 4, lr: 0.001}")
     out = tmp_path / "run"
-    step = Loop._step
-
-    def interrupted(self, source):
-        if self.state.step == 3:
-            raise KeyboardInterrupt
-        step(self, source)
-
-    monkeypatch.setattr(Loop, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(monkeypatch, 3), pytest.raises(KeyboardInterrupt):
         tune(recipe, *sources, out, "cpu")
     renewed = load_file(out / "reward" / "stage-1" / "model.safetensors")
     original = load_file(reward_run / "stage-1" / "model.safetensors")
     assert any(not torch.equal(renewed[name], original[name]) for name in original)
-    monkeypatch.setattr(Loop, "_step", step)
     tune(recipe, *sources, out, "cpu")
     assert (out / "reward" / "stage-2" / "model.safetensors").is_file()
     shutil.copytree(out / "reward", tmp_path / "kept")

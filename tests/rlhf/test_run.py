@@ -8,16 +8,15 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from small_rlhf import logged, small
+from small_rlhf import interrupted_after, logged, opened, small
 from torchvision_double import put_weights, without_network
 
 from fgr import recipe as recipes
 from fgr.errors import UserError
-from fgr.rlhf import loop
-from fgr.rlhf.loop import Loop
-from fgr.rlhf.reward import Reward
-from fgr.rlhf.run import Tuner, tune
-from fgr.training import directory as runs
+from fgr.rlhf import run as runner
+from fgr.rlhf.run import tune
+from fgr.rlhf.trained_reward import Reward
+from fgr.training import optimization
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def test_a_run_leaves_the_tuned_network_pictures_and_figures(finished):
     assert json.loads((out / "summary.json").read_text()) == found
 
 
-def test_the_stages_are_climbed_in_turn_and_every_switch_is_logged(finished):
+def test_the_stages_take_turns_and_every_switch_is_logged(finished):
     steps = logged(finished[1], "train")
     assert [line["stage"] for line in steps] == [0, 0, 1, 1, 1, 2, 2, 2]
     assert [line["share"] for line in steps] == [1, 1, 0.5, 1, 1, 0.5, 1, 1]
@@ -82,31 +81,19 @@ def test_a_tracker_gets_the_figures_too(sources, tmp_path):
 
 
 def test_the_rewards_weight_makes_its_gradient_the_asked_share_of_the_anchors(sources, tmp_path):
-    tuner = Tuner(small("reward.ratio=0.25"), *sources, tmp_path / "run", "cpu")
-    tuner.run_folder = runs.Run(tmp_path / "run")
-    tuner.run_folder.start("rlhf", {}, {})
-    loop = tuner._loop()
-    _, (batch, *_) = tuner._reference_set()
-    start = tuner.policy.start(batch.low)
-    held = loop.climb.held(batch, start)
-    for reward in loop.climb.rewards:
+    setup, loop = opened(small("reward.ratio=0.25"), sources, tmp_path / "run")
+    _, (batch, *_) = setup.references()
+    start = setup.policy.start(batch.low)
+    anchor_norm = loop.algorithm.anchor_norm(batch, start)
+    for reward in loop.algorithm.rewards:
         gradient = reward.weight * reward.gradient(start)[2]
-        assert float(gradient.norm()) == pytest.approx(0.25 * held, rel=1e-4)
+        assert float(gradient.norm()) == pytest.approx(0.25 * anchor_norm, rel=1e-4)
 
 
 def test_resuming_gives_the_numbers_of_an_undisturbed_run(sources, finished, tmp_path, monkeypatch):
     out, whole = tmp_path / "run", finished[1]
-    step = Loop._step
-
-    def interrupted(self, source):
-        if self.state.step == 5:
-            raise KeyboardInterrupt
-        step(self, source)
-
-    monkeypatch.setattr(Loop, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(monkeypatch, 5), pytest.raises(KeyboardInterrupt):
         tune(small(), *sources, out, "cpu")
-    monkeypatch.setattr(Loop, "_step", step)
     tune(small(), *sources, out, "cpu")
     for split in ("train", "audit", "event"):
         first, second = (
@@ -128,7 +115,7 @@ def test_a_finished_run_is_not_run_again_and_another_recipe_is_refused(sources, 
         tune(small("training.lr=1.0e-3"), *sources, out, "cpu")
 
 
-@pytest.mark.parametrize(("factor", "reason"), [(float("nan"), "is no number"), (1e12, "exploded")])
+@pytest.mark.parametrize(("factor", "reason"), [(float("nan"), "is not a number"), (1e12, "exploded")])
 def test_a_gradient_out_of_all_bounds_is_skipped_counted_and_ends_the_run_when_it_stays(
     sources, tmp_path, monkeypatch, factor, reason
 ):
@@ -141,7 +128,7 @@ def test_a_gradient_out_of_all_bounds_is_skipped_counted_and_ends_the_run_when_i
 
     limit = 8  # calibration takes one each of three rewards
     monkeypatch.setattr(Reward, "gradient", broken)
-    monkeypatch.setattr(loop, "STEADY", 2)
+    monkeypatch.setattr(optimization, "STEADY", 2)
     with pytest.raises(UserError, match=r"No usable gradient in 3 steps in a row.*\n.*best.safetensors"):
         tune(small("training.bad_steps=3"), *sources, tmp_path / "run", "cpu")
     skipped = [line for line in logged(tmp_path / "run", "event") if line["event"] == "skipped"]
@@ -152,11 +139,11 @@ def test_a_gradient_out_of_all_bounds_is_skipped_counted_and_ends_the_run_when_i
     assert load_file(tmp_path / "run" / "best.safetensors").keys() == start.keys()
 
 
-def test_out_of_memory_names_the_knobs_to_turn(sources, tmp_path, monkeypatch):
-    def full(self):
+def test_out_of_memory_names_the_keys_to_lower(sources, tmp_path, monkeypatch):
+    def full(setup):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(Tuner, "run", full)
+    monkeypatch.setattr(runner, "open_loop", full)
     with pytest.raises(UserError, match=r"batches of 2 crops of 16 low-resolution pixels.\nLower data.batch"):
         tune(small(), *sources, tmp_path / "run", "cpu")
 
@@ -231,9 +218,7 @@ def test_a_folder_of_low_resolution_images_will_do(sources, tmp_path):
 
 
 def test_raw_units_leave_the_terms_alone_and_give_every_stage_the_last_ones_weight(sources, tmp_path):
-    tuner = Tuner(small("reward.units=raw"), *sources, tmp_path / "raw", "cpu")
-    tuner.run_folder = runs.Run(tmp_path / "raw")
-    rewards = tuner._loop().climb.rewards
+    rewards = opened(small("reward.units=raw"), sources, tmp_path / "raw")[1].algorithm.rewards
     assert all(reward.mean.tolist() == [0.0] * len(reward.terms) for reward in rewards)
     assert all(reward.sd.tolist() == [1.0] * len(reward.terms) for reward in rewards)
     assert len({reward.weight for reward in rewards}) == 1

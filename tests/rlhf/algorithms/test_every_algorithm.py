@@ -1,4 +1,4 @@
-"""Every algorithm on a toy with a known best answer, and the recipes' keys that choose them."""
+"""Every algorithm on a toy with a known best answer, and runs of each."""
 
 import math
 
@@ -6,11 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_diffusion import image, restored
+from small_rlhf import interrupted_after
 from toy_diffusion import BEST, grey_reward, optimized, toy
 
 from fgr import recipe as recipes
-from fgr.errors import UserError
-from fgr.rlhf import dpo, grpo, pathwise
+from fgr.recipe.algorithms import DpoSettings, DraftLvSettings, DraftSettings, GrpoSettings, ReflSettings
+from fgr.rlhf.algorithms.dpo import Dpo
+from fgr.rlhf.algorithms.grpo import Grpo
+from fgr.rlhf.algorithms.pathwise import Pathwise
 from fgr.rlhf.run import tune
 from fgr.training import directory as runs
 
@@ -20,18 +23,18 @@ SETTINGS = {
     "stablesr": {"steps": 3, "latent_tile": 16, "latent_overlap": 8},
 }  # fmt: skip
 ALGORITHMS = {
-    "refl": lambda policy, rewards: pathwise.Pathwise(policy, rewards, "refl", pathwise.Knobs(hinge=None)),
-    "refl, endpoint": lambda policy, rewards: pathwise.Pathwise(
-        policy, rewards, "refl", pathwise.Knobs(hinge=None, endpoint=True)
+    "refl": lambda policy, rewards: Pathwise(policy, rewards, ReflSettings(name="refl", hinge=None)),
+    "refl, endpoint": lambda policy, rewards: Pathwise(policy, rewards, ReflSettings(name="refl", hinge=None, endpoint=True)),
+    "draft": lambda policy, rewards: Pathwise(policy, rewards, DraftSettings(name="draft", hinge=None, last=2)),
+    "draft-lv": lambda policy, rewards: Pathwise(policy, rewards, DraftLvSettings(name="draft-lv", hinge=None)),
+    "grpo": lambda policy, rewards: Grpo(policy, rewards, GrpoSettings(name="grpo", group=16, beta=0.0, clip=0.2)),
+    "grpo, window": lambda policy, rewards: Grpo(
+        policy, rewards, GrpoSettings(name="grpo", group=16, beta=0.0, clip=0.2, window=2, window_every=5, updates=2)
     ),
-    "draft": lambda policy, rewards: pathwise.Pathwise(policy, rewards, "draft", pathwise.Knobs(hinge=None, last=2)),
-    "draft-lv": lambda policy, rewards: pathwise.Pathwise(policy, rewards, "draft-lv", pathwise.Knobs(hinge=None)),
-    "grpo": lambda policy, rewards: grpo.Grpo(policy, rewards, grpo.Knobs(group=16, beta=0.0, clip=0.2)),
-    "grpo, window": lambda policy, rewards: grpo.Grpo(
-        policy, rewards, grpo.Knobs(group=16, beta=0.0, clip=0.2, window=2, window_every=5, updates=2)
+    "dpo, samples": lambda policy, rewards: Dpo(
+        policy, rewards, DpoSettings(name="dpo", pairs="samples", beta=50, samples=6, top=2)
     ),
-    "dpo, samples": lambda policy, rewards: dpo.Dpo(policy, rewards, dpo.Knobs(pairs="samples", beta=50, samples=6, top=2)),
-    "dpo, triplets": lambda policy, rewards: dpo.Dpo(policy, rewards, dpo.Knobs(pairs="triplets", beta=5)),
+    "dpo, triplets": lambda policy, rewards: Dpo(policy, rewards, DpoSettings(name="dpo", pairs="triplets", beta=5)),
 }
 
 
@@ -91,41 +94,11 @@ def test_one_key_changes_the_algorithm_under_the_curriculum_with_the_audit_on(fo
 
 
 def test_a_diffusion_run_resumes_to_the_same_numbers(folder, reward_run, tiny, tmp_path, monkeypatch):
-    from fgr.rlhf.loop import Loop
-
     recipe = recipes.load("demo", "rlhf", [*SMALL, "algorithm={name: grpo, group: 2, updates: 2}"])
     sources = ("ldm-sr", str(reward_run), str(tiny))
     tune(recipe, *sources, tmp_path / "whole", "cpu")
-    step = Loop._step
-
-    def interrupted(self, source):
-        if self.state.step == 3:
-            raise KeyboardInterrupt
-        step(self, source)
-
-    monkeypatch.setattr(Loop, "_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(monkeypatch, 3), pytest.raises(KeyboardInterrupt):
         tune(recipe, *sources, tmp_path / "run", "cpu")
-    monkeypatch.setattr(Loop, "_step", step)
     tune(recipe, *sources, tmp_path / "run", "cpu")
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "run"))
     assert all(torch.equal(a[key], b[key]) for key in a)
-
-
-def test_only_low_rank_changes_of_a_diffusion_model_are_tuned(folder, reward_run, tiny, tmp_path):
-    recipe = recipes.load("demo", "rlhf", [*SMALL, "policy.train=all", "algorithm.name=refl"])
-    with pytest.raises(UserError, match="only low-rank changes are tuned"):
-        tune(recipe, "ldm-sr", str(reward_run), str(tiny), tmp_path / "run", "cpu")
-
-
-@pytest.mark.parametrize(
-    ("key", "said"),
-    [
-        ("algorithm={name: grpo, group: 1}", "no advantage over itself"),
-        ("algorithm={name: dpo, pairs: samples, samples: 4, top: 3}", "overlap"),
-        ("algorithm={name: refl, late: [0.9, 0.1]}", "the lower first"),
-    ],
-)
-def test_knobs_of_algorithms_that_cannot_be_are_named(key, said):
-    with pytest.raises(UserError, match=said):
-        recipes.load("demo", "rlhf", [key])

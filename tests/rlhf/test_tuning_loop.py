@@ -3,13 +3,11 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_rlhf import logged, small
+from small_rlhf import logged, opened, small
 
-from fgr.rlhf import audit
-from fgr.rlhf import run as runner
-from fgr.rlhf.loop import Loop
-from fgr.rlhf.reward import Reward
+from fgr.rlhf import audit, reward_stages
 from fgr.rlhf.run import tune
+from fgr.rlhf.trained_reward import Reward
 
 HACKED = (
     "reward.plain=[rm-stage:0]",
@@ -23,9 +21,9 @@ HACKED = (
 
 @pytest.fixture
 def hackable(monkeypatch):
-    """A reward that is climbed by darkening the image: the held-out metrics fall at once."""
+    """A reward that darkening the image raises: the held-out metrics fall at once."""
     darkness = Reward("darkness", lambda image: [-image.mean((1, 2, 3))], {"darkness": 1.0}, 0.0)
-    monkeypatch.setattr(runner, "plain_reward", lambda *arguments: darkness)
+    monkeypatch.setattr(reward_stages, "plain_reward", lambda *arguments: darkness)
 
 
 def test_an_alarm_stops_the_run_and_the_best_is_not_the_hacked_network(sources, hackable, tmp_path):
@@ -49,23 +47,20 @@ def test_a_network_under_an_alarm_is_never_the_best_whatever_the_held_out_metric
     assert (found["alarms"], found["best_step"]) == ([4, 8], 0)
 
 
-def test_a_rollback_restores_the_best_weights_exactly_and_too_many_end_the_run(sources, hackable, tmp_path, monkeypatch):
-    after = []
-    retreat = Loop._retreat
+def test_a_rollback_restores_the_best_weights_exactly(sources, hackable, tmp_path):
+    recipe = small(*HACKED, "audit.on_hacking=rollback", "training.steps=4")
+    _, loop = opened(recipe, sources, tmp_path / "run")
+    loop.fit()
+    start = load_file(sources[0].partition(":")[2])
+    assert (loop.state.step, loop.state.curriculum.rollbacks) == (4, 1)
+    for weights in (loop.policy.learned(), loop.state.ema):
+        assert all(torch.equal(value, start[name]) for name, value in weights.items())
 
-    def watched(self, reason, **evidence):
-        retreat(self, reason, **evidence)
-        after.extend(
-            {name: value.detach().clone() for name, value in one.items()} for one in (self.policy.learned(), self.state.ema)
-        )
 
-    monkeypatch.setattr(Loop, "_retreat", watched)
+def test_too_many_rollbacks_end_the_run(sources, hackable, tmp_path):
     overrides = (*HACKED, "audit.on_hacking=rollback", "curriculum.adaptive.rollbacks=1")
     found = tune(small(*overrides), *sources, tmp_path / "run", "cpu")
-    start = load_file(sources[0].partition(":")[2])
-    for weights in after[:2]:  # the policy's and the averaged ones, after the first rollback
-        assert all(torch.equal(value, start[name]) for name, value in weights.items())
     assert (found["rollbacks"], found["alarms"]) == (1, [4, 8])
     assert "after 1 rollbacks" in found["ended"]
-    best = load_file(tmp_path / "run" / "best.safetensors")
+    start, best = load_file(sources[0].partition(":")[2]), load_file(tmp_path / "run" / "best.safetensors")
     assert all(torch.equal(best[name], start[name]) for name in start)

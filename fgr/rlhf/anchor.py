@@ -1,15 +1,11 @@
-"""What a policy climbs and what holds it back. Pure: float tensors (B, 3, H, W), images in [0, 1].
-
-L = − w · R(G(y)) + Σ anchors. The reward enters by its gradient at the output, so that rewards can be faded into one another and
-measured against the anchor where they act.
-"""
+"""The anchor: losses between a policy's output and its start, reference and input. Tensors (B, 3, H, W), images in [0, 1]."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch.nn import functional
+
+from fgr.recipe.rlhf import Anchor
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -17,25 +13,6 @@ DISTANCES: dict[str, Distance] = {
     "l1": lambda a, b: (a - b).abs().mean(),
     "l2": lambda a, b: (a - b).square().mean(),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Anchor:
-    """Weights of the terms that hold the policy; see the recipe's `anchor`."""
-
-    distance: str = "l1"
-    start: float = 1.0
-    reference: float = 0.0
-    low_frequency: float = 0.0
-    low_frequency_to: Literal["start", "reference"] = "start"
-    low_frequency_size: int = 8
-    consistency: float = 0.0
-    lpips: float = 0.0
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether a term compares with the reference."""
-        return bool(self.reference or (self.low_frequency and self.low_frequency_to == "reference"))
 
 
 def anchor_terms(
@@ -76,34 +53,6 @@ def low_frequency(image: torch.Tensor, size: int) -> torch.Tensor:
 def scaled_down(image: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
     """`image` at the size of `low`, by antialiased bicubic interpolation."""
     return functional.interpolate(image, low.shape[-2:], mode="bicubic", antialias=True, align_corners=False)
-
-
-def surrogate(output: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """A scalar whose gradient by `output` is −`gradient`: the step down it is a step up the reward."""
-    return -(output * gradient.detach()).sum()
-
-
-def faded(old: torch.Tensor, new: torch.Tensor, share: float) -> torch.Tensor:
-    """Cross-fade of two gradients, each already at its reward's weight: `old` at share 0, `new` at 1."""
-    return (1 - share) * old + share * new
-
-
-def bounded(value: torch.Tensor, bound: float) -> torch.Tensor:
-    """`value` levelling off at ±bound (bound · tanh(value / bound)); 0 = as it is."""
-    return bound * torch.tanh(value / bound) if bound else value
-
-
-def norm(gradient: torch.Tensor) -> float:
-    """Euclidean norm of all values, in float64."""
-    return float(gradient.double().norm())
-
-
-def reward_weight(reward_gradient: float, anchor_gradient: float, ratio: float) -> float:
-    """The weight at which the reward's gradient norm is `ratio` times the anchor's. ValueError for a norm of 0 or infinity."""
-    for name, value in (("reward", reward_gradient), ("anchor", anchor_gradient)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"the {name}'s gradient at the output has the norm {value:.3g}")
-    return ratio * anchor_gradient / reward_gradient
 
 
 def total(terms: Mapping[str, torch.Tensor]) -> torch.Tensor:

@@ -6,82 +6,65 @@ place of a step in the schedule for its time; here it is the time.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from fgr.rlhf import objective
-from fgr.rlhf.climb import Backward, Figures, Update, reward_gradient
+from fgr.recipe.algorithms import DraftLvSettings, DraftSettings, PathwiseSettings, ReflSettings
+from fgr.rlhf.algorithms.interface import Figures, TrainingStep
+from fgr.rlhf.anchor import low_frequency
 from fgr.rlhf.denoisers import Begun
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch
-from fgr.rlhf.reward import Reward
-
-
-@dataclass(frozen=True)
-class Knobs:
-    """See the recipe's `algorithm`; shares are of the denoising steps."""
-
-    seed: int = 0
-    late: tuple[float, float] = (0.75, 1.0)
-    hinge: float | None = 2.0
-    endpoint: bool = False
-    early: float = 0.4
-    low_frequency: float = 0.0
-    last: int = 1
-    draws: int = 2
-    anchor: float = 0.0
+from fgr.rlhf.trained_reward import Reward, reward_gradient, surrogate
 
 
 class Pathwise:
-    """One of ROUTES: where in sampling the gradient is taken."""
+    """One of ROUTES: where in sampling the gradient is taken. `seed` is that of the noises and steps that are drawn."""
 
     def __init__(
-        self, policy: DiffusionPolicy, rewards: list[Reward], route: str, knobs: Knobs,
+        self, policy: DiffusionPolicy, rewards: list[Reward], settings: PathwiseSettings, seed: int = 0,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:  # fmt: skip
-        self.policy, self.rewards, self.knobs, self.autocast = policy, rewards, knobs, autocast
-        self._route = ROUTES[route]
+        self.policy, self.rewards, self.settings, self.seed, self.autocast = policy, rewards, settings, seed, autocast
 
-    def held(self, batch: Batch, start: torch.Tensor) -> float:
+    def anchor_norm(self, batch: Batch, start: torch.Tensor) -> float:
         """1: the reward's gradient at the output has the norm `reward.ratio` by itself."""
         return 1.0
 
-    def step(self, network: Any, batch: Batch, stage: int, share: float, backward: Backward, update: Update) -> Figures:
-        """See `climb.Algorithm`."""
-        return self._route(self, batch, stage, share, backward)
+    def step(self, batch: Batch, at: TrainingStep) -> Figures:
+        """See `Algorithm`."""
+        return ROUTES[self.settings.name](self, self.settings, batch, at)
 
-    def _refl(self, batch: Batch, stage: int, share: float, backward: Backward) -> Figures:
-        policy, knobs = self.policy, self.knobs
-        rng = np.random.default_rng([knobs.seed, batch.number])
-        low, high = (round(part * policy.steps) for part in knobs.late)
-        low = min(low, policy.steps - 1)
-        chosen = int(rng.integers(low, max(high, low + 1)))
+    def _refl(self, settings: ReflSettings, batch: Batch, at: TrainingStep) -> Figures:
+        policy, rng = self.policy, np.random.default_rng([self.seed, batch.number])
+        chosen, early = drawn_steps(rng, policy.steps, settings.late, settings.early)
+        if not settings.low_frequency:
+            early = -1
         begun = self._begun(batch)
-        early = min(chosen, int(rng.integers(max(1, round(knobs.early * policy.steps))))) if knobs.low_frequency else -1
         latents, kept = self._rolled(begun, 0, chosen, begun.latents, early)
         output, gap = self._predicted(latents, chosen, begun)
         step = policy.transition(latents, output, chosen)
         image = self._decoded(step.clean, batch, begun)
         seen = image.detach()
-        if knobs.endpoint:  # the reward of the real sample, its gradient led to this step's prediction
+        if settings.endpoint:  # the reward of the real sample, its gradient led to this step's prediction
             end, _ = self._rolled(begun, chosen + 1, policy.steps, step.mean.detach(), -1)
             with torch.no_grad():
                 seen = self._decoded(end, batch, begun)
-        gradient, figures = reward_gradient(self.rewards, seen, stage, share, knobs.hinge)
-        loss = objective.surrogate(image, gradient) + gap
+        gradient, figures = reward_gradient(self.rewards, seen, at.stage, at.share, settings.hinge)
+        loss = surrogate(image, gradient) + gap
         if kept is not None and batch.reference is not None:
             guess = policy.transition(kept, self._predicted(kept, early, begun)[0], early).clean
-            kept_low = objective.low_frequency(self._decoded(guess, batch, begun), 8)
-            term = knobs.low_frequency * (kept_low - objective.low_frequency(batch.reference, 8)).abs().mean()
+            kept_low = low_frequency(self._decoded(guess, batch, begun), 8)
+            term = settings.low_frequency * (kept_low - low_frequency(batch.reference, 8)).abs().mean()
             loss, figures["low_frequency"] = loss + term, float(term.detach())
-        backward(loss)
+        at.backward(loss)
         return figures | {"denoising_step": float(chosen), "anchor": float(gap.detach())}
 
-    def _draft(self, batch: Batch, stage: int, share: float, backward: Backward) -> Figures:
-        policy, last = self.policy, min(self.knobs.last, self.policy.steps)
+    def _draft(self, settings: DraftSettings, batch: Batch, at: TrainingStep) -> Figures:
+        policy, last = self.policy, min(settings.last, self.policy.steps)
         begun = self._begun(batch)
         latents, _ = self._rolled(begun, 0, policy.steps - last, begun.latents, -1)
         gaps = []
@@ -89,34 +72,34 @@ class Pathwise:
             output, gap = self._predicted(latents, index, begun)
             latents = policy.transition(latents, output, index).mean
             gaps.append(gap)
-        return self._finished(latents, begun, torch.stack(gaps).mean(), batch, stage, share, backward)
+        return self._rewarded(latents, begun, torch.stack(gaps).mean(), batch, at)
 
-    def _draft_lv(self, batch: Batch, stage: int, share: float, backward: Backward) -> Figures:
-        policy, draws = self.policy, self.knobs.draws
+    def _draft_lv(self, settings: DraftLvSettings, batch: Batch, at: TrainingStep) -> Figures:
+        policy, draws = self.policy, settings.draws
+        part = replace(at, backward=lambda loss: at.backward(loss / draws))
         begun = self._begun(batch)
         clean, _ = self._rolled(begun, 0, policy.steps, begun.latents, -1)
         last = policy.steps - 1
         alpha = float(policy.denoiser.scheduler.alphas_cumprod[int(policy.times[last])])
-        source = torch.Generator().manual_seed(self.knobs.seed * 1_000_003 + batch.number)
+        source = torch.Generator().manual_seed(self.seed * 1_000_003 + batch.number)
         found: list[Figures] = []
         for _ in range(draws):
             noise = torch.randn(clean.shape, generator=source).to(clean.device)
             noised = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
             output, gap = self._predicted(noised, last, begun)
             latents = policy.transition(noised, output, last).mean
-            found.append(self._finished(latents, begun, gap, batch, stage, share, lambda loss: backward(loss / draws)))
+            found.append(self._rewarded(latents, begun, gap, batch, part))
         return {name: sum(one[name] for one in found) / draws for name in found[0]}
 
-    def _finished(
-        self, latents: torch.Tensor, begun: Begun, gap: torch.Tensor, batch: Batch, stage: int, share: float, backward: Backward
-    ) -> Figures:
+    def _rewarded(self, latents: torch.Tensor, begun: Begun, gap: torch.Tensor, batch: Batch, at: TrainingStep) -> Figures:
+        """Decode the final latents, and take the reward's gradient there."""
         image = self._decoded(latents, batch, begun)
-        gradient, figures = reward_gradient(self.rewards, image.detach(), stage, share, self.knobs.hinge)
-        backward(objective.surrogate(image, gradient) + gap)
+        gradient, figures = reward_gradient(self.rewards, image.detach(), at.stage, at.share, self.settings.hinge)
+        at.backward(surrogate(image, gradient) + gap)
         return figures | {"anchor": float(gap.detach())}
 
     def _begun(self, batch: Batch) -> Begun:
-        return self.policy.begin(batch.low, self.policy.sources(batch.low, self.knobs.seed + 1 + batch.number))
+        return self.policy.begin(batch.low, self.policy.sources(batch.low, self.seed + 1 + batch.number))
 
     @torch.no_grad()
     def _rolled(
@@ -134,13 +117,13 @@ class Pathwise:
         """The network's output, and its weighted squared distance to the untuned network's."""
         gap = torch.zeros((), device=latents.device)
         before = None
-        if self.knobs.anchor:
+        if self.settings.anchor:
             with torch.no_grad(), self.policy.untuned(), self.autocast():
                 before = self.policy.predict(latents.detach(), index, begun).float()
         with self.autocast():
             output = self.policy.predict(latents, index, begun)
         if before is not None:
-            gap = self.knobs.anchor * (output.float() - before).square().mean()
+            gap = self.settings.anchor * (output.float() - before).square().mean()
         return output, gap
 
     def _decoded(self, latents: torch.Tensor, batch: Batch, begun: Begun) -> torch.Tensor:
@@ -149,3 +132,12 @@ class Pathwise:
 
 
 ROUTES: dict[str, Callable[..., Figures]] = {"refl": Pathwise._refl, "draft": Pathwise._draft, "draft-lv": Pathwise._draft_lv}
+
+
+def drawn_steps(rng: np.random.Generator, steps: int, late: tuple[float, float], early: float) -> tuple[int, int]:
+    """ReFL's two denoising steps of `steps`: the one with the reward's gradient, drawn from the shares `late`, and one from the
+    first share `early`, which is never after it."""
+    low, high = (round(part * steps) for part in late)
+    low = min(low, steps - 1)
+    chosen = int(rng.integers(low, max(high, low + 1)))
+    return chosen, min(chosen, int(rng.integers(max(1, round(early * steps)))))

@@ -1,4 +1,4 @@
-"""Rewards: images in, a value each out, in z-units of a frozen reference set; with the gradient by the image.
+"""The trained reward: images in, a value each out, in z-units of a frozen reference set; and its gradient by the image.
 
 R_k = λ1 · z(S) + λ2 · z(1 − max^(M)) of stage k of the reward model (FinPercep-RM, section 4.3). The paper leaves open what the
 bar and max^ are: here both terms are standardised on references, composites and the untuned network's outputs, and max^ goes by
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from fgr.errors import UserError
-from fgr.rlhf.objective import bounded
+from fgr.recipe.rlhf import Reward as RewardSettings
 
 Raw = Callable[[torch.Tensor], list[torch.Tensor]]
 Maximum = Callable[[torch.Tensor], torch.Tensor]
@@ -101,26 +101,35 @@ class Reward:
         self.mean, self.sd, self.weight = torch.tensor(state["mean"]), torch.tensor(state["sd"]), state["weight"]
 
 
-def stage_reward(model: Any, stage: int, score: float, map_: float, maximum: Maximum, bound: float, smooth: float) -> Reward:
-    """R_k of a FinPercepRM; RM_0 has no map, so its score is the whole of it. UserError if nothing is left."""
-    if stage == 0:
+def stage_reward(model: Any, settings: RewardSettings, q: float | None = None) -> Reward:
+    """R_k of a FinPercepRM, `q` in place of the recipe's if given.
+
+    RM_0 has no map: its score is the whole of it. UserError if nothing is left.
+    """
+    score, map_ = settings.score, settings.map
+    if model.stage == 0:
         if not score:
             raise UserError("RM_0 has no map and reward.score is 0: the first stage has no reward.", "Set reward.score above 0.")
-        return Reward("RM_0", lambda image: [model(image)[0]], {"score": score}, bound, smooth)
+        return Reward("RM_0", lambda image: [model(image)[0]], {"score": score}, settings.bound, settings.smooth)
+    maximum = MAXIMA[settings.maximum](settings.q if q is None else q, settings.p)
 
     def raw(image: torch.Tensor) -> list[torch.Tensor]:
         found, degradation_map = model(image)
         return [value for value, weight in ((found, score), (1 - maximum(degradation_map), map_)) if weight]
 
     weights = {name: weight for name, weight in (("score", score), ("clean", map_)) if weight}
-    return Reward(f"RM_{stage}", raw, weights, bound, smooth)
+    return Reward(f"RM_{model.stage}", raw, weights, settings.bound, settings.smooth)
 
 
-def plain_reward(names: Sequence[str], stages: Sequence[Any], device: torch.device, bound: float, smooth: float) -> Reward:
-    """The sum of named rewards: `rm-stage:K` (the score of stage K), `clipiqa`, `pyiqa:NAME`. UserError: no such stage."""
+def plain_reward(settings: RewardSettings, stages: Sequence[Any], device: torch.device) -> Reward:
+    """The sum of the rewards in `settings.plain`: `rm-stage:K` (the score of stage K), `clipiqa`, `pyiqa:NAME`.
+
+    UserError: no such stage.
+    """
     from fgr.metrics.registry import open_base
 
     scores: list[Callable[[torch.Tensor], torch.Tensor]] = []
+    names = settings.plain
     for name in names:
         kind, _, rest = name.partition(":")
         if kind != "rm-stage":
@@ -129,7 +138,50 @@ def plain_reward(names: Sequence[str], stages: Sequence[Any], device: torch.devi
             scores.append(_score_of(stages[int(rest)]))
         else:
             raise UserError(f"The reward model has the stages 0 … {len(stages) - 1}, no stage {rest}.", "Change reward.plain.")
-    return Reward(" + ".join(names), lambda image: [score(image) for score in scores], dict.fromkeys(names, 1.0), bound, smooth)
+    weights = dict.fromkeys(names, 1.0)
+    return Reward(" + ".join(names), lambda image: [score(image) for score in scores], weights, settings.bound, settings.smooth)
+
+
+def reward_gradient(
+    rewards: Sequence[Reward], output: torch.Tensor, stage: int, share: float, hinge: float | None = None
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The weighted reward's gradient at `output` (B, 3, H, W), the stage before faded out by `share`; and figures for the log.
+
+    Images whose reward has reached `hinge` (z-units) have none.
+    """
+    reward = rewards[stage]
+    terms, value, gradient = reward.gradient(output)
+    gradient = reward.weight * gradient
+    if share < 1:
+        before = rewards[stage - 1]
+        gradient = faded(before.weight * before.gradient(output)[2], gradient, share)
+    if hinge is not None:
+        gradient = gradient * (value < hinge).view(-1, 1, 1, 1)
+    figures = {"reward": float(value.mean()), "reward_std": float(value.std(correction=0))}
+    figures |= {name: float(row.mean()) for name, row in zip(reward.terms, terms, strict=True)}
+    figures["reward_gradient"] = gradient_norm(gradient)
+    figures["at_bound"] = float((value.abs() > reward.bound).float().mean()) if reward.bound else 0.0
+    return gradient, figures
+
+
+def faded(old: torch.Tensor, new: torch.Tensor, share: float) -> torch.Tensor:
+    """Cross-fade of two gradients, each already at its reward's weight: `old` at share 0, `new` at 1."""
+    return (1 - share) * old + share * new
+
+
+def bounded(value: torch.Tensor, bound: float) -> torch.Tensor:
+    """`value` levelling off at ±bound (bound · tanh(value / bound)); 0 = as it is."""
+    return bound * torch.tanh(value / bound) if bound else value
+
+
+def surrogate(output: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """A scalar loss whose gradient by `output` is −`gradient`: a step down it is a step up the reward."""
+    return -(output * gradient.detach()).sum()
+
+
+def gradient_norm(gradient: torch.Tensor) -> float:
+    """Euclidean norm of all values, in float64."""
+    return float(gradient.double().norm())
 
 
 def _score_of(model: Any) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from fgr.errors import UserError
+from fgr.recipe.rlhf import Reward as RewardSettings
 from fgr.reward.model import FinPercepRM
-from fgr.rlhf import reward as rewards
-from fgr.rlhf.reward import Reward
+from fgr.rlhf import trained_reward as rewards
+from fgr.rlhf.trained_reward import Reward
 
 MAP = torch.tensor([[0.0, 0.1, 0.2, 0.3], [0.4, 0.5, 0.6, 0.7]]).view(1, 1, 2, 4)
 
@@ -88,9 +89,8 @@ def stages() -> list[FinPercepRM]:
 
 def test_a_stages_reward_is_score_and_worst_of_the_map_and_rm_0_has_no_map(stages):
     image = torch.rand(2, 3, 32, 32)
-    maximum = rewards.MAXIMA["top-q"](0.1, 8.0)
-    first = rewards.stage_reward(stages[0], 0, 1.0, 1.0, maximum, 3.0, 0.0)
-    last = rewards.stage_reward(stages[2], 2, 2.0, 0.5, maximum, 3.0, 0.0)
+    first = rewards.stage_reward(stages[0], RewardSettings())
+    last = rewards.stage_reward(stages[2], RewardSettings(score=2.0, map=0.5, q=0.1))
     assert (first.terms, last.terms) == (["score"], ["score", "clean"])
     assert last.weights.tolist() == [2.0, 0.5]
     score, map_ = stages[2](image)
@@ -98,19 +98,19 @@ def test_a_stages_reward_is_score_and_worst_of_the_map_and_rm_0_has_no_map(stage
     assert torch.equal(found[0], score)
     assert torch.equal(found[1], 1 - rewards.top_q(map_, 0.1))
     with pytest.raises(UserError, match="RM_0 has no map"):
-        rewards.stage_reward(stages[0], 0, 0.0, 1.0, maximum, 3.0, 0.0)
+        rewards.stage_reward(stages[0], RewardSettings(score=0.0))
 
 
 def test_plain_rewards_are_summed_and_unknown_stages_refused(stages):
     image = torch.rand(2, 3, 32, 32)
-    both = rewards.plain_reward(["rm-stage:0", "rm-stage:1"], stages, torch.device("cpu"), 3.0, 0.0)
+    both = rewards.plain_reward(RewardSettings(plain=("rm-stage:0", "rm-stage:1")), stages, torch.device("cpu"))
     assert [float(value[0]) for value in both.raw(image)] == [float(stage(image)[0][0]) for stage in stages[:2]]
     with pytest.raises(UserError, match=r"0 … 2, no stage 3"):
-        rewards.plain_reward(["rm-stage:3"], stages, torch.device("cpu"), 3.0, 0.0)
+        rewards.plain_reward(RewardSettings(plain=("rm-stage:3",)), stages, torch.device("cpu"))
 
 
 def test_the_reward_is_differentiable_to_every_pixel_of_the_image(stages):
-    found = rewards.stage_reward(stages[2], 2, 1.0, 1.0, rewards.MAXIMA["top-q"](0.05, 8.0), 3.0, 0.0)
+    found = rewards.stage_reward(stages[2], RewardSettings())
     found.calibrate([torch.rand(8, 3, 32, 32) * torch.rand(8, 1, 1, 1)])
     gradient = found.gradient(torch.rand(1, 3, 32, 32))[2]
     assert torch.isfinite(gradient).all()
@@ -124,3 +124,23 @@ def test_calibration_survives_a_round_trip():
     other.load(found.state())
     assert torch.equal(other.value(grey(0.7)), found.value(grey(0.7)))
     assert other.weight == 0.3
+
+
+def test_the_step_down_the_surrogate_is_a_step_up_the_reward():
+    output = torch.zeros(1, 3, 2, 2, requires_grad=True)
+    gradient = torch.randn(1, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    rewards.surrogate(output, gradient).backward()
+    assert torch.equal(output.grad, -gradient)
+
+
+def test_a_fade_goes_from_the_old_gradient_to_the_new():
+    old, new = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 4.0])
+    assert rewards.faded(old, new, 0.0).tolist() == [2.0, 0.0]
+    assert rewards.faded(old, new, 0.25).tolist() == [1.5, 1.0]
+    assert rewards.faded(old, new, 1.0).tolist() == [0.0, 4.0]
+
+
+def test_a_bound_levels_off_and_zero_is_none():
+    value = torch.tensor([0.0, 0.01, 100.0, -100.0])
+    assert rewards.bounded(value, 3.0).tolist() == pytest.approx([0.0, 0.01, 3.0, -3.0], abs=1e-6)
+    assert torch.equal(rewards.bounded(value, 0.0), value)

@@ -1,0 +1,94 @@
+"""The algorithms of `fgr rlhf`: one model an algorithm, with the keys of that algorithm alone."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fgr.recipe.fields import Strict, Weight
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=1)]
+
+
+class DirectSettings(Strict):
+    """The reward's gradient goes through the network; for deterministic networks. It has no further keys."""
+
+    name: Literal["direct"] = "direct"
+
+
+class ReflSettings(Strict):
+    """ReFL (arXiv 2304.05977): the reward's gradient goes through one late denoising step. Shares are of the denoising steps."""
+
+    name: Literal["refl"]
+    anchor: Weight = Field(0.0, description="weight of the predictions' squared distance to those of the untuned model")
+    hinge: float | None = Field(2.0, description="reward in z-units from which an image has no gradient; null = none")
+    late: tuple[float, float] = Field((0.75, 1.0), description="range that the one step with a gradient is drawn from")
+    endpoint: bool = Field(False, description="take the reward of the final sample, not of the prediction of x_0")
+    early: Share = Field(0.4, description="the step of the low-frequency loss is drawn from the first steps, up to this share")
+    low_frequency: Weight = Field(0.0, description="weight of the L1 loss between early prediction and reference, 8×8 means")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "ReflSettings":
+        if not 0 <= self.late[0] < self.late[1] <= 1:
+            raise ValueError("late must be two shares between 0 and 1, the lower first")
+        return self
+
+
+class DraftSettings(Strict):
+    """DRaFT-K (arXiv 2309.17400): the reward's gradient goes through the last K denoising steps."""
+
+    name: Literal["draft"]
+    anchor: Weight = Field(0.0, description="weight of the predictions' squared distance to those of the untuned model")
+    hinge: float | None = Field(2.0, description="reward in z-units from which an image has no gradient; null = none")
+    last: Steps = Field(1, description="K, the denoising steps that the gradient goes through")
+
+
+class DraftLvSettings(Strict):
+    """DRaFT-LV (arXiv 2309.17400): the last denoising step, from several noised versions of the sample."""
+
+    name: Literal["draft-lv"]
+    anchor: Weight = Field(0.0, description="weight of the predictions' squared distance to those of the untuned model")
+    hinge: float | None = Field(2.0, description="reward in z-units from which an image has no gradient; null = none")
+    draws: Steps = Field(2, description="noises that the last step is drawn with")
+
+
+class GrpoSettings(Strict):
+    """GRPO: a policy gradient over stochastic denoising steps, advantages within groups of samples of one input."""
+
+    name: Literal["grpo"]
+    group: int = Field(8, ge=2, description="samples of an input; one alone would have no advantage")
+    eta: float = Field(1.0, gt=0, le=1, description="DDIM's η in the learned denoising steps: 1 = as stochastic as DDPM")
+    updates: Steps = Field(1, description="optimizer steps on one rollout")
+    clip: float = Field(1e-4, gt=0, description="clip range: probability ratios count within 1 ± this")
+    advantage_clip: float = Field(5.0, gt=0, description="advantages are limited to ± this")
+    spread: Literal["group", "global", "none"] = Field(
+        "global", description="standard deviation that advantages are divided by: the group's own, the batch's, or none"
+    )
+    beta: Weight = Field(0.04, description="weight of the KL penalty to the untuned model")
+    window: int = Field(0, ge=0, description="stochastic steps in a sliding window (MixGRPO); 0 = all")
+    window_every: Steps = Field(25, description="training steps after which the window moves on by one")
+    shared_noise: bool = Field(True, description="members of a group begin from the same noise")
+    dense: bool = Field(False, description="an advantage a latent pixel, from the degradation map (DenseFlow-GRPO)")
+
+
+class DpoSettings(Strict):
+    """Diffusion-DPO (arXiv 2311.12908): the denoising loss of preferred images against that of others, for the same input."""
+
+    name: Literal["dpo"]
+    pairs: Literal["triplets", "preferences", "samples"] = Field(
+        "triplets",
+        description="reference over composite over SR image; people's choices; or own samples, ranked by the reward",
+    )
+    beta: float = Field(2000.0, gt=0, description="how strongly the policy is kept at the untuned model")
+    samples: int = Field(8, ge=2, description="pairs=samples: samples of an input")
+    top: Steps = Field(2, description="pairs=samples: the best so many are paired with as many of the worst")
+
+    @model_validator(mode="after")
+    def _do_not_overlap(self) -> "DpoSettings":
+        if self.pairs == "samples" and 2 * self.top > self.samples:
+            raise ValueError("the best and the worst samples overlap: top must be at most half of samples")
+        return self
+
+
+PathwiseSettings = ReflSettings | DraftSettings | DraftLvSettings
+AlgorithmSettings = Annotated[DirectSettings | PathwiseSettings | GrpoSettings | DpoSettings, Field(discriminator="name")]

@@ -1,0 +1,118 @@
+"""Diffusion-DPO for SR policies: pairs of outputs for one input, from the dataset, from people, or ranked by the reward.
+
+Wallace et al. (arXiv 2311.12908); ranked samples as in DP2O-SR (arXiv 2510.18851).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional
+
+from fgr.recipe.algorithms import DpoSettings
+from fgr.rlhf.algorithms.interface import Figures, TrainingStep
+from fgr.rlhf.denoisers import Begun
+from fgr.rlhf.diffusion_policy import DiffusionPolicy
+from fgr.rlhf.inputs import Batch
+from fgr.rlhf.trained_reward import Reward
+
+Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # inputs, winners, losers, weights (B,)
+
+
+class Dpo:
+    """Every pair sees the same noise at the same time step on both sides, under the policy and under the start."""
+
+    def __init__(self, policy: DiffusionPolicy, rewards: list[Reward], settings: DpoSettings, seed: int = 0) -> None:
+        self.policy, self.rewards, self.settings, self.seed = policy, rewards, settings, seed
+
+    def anchor_norm(self, batch: Batch, start: torch.Tensor) -> float:
+        """1: only the reward's value is used, not its gradient."""
+        return 1.0
+
+    def step(self, batch: Batch, at: TrainingStep) -> Figures:
+        """See `Algorithm`."""
+        low, winners, losers, weight = PAIRS[self.settings.pairs](self, batch, at.stage)
+        policy, scheduler = self.policy, self.policy.denoiser.scheduler
+        begun = policy.begin(low, policy.sources(low, self.seed + 1 + batch.number))
+        source = torch.Generator().manual_seed((self.seed + 11) * 1_000_003 + batch.number)
+        time = torch.randint(scheduler.config.num_train_timesteps, (len(low),), generator=source).to(low.device)
+        clean = [policy.latents(images) for images in (winners, losers)]
+        noise = torch.randn(clean[0].shape, generator=source).to(low.device)
+        with torch.no_grad(), policy.untuned():
+            before = [self._error(latents, noise, time, begun) for latents in clean]
+        now = [self._error(latents, noise, time, begun) for latents in clean]
+        loss, margin = dpo_loss(now[0], now[1], before[0], before[1], self.settings.beta, weight)
+        at.backward(loss)
+        with torch.no_grad():
+            value = self.rewards[at.stage].value(winners)
+        return {
+            "reward": float(value.mean()), "dpo_loss": float(loss.detach()), "margin": float(margin.mean()),
+            "accuracy": float((margin > 0).float().mean()), "error": float(now[0].detach().mean()),
+        }  # fmt: skip
+
+    def _error(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, begun: Begun) -> torch.Tensor:
+        scheduler = self.policy.denoiser.scheduler
+        noised = scheduler.add_noise(clean, noise, time)
+        targets = {
+            "epsilon": lambda: noise,
+            "sample": lambda: clean,
+            "v_prediction": lambda: scheduler.get_velocity(clean, noise, time),
+        }
+        return errors(self.policy.denoiser.predict(noised, time, begun.condition), targets[scheduler.config.prediction_type]())
+
+    def _given(self, batch: Batch, stage: int) -> Pairs:
+        assert batch.reference is not None
+        assert batch.rival is not None
+        return batch.low, batch.reference, batch.rival, torch.ones(len(batch.low), device=batch.low.device)
+
+    @torch.no_grad()
+    def _ranked(self, batch: Batch, stage: int) -> Pairs:
+        """Samples of the policy, the best against the worst by the reward (DP2O-SR's way)."""
+        count, policy = self.settings.samples, self.policy
+        drawn = [
+            policy.sample(batch.low, policy.sources(batch.low, self.seed + 1 + batch.number * 4096 + number))
+            for number in range(count)
+        ]
+        rewards = torch.stack([self.rewards[stage].value(images) for images in drawn], 1)
+        winners, losers, weight = ranked_pairs(rewards, self.settings.top)
+        images, rows = torch.stack(drawn, 1), torch.arange(len(batch.low), device=batch.low.device)
+        picked = [images[rows[:, None], chosen].flatten(0, 1) for chosen in (winners, losers)]
+        return batch.low.repeat_interleave(winners.shape[1], 0), picked[0], picked[1], weight.flatten()
+
+
+PAIRS: dict[str, Callable[..., Pairs]] = {"triplets": Dpo._given, "preferences": Dpo._given, "samples": Dpo._ranked}
+
+
+def errors(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Denoising errors (B,): mean squares over all values of an image."""
+    return (output.float() - target.float()).square().flatten(1).mean(1)
+
+
+def dpo_loss(
+    winner: torch.Tensor, loser: torch.Tensor, winner_reference: torch.Tensor, loser_reference: torch.Tensor, beta: float,
+    weight: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """−log σ(−½β[(e_w − e_l) − (e_w,ref − e_l,ref)]) of denoising errors (B,), mean under `weight`; and the margins (B,).
+
+    At equality with the reference it is log 2. The margin is positive where the policy prefers the winner more than the
+    reference does.
+    """
+    margin = -0.5 * beta * ((winner - loser) - (winner_reference - loser_reference))
+    loss = -functional.logsigmoid(margin)
+    return (loss.mean() if weight is None else (loss * weight).sum() / weight.sum()), margin.detach()
+
+
+def ranked_pairs(rewards: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The best `top` of each group of rewards (groups, N) against the worst `top`: indices of winners and losers (groups, top²),
+    and weights (groups, top²) that grow with the gap and with the group's spread, of mean 1 (DP2O-SR, arXiv 2510.18851).
+
+    ValueError unless 2·top ≤ N.
+    """
+    count = rewards.shape[1]
+    if not 1 <= top <= count // 2:
+        raise ValueError(f"the best {top} and the worst {top} of {count} overlap")
+    order = rewards.argsort(1, descending=True)
+    winners = order[:, :top].repeat_interleave(top, 1)
+    losers = order[:, -top:].repeat(1, top)
+    gap = rewards.gather(1, winners) - rewards.gather(1, losers)
+    weight = gap.abs() * rewards.std(1, keepdim=True, correction=0)
+    return winners, losers, weight / weight.mean().clamp_min(1e-12)

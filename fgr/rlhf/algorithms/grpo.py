@@ -1,0 +1,170 @@
+"""GRPO for diffusion policies: samples by stochastic steps, advantages within a group, clipped ratios, KL to the start.
+
+Flow-GRPO (arXiv 2505.05470) and DanceGRPO (2505.07818) for scalar rewards, DenseFlow-GRPO (in 2510.01010) for a reward a place,
+MixGRPO (2507.21802) for the window.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fgr.recipe.algorithms import GrpoSettings
+from fgr.rlhf import sampling
+from fgr.rlhf.algorithms.interface import Figures, TrainingStep
+from fgr.rlhf.denoisers import Begun
+from fgr.rlhf.diffusion_policy import DiffusionPolicy
+from fgr.rlhf.inputs import Batch
+from fgr.rlhf.reward_stages import Maps
+from fgr.rlhf.trained_reward import Reward
+
+SMALLEST_SD = 1e-4
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A batch of groups: what was passed through in the learned steps, how likely it was, and how it was rewarded."""
+
+    begun: Begun
+    before: dict[int, torch.Tensor]  # step → latents (B·G, C, h, w) that it began from
+    after: dict[int, torch.Tensor]
+    log_prob: dict[int, torch.Tensor]  # (B·G, h, w)
+    share: dict[int, float]  # each step's weight in the loss, 1 in the mean: its deviation over the mean deviation
+    images: torch.Tensor
+    advantage: torch.Tensor  # (B·G,), or (B·G, h, w)
+
+
+class Grpo:
+    """`maps` gives a stage's degradation map of images, or None; for rewards a place."""
+
+    def __init__(
+        self,
+        policy: DiffusionPolicy,
+        rewards: list[Reward],
+        settings: GrpoSettings,
+        seed: int = 0,
+        maps: Callable[[int], Maps | None] = lambda stage: None,
+    ) -> None:
+        self.policy, self.rewards, self.settings, self.seed, self.maps = policy, rewards, settings, seed, maps
+
+    def anchor_norm(self, batch: Batch, start: torch.Tensor) -> float:
+        """1: only the reward's value is used, not its gradient."""
+        return 1.0
+
+    def step(self, batch: Batch, at: TrainingStep) -> Figures:
+        """See `Algorithm`."""
+        rollout, figures = self.rollout(batch, at.stage, at.share)
+        steps = sorted(rollout.before)
+        sums = {"policy_loss": 0.0, "kl": 0.0, "ratio": 0.0, "clip_fraction": 0.0}
+        for turn in range(self.settings.updates):
+            for index in steps:
+                loss, found = self.loss(rollout, index)
+                at.backward(loss / len(steps))
+                sums = {name: value + found[name] / (len(steps) * self.settings.updates) for name, value in sums.items()}
+            if turn < self.settings.updates - 1:
+                at.update()
+        return figures | sums
+
+    @torch.no_grad()
+    def rollout(self, batch: Batch, stage: int, share: float) -> tuple[Rollout, Figures]:
+        """Sample a group for each input and reward it."""
+        settings, policy = self.settings, self.policy
+        low = batch.low.repeat_interleave(settings.group, 0)
+        begun = policy.begin(low, self._sources(batch))
+        learned = window(batch.number, policy.steps, settings.window, settings.window_every)
+        latents, before, after, likely, sd = begun.latents, {}, {}, {}, {}
+        source = torch.Generator().manual_seed((self.seed + 7) * 1_000_003 + batch.number)
+        for index in range(policy.steps):
+            step = policy.step(latents, index, begun, settings.eta if index in learned else 0.0)
+            noise = torch.randn(latents.shape, generator=source).to(latents.device) if index in learned else None
+            drawn = step.drawn(noise)
+            if index in learned:
+                before[index], after[index], likely[index], sd[index] = latents, drawn, sampling.log_prob(drawn, step), step.sd
+            latents = drawn
+        images = policy.image(latents, low, begun)
+        value = self._value(images, stage, share)
+        rewards, maps = value, self.maps(stage) if settings.dense else None
+        if maps is not None:
+            rewards = dense_rewards(value, maps(images), tuple(latents.shape[-2:]))  # type: ignore[arg-type]
+        grouped = rewards.view(len(batch.low), settings.group, *rewards.shape[1:])
+        advantage = advantages(grouped, settings.spread, settings.advantage_clip).flatten(0, 1)
+        figures = {"reward": float(value.mean()), "reward_std": float(value.view(len(batch.low), -1).std(1, correction=0).mean())}
+        shares = {index: value * len(sd) / sum(sd.values()) for index, value in sd.items()}
+        return Rollout(begun, before, after, likely, shares, images, advantage), figures
+
+    def loss(self, rollout: Rollout, index: int) -> tuple[torch.Tensor, Figures]:
+        """The clipped loss and the KL penalty of a denoising step.
+
+        Their gradients grow as 1 / deviation towards the last steps, which would drown the others: each is weighed by its
+        deviation (ours; GRPO-Guard balances steps to the same end).
+        """
+        settings, policy, latents = self.settings, self.policy, rollout.before[index]
+        with torch.no_grad(), policy.untuned():
+            reference = policy.step(latents, index, rollout.begun, settings.eta)
+        step = policy.step(latents, index, rollout.begun, settings.eta)
+        now, old, advantage = sampling.log_prob(rollout.after[index], step), rollout.log_prob[index], rollout.advantage
+        if advantage.ndim == 1:
+            now, old = now.mean((1, 2)), old.mean((1, 2))
+        loss = clipped(now, old, advantage, settings.clip)
+        kl = sampling.divergence(step, reference).mean()
+        ratio = (now - old).exp().detach()
+        outside = float(((ratio - 1).abs() > settings.clip).float().mean())
+        figures = {"policy_loss": float(loss.detach()), "kl": float(kl.detach()), "ratio": float(ratio.mean())}
+        return rollout.share[index] * (loss + settings.beta * kl), figures | {"clip_fraction": outside}
+
+    def _value(self, images: torch.Tensor, stage: int, share: float) -> torch.Tensor:
+        value = self.rewards[stage].value(images)
+        return value if share >= 1 else (1 - share) * self.rewards[stage - 1].value(images) + share * value
+
+    def _sources(self, batch: Batch) -> list[torch.Generator]:
+        """A generator a sample: members of a group begin from the same noise, or each from its own."""
+        members: Sequence[int] = [0] * self.settings.group if self.settings.shared_noise else range(self.settings.group)
+        drawn = [self.policy.sources(batch.low, self.seed + 1 + batch.number * 4096 + member) for member in members]
+        return [drawn[member][row] for row in range(len(batch.low)) for member in range(self.settings.group)]
+
+
+def advantages(rewards: torch.Tensor, spread: str = "global", clip: float = 5.0) -> torch.Tensor:
+    """Rewards (groups, G, …) less their group's mean, over a deviation, within ±clip.
+
+    `group` divides by each group's own deviation, which blows up where all members are alike; `global` by that of the whole
+    batch; `none` by nothing. ValueError for groups of one: their advantage is always 0.
+    """
+    if rewards.ndim < 2 or rewards.shape[1] < 2:
+        raise ValueError(f"groups need at least two members, got {tuple(rewards.shape)}")
+    centred = rewards - rewards.mean(1, keepdim=True)
+    if spread == "group":
+        centred = centred / rewards.std(1, keepdim=True, correction=0).clamp_min(SMALLEST_SD)
+    elif spread == "global":
+        centred = centred / rewards.std(correction=0).clamp_min(SMALLEST_SD)
+    return centred.clamp(-clip, clip)
+
+
+def clipped(log_prob: torch.Tensor, old: torch.Tensor, advantage: torch.Tensor, clip: float) -> torch.Tensor:
+    """PPO's loss, mean of −min(ρA, clip(ρ, 1 ± clip)·A), ρ = exp(log_prob − old); all of one shape."""
+    ratio = (log_prob - old).exp()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
+
+
+def dense_rewards(rewards: torch.Tensor, maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """A reward a place, (B, h, w): each image's reward (B,), less where its degradation map (B, 1, H, W) is high.
+
+    R(h, w) = R − M(h, w) with R in z-units and M brought to unit deviation over the batch. (The published R·(1 − M) turns a low
+    reward's sign around: for negative R a bad place gains. The sum is ours.)
+    """
+    resized = torch.nn.functional.adaptive_avg_pool2d(maps.float(), size).squeeze(1)
+    scaled = (resized - resized.mean()) / resized.std(correction=0).clamp_min(SMALLEST_SD)
+    return rewards.view(-1, 1, 1) - scaled
+
+
+def window(step: int, steps: int, size: int, every: int) -> range:
+    """Which of the denoising steps are stochastic and learned in training step `step` (MixGRPO, arXiv 2507.21802).
+
+    `size` steps from a place that moves on by one every `every` training steps and begins anew at the end; 0 = all. The last
+    denoising step, whose variance is 0, never is.
+    """
+    last = steps - 1
+    if not size or size >= last:
+        return range(last)
+    places = last - size + 1
+    start = step // every % places
+    return range(start, start + size)

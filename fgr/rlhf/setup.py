@@ -1,0 +1,181 @@
+"""What a tuning run needs, opened and checked against one another; nothing is written to the disk."""
+
+import hashlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import GradScalerKwargs
+
+from fgr.errors import UserError
+from fgr.images.arrays import as_tensor
+from fgr.metrics.registry import Options, open_metric
+from fgr.recipe import resolved
+from fgr.recipe.algorithms import DpoSettings
+from fgr.recipe.rlhf import RlhfRecipe
+from fgr.reward.model import FinPercepRM
+from fgr.reward.pretrained import load_reward_model, load_stages
+from fgr.rlhf import inputs
+from fgr.rlhf.curriculum import StageSchedule, equal_lengths
+from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
+from fgr.rlhf.inputs import Batch, Inputs, Replayed
+from fgr.rlhf.refresh import CompositeMaker
+from fgr.rlhf.reward_stages import RewardStages
+from fgr.rlhf.trainable import open_tuned
+from fgr.training import directory
+from fgr.training.accelerator import open_accelerator
+from fgr.training.directory import Run
+
+
+class Setup:
+    """The parts of a run, by the recipe. UserError for a model, a reward model, data or a folder that does not fit."""
+
+    def __init__(self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str) -> None:
+        self.recipe = recipe
+        handler = GradScalerKwargs(init_scale=1024.0)
+        self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers, handler)
+        self.device = self.accelerator.device
+        self.policy = open_tuned(generator, recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling)
+        models = [stage.requires_grad_(False) for stage in load_stages(reward, str(self.device))]
+        self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
+        self.trained_on: Inputs = _pairs(recipe, data, self.policy.scale) or self.inputs
+        self.audited = inputs.open_inputs(data, recipe.audit.split, self.policy.scale)
+        self.schedule = stage_schedule(recipe, models)
+        self.last_stage = models[-1]
+        _check_inputs(recipe, data, self.inputs)
+        self.composites = CompositeMaker(Path(data), str(self.device)) if recipe.curriculum.refresh.steps else None
+        self.stages = RewardStages(models, recipe.reward, recipe.curriculum.strictness, self.device)
+        wanted = recipe.anchor.lpips or "lpips" in recipe.audit.metrics
+        self.lpips = open_metric("lpips", Options(self.device)) if wanted else None
+        held_out = [load_reward_model(name, str(self.device)) for name in recipe.audit.rewards]
+        self.held_out = self._held_out_metrics(held_out)
+        self.facts: dict[str, Any] = {
+            "generator": {"name": generator, "digest": self.policy.digest},
+            "reward": [_digest(stage) for stage in models], "held_out": [_digest(model) for model in held_out],
+            "data": {"train": self.trained_on.digest, "audit": self.audited.digest},
+        }  # fmt: skip
+        self.run = Run(out, self.accelerator.is_main_process)
+        _refuse_earlier_version(out)
+        self.run.expect("rlhf", resolved(recipe), self.facts)
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches `first` … `last` − 1 of this process."""
+        data, accelerator = self.recipe.data, self.accelerator
+        part = (accelerator.process_index, accelerator.num_processes)
+        return inputs.batches(
+            self.trained_on, self.policy.scale, data.crop, data.batch, data.flips, self.recipe.seed, first, last, part
+        )
+
+    def references(self) -> tuple[list[torch.Tensor], list[Batch]]:
+        """Clean images and composites, and batches of inputs, that z-units and reward weights are taken from."""
+        recipe, many = self.recipe, -(-self.recipe.reward.reference_images // self.recipe.data.batch)
+        side = recipe.data.crop * self.policy.scale
+        drawn = inputs.batches(
+            self.inputs, self.policy.scale, recipe.data.crop, recipe.data.batch, False, recipe.seed + 1, 0, many
+        )
+        images: list[torch.Tensor] = []
+        if isinstance(self.inputs, Replayed):
+            for sample in islice(self.inputs.samples(), recipe.reward.reference_images):
+                cut = [_middle(image, side) for image in sample.values()]
+                images.append(as_tensor(cut).to(self.device))
+        return images, [batch.to(self.device) for batch in drawn]
+
+    def evaluation(self) -> HeldOutEvaluation:
+        """The held-out metrics and trained rewards of the policy on the crops that are audited."""
+        recipe = self.recipe
+        pairs = inputs.fixed(self.audited, self.policy.scale, recipe.audit.crop, recipe.audit.images)
+        return HeldOutEvaluation(self.policy, self.held_out, self.stages.rewards, pairs, recipe.data.batch)
+
+    def _held_out_metrics(self, held_out: list[FinPercepRM]) -> HeldOutMetrics:
+        audit = self.recipe.audit
+        models: dict[str, tuple[Any, bool]] = {f"rm{number}": (model, True) for number, model in enumerate(held_out)}
+        # the last stage is only shown: stages of one run share what they are blind to, even where another one is trained against
+        models["last_stage"] = (self.last_stage, False)
+        metrics = open_held_out(audit.metrics, self.device, fit_naturalness(self.inputs, audit.patch), self.lpips)
+        return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed))
+
+
+def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedule:
+    """The schedule over the reward model's stages. UserError for stages that the recipe's numbers do not fit."""
+    chosen, number = recipe.curriculum, len(stages)
+    if recipe.reward.plain:
+        return StageSchedule("none", 0, 0)
+    if chosen.strictness and len(chosen.strictness) != stages[-1].stage:
+        raise UserError(
+            f"curriculum.strictness has {len(chosen.strictness)} values, the reward model has maps in {stages[-1].stage} stages.",
+            "Give one a stage from RM_1 on, or none.",
+        )
+    if chosen.schedule == "none":
+        stage = number - 1 if chosen.stage is None else chosen.stage
+        if stage >= number:
+            raise UserError(f"The reward model has the stages 0 … {number - 1}, no stage {stage}.", "Change curriculum.stage.")
+        return StageSchedule("none", stage, stage)
+    if number < 2:
+        raise UserError(
+            "A curriculum needs a reward model with stages, and this is a single one.",
+            "Name the run that holds them (RUN, not RUN/stage-K), or train against this one: --schedule none.",
+        )
+    if chosen.steps and len(chosen.steps) != number:
+        raise UserError(
+            f"curriculum.steps has {len(chosen.steps)} values, the reward model {number} stages.",
+            f"Give {number} values, or none.",
+        )
+    if not chosen.steps and recipe.training.steps < number:
+        raise UserError(f"{recipe.training.steps} steps do not suffice for {number} stages.", "Raise training.steps.")
+    lengths = chosen.steps or equal_lengths(number, recipe.training.steps)
+    return StageSchedule(chosen.schedule, 0, number - 1, lengths, chosen.blend_steps)
+
+
+def _pairs(recipe: RlhfRecipe, data: str, scale: int) -> Inputs | None:
+    """What DPO learns from, where that is not the policy's own samples."""
+    settings = recipe.algorithm
+    if not isinstance(settings, DpoSettings) or settings.pairs == "samples":
+        return None
+    return inputs.PreferencePairs(settings.pairs, data, recipe.data.split, scale)
+
+
+def _check_inputs(recipe: RlhfRecipe, data: str, opened: Inputs) -> None:
+    """UserError where the recipe asks for what the inputs do not have."""
+    if not isinstance(opened, Replayed) and (recipe.anchor.needs_reference or recipe.curriculum.refresh.steps):
+        raise UserError(
+            f"{data} is a folder of low-resolution images without references, which anchor.reference, "
+            "anchor.low_frequency_to=reference and curriculum.refresh need.",
+            "Set them to 0, or give a dataset.",
+        )
+    if recipe.curriculum.refresh.steps and not Path(data).is_dir():
+        raise UserError("curriculum.refresh makes composites as the dataset's own fgr.json says.", "Download the dataset first.")
+    side = min(opened[0][0].shape[:2])
+    if max(recipe.data.crop, recipe.audit.crop) > side:
+        raise UserError(
+            f"The low-resolution images of {data} are {side} pixels high or wide; the crops asked for are "
+            f"{recipe.data.crop} (data.crop) and {recipe.audit.crop} (audit.crop).",
+            f"Set both to {side} or less.",
+        )
+
+
+def _refuse_earlier_version(out: Path) -> None:
+    """UserError for a run begun before version 0.2: its recipe has the keys of every algorithm, its checkpoint other fields."""
+    if (out / "run.json").exists() and {"late", "group"} <= directory.read(out)["recipe"].get("algorithm", {}).keys():
+        raise UserError(
+            f"The run in {out} was begun by an earlier version of fgr, which alone can resume it.",
+            "Its networks, figures and report stay readable. To tune anew, name another --out.",
+        )
+
+
+def _middle(image: np.ndarray, side: int) -> np.ndarray:
+    """The middle square of `side` pixels, or the whole image where it is smaller or `side` is 0."""
+    height, width = image.shape[:2]
+    if not side or side > min(height, width):
+        return image
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def _digest(model: torch.nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,280 @@
+"""The tuning loop: policy updates, audits, switches of stage, rollbacks, checkpoints, and the reasons to stop."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list
+
+from fgr.errors import UserError
+from fgr.recipe.rlhf import RlhfRecipe
+from fgr.rlhf import audit, curriculum, pictures
+from fgr.rlhf.algorithms.interface import Algorithm, TrainingStep
+from fgr.rlhf.curriculum import AuditPoint, CurriculumState, StageSchedule
+from fgr.rlhf.held_out import HeldOutEvaluation, Measured
+from fgr.rlhf.inputs import Batch
+from fgr.rlhf.policy import Policy, Weights
+from fgr.rlhf.trainable import TunedPolicy
+from fgr.training.directory import Run
+from fgr.training.loop import take_steps
+from fgr.training.optimization import Optimization, divergence, running_mean, update_ema, warmup
+
+Refresh = Callable[[int, Weights], dict[str, np.ndarray]]  # stage and averaged weights → the untuned network's new rewards
+
+
+@dataclass
+class State:
+    """All that a run needs to go on: part of the checkpoint, with the learned weights and the optimizer."""
+
+    curriculum: CurriculumState
+    step: int = 0
+    ema: Weights = field(default_factory=dict)
+    start: dict[str, np.ndarray] = field(default_factory=dict)  # metrics at step 0, an image each
+    points: list[AuditPoint] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)  # step, stage, held_out, weights
+    alarms: list[int] = field(default_factory=list)
+    bad: int = 0  # steps in a row without a usable gradient
+    skipped: int = 0
+    gradient: float = 0.0  # running mean of its norm
+    ended: str = ""  # why the run ended early
+
+
+class TuningLoop:
+    """Tunes `policy` by `algorithm`, audited by `evaluation` and drawn with the maps of `maps`.
+
+    `batches(first, last)` gives the batches of these numbers; `refresh` renews a stage before it takes over.
+    """
+
+    def __init__(
+        self, policy: TunedPolicy, algorithm: Algorithm, evaluation: HeldOutEvaluation, schedule: StageSchedule,
+        recipe: RlhfRecipe, run: Run, accelerator: Any, batches: Callable[[int, int], Iterator[Batch]],
+        refresh: Refresh | None, maps: Any,
+    ) -> None:  # fmt: skip
+        self.policy, self.algorithm, self.evaluation, self.schedule, self.run = policy, algorithm, evaluation, schedule, run
+        self.recipe, self.training, self.audited = recipe, recipe.training, recipe.audit
+        self.accelerator, self.batches, self.refresh, self.maps = accelerator, batches, refresh, maps
+        self.wrapped = isinstance(policy, Policy)  # others are called in parts
+        self.optimizer = accelerator.prepare(self._new_optimizer())
+        self.network = accelerator.prepare(policy) if self.wrapped else policy
+        self.optimization = Optimization(
+            self.network, self.optimizer, self.training.clip, self.training.accumulate, accelerator, policy.learned().values()
+        )
+        self.state = State(CurriculumState(schedule.first), ema=_copies(policy.learned()))
+        self.start_outputs: torch.Tensor | None = None  # of the untuned network, for the sheets
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint's state."""
+        self.policy.put(self._placed(saved["learned"]))
+        self.optimizer.load_state_dict(saved["optimizer"])
+        state = saved["state"]
+        self.state = State(
+            **state | {
+                "curriculum": CurriculumState(**state["curriculum"]),
+                "points": [AuditPoint(**point) for point in state["points"]],
+                "start": {name: value.numpy() for name, value in state["start"].items()}, "ema": self._placed(state["ema"]),
+            }
+        )  # fmt: skip
+        for reward, values in zip(self.algorithm.rewards, saved["rewards"], strict=True):
+            reward.load(values)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        state = self.state
+        plain = vars(state) | {
+            "curriculum": asdict(state.curriculum), "points": [asdict(point) for point in state.points],
+            "start": {name: torch.from_numpy(value) for name, value in state.start.items()},
+        }  # fmt: skip
+        self.run.save({
+            "learned": _copies(self.policy.learned()), "optimizer": self.optimizer.state_dict(), "state": plain,
+            "rewards": [reward.state() for reward in self.algorithm.rewards],
+        })  # fmt: skip
+        self.accelerator.wait_for_everyone()
+
+    def fit(self) -> None:
+        """Take the steps that are left. KeyboardInterrupt, after saving, when asked to stop; UserError: no step can be taken."""
+        state, training = self.state, self.training
+        if not state.start:
+            self._audit()
+            self.save()
+        if state.ended:
+            return
+        source = self.batches(state.step * training.accumulate, training.steps * training.accumulate)
+        take_steps(
+            lambda: self._step(source), "rlhf", state.step, training.steps, self.save, training.checkpoint_every, self.accelerator
+        )
+
+    def measure(self, weights: Weights, stages: Any, keep: int = 0) -> Measured:
+        """The held-out metrics of the policy with these learned weights; `keep` outputs are returned."""
+        with self.policy.holding(self._placed(weights)):
+            measured = self.evaluation.measure(self.policy, self.accelerator.device, stages, keep)
+        values = broadcast_object_list([measured.values])[0]  # every process decides by the same numbers
+        return replace(measured, values=values)
+
+    def write(self, path: Path, weights: Weights, step: int) -> None:
+        """Write the tuned network of these learned weights."""
+        if self.run.main:
+            with self.policy.holding(self._placed(weights)):
+                self.policy.save(path, step=str(step))
+
+    def _step(self, source: Iterator[Batch]) -> bool:
+        """A training step, with the switch before it and the audit after it, where they are due; whether the run goes on."""
+        state = self.state
+        if curriculum.is_due(self.schedule, state.curriculum, state.step):
+            self._switch("its steps are done", {})
+        self._train(source)
+        if state.step == self.training.steps or state.step % self.audited.every == 0:
+            self._audit()
+        return not state.ended
+
+    def _train(self, source: Iterator[Batch]) -> None:
+        began, state, training = time.perf_counter(), self.state, self.training
+        place, step = state.curriculum, state.step
+        share = curriculum.blend_share(self.schedule, place, step)
+        factor = curriculum.lr_factor(self.schedule, place, step) * warmup(step, training.warmup)
+        self.optimization.set_rate(factor)
+        at = TrainingStep(self.network, place.stage, share, self.optimization.backward, self._update)
+        device = self.accelerator.device
+        figures = self.optimization.accumulate(source, lambda batch: self.algorithm.step(batch.to(device), at))
+        state.step += 1
+        norm = self._update()
+        figures |= {
+            "norm": norm, "clipped": float(norm > training.clip), "lr": factor * training.lr,
+            "step_s": time.perf_counter() - began,
+        }  # fmt: skip
+        self._log("train", stage=place.stage, share=share, **figures)
+        if state.bad >= training.bad_steps:
+            raise self._broken(norm)
+
+    def _update(self) -> float:
+        """An optimizer step and its part in the averaged weights, if the gradient can be used; its norm before clipping."""
+        state, learned = self.state, self.policy.learned()
+        if not self.wrapped and self.accelerator.num_processes > 1:
+            for value in learned.values():
+                value.grad = self.accelerator.reduce(value.grad, "mean")
+        norm = self.optimization.clip_gradients()
+        wrong = divergence(norm, state.gradient, self.training.explosion_factor, state.step)
+        if wrong:
+            self.optimization.skip()
+            state.bad, state.skipped = state.bad + 1, state.skipped + 1
+            self._event("skipped", f"the gradient {wrong}", norm=norm)
+        else:
+            state.gradient, state.bad = running_mean(state.gradient, norm), 0
+            self.optimization.step()
+            update_ema(state.ema, learned, self.training.ema, state.step)
+        return norm
+
+    def _broken(self, norm: float) -> UserError:
+        best, path = self.state.best, self.run.directory / "best.safetensors"
+        self.write(path, best["weights"], best["step"])
+        return UserError(
+            f"No usable gradient in {self.state.bad} steps in a row (step {self.state.step}, last norm {norm:.3g}).",
+            f"The weights of step {best['step']} are the last good ones: {path}. Begin again "
+            "with a lower training.lr, reward.ratio or training.clip, or with training.precision=no.",
+        )
+
+    def _audit(self) -> None:
+        state, stage, limits = self.state, self.state.curriculum.stage, self.audited
+        first, last = not state.start, self.schedule.last
+        stages = range(self.schedule.first, last + 1) if first else sorted({stage, last})
+        measured = self.measure(state.ema, stages, limits.sheet)
+        if first:
+            state.start = measured.values
+        verdict = audit.assess(state.start, measured.values, self.evaluation.metrics.roles, self._pair(measured, stage))
+        hacked = audit.is_hacked(verdict, limits.rise, limits.fall, limits.outrun)
+        means = {name: float(values.mean()) for name, values in measured.values.items()}
+        gains = {f"held_out_{name}": gain for name, gain in verdict.groups.items()}
+        self._log(
+            "audit", stage=stage, reward=verdict.reward, held_out=verdict.held_out, hacking_index=verdict.hacking_index,
+            last_reward=float(audit.change(*self._pair(measured, last)).mean()), alarm=bool(hacked), **gains, **means,
+        )  # fmt: skip
+        state.points.append(AuditPoint(state.step, stage, verdict.reward, verdict.held_out))
+        self._draw(measured)
+        if not hacked and audit.is_better(verdict, state.best.get("held_out")):
+            state.best = {"step": state.step, "stage": stage, "held_out": verdict.held_out, "weights": _copies(state.ema)}
+        if hacked:
+            self._alarm(hacked, verdict)
+        elif self.schedule.kind == "adaptive":
+            self._adapt()
+
+    def _alarm(self, hacked: str, verdict: audit.Verdict) -> None:
+        state = self.state
+        state.alarms.append(state.step)
+        self._event("alarm", f"reward hacking: {hacked}", **verdict.groups)
+        if self.audited.on_hacking == "stop":
+            state.ended = f"reward hacking in step {state.step}"
+        elif self.audited.on_hacking == "rollback":
+            self._roll_back(hacked)
+
+    def _adapt(self) -> None:
+        """What the adaptive schedule decides after an audit."""
+        state, settings = self.state, self.recipe.curriculum.adaptive
+        decision = curriculum.next_action(state.curriculum, state.points, self.schedule.last, **settings.model_dump())
+        if decision.action == "advance":
+            self._switch(decision.reason, decision.evidence)
+        elif decision.action == "slow":
+            state.curriculum = curriculum.slow_down(state.curriculum, state.step)
+            self._event("slow", decision.reason, **decision.evidence)
+        elif decision.action in ("rollback", "stop"):
+            self._roll_back(decision.reason, **decision.evidence)
+
+    def _roll_back(self, reason: str, **evidence: float) -> None:
+        """Back to the best checkpoint's weights, exactly; ends the run when that was done often enough."""
+        state = self.state
+        if state.curriculum.rollbacks >= self.recipe.curriculum.adaptive.rollbacks:
+            state.ended = f"{reason}, after {state.curriculum.rollbacks} rollbacks"
+            self._event("stop", state.ended, **evidence)
+            return
+        stage = state.best["stage"] if self.schedule.kind == "adaptive" else state.curriculum.stage  # else steps say the stage
+        state.curriculum = curriculum.roll_back(state.curriculum, state.step, stage)
+        self.policy.put(state.best["weights"])
+        state.ema = self._placed(_copies(state.best["weights"]))
+        self.optimizer.load_state_dict(self._new_optimizer().state_dict())  # moments of another place are of no use
+        self._event("rollback", reason, to=state.best["step"], **evidence)
+        state.points = [*state.points, replace(state.points[-1], held_out=state.best["held_out"], stage=stage)]
+
+    def _switch(self, reason: str, evidence: dict[str, float]) -> None:
+        state = self.state
+        state.curriculum = curriculum.advance(state.curriculum, state.step)
+        self._event("stage", reason, stage=state.curriculum.stage, **evidence)
+        if self.refresh:
+            state.start |= self.refresh(state.curriculum.stage, state.ema)
+            self.save()
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        learned = list(self.policy.learned().values())
+        return torch.optim.AdamW(learned, lr=self.training.lr, weight_decay=self.training.weight_decay)
+
+    def _pair(self, measured: Measured, stage: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.state.start[f"reward_{stage}"], measured.values[f"reward_{stage}"]
+
+    def _draw(self, measured: Measured) -> None:
+        if not self.audited.sheet or not self.run.main:
+            return
+        if self.start_outputs is None:
+            shown = self.evaluation.pairs[: self.audited.sheet]
+            self.start_outputs = self.evaluation.start_outputs(shown, self.accelerator.device)
+        path = self.run.directory / "sheets" / f"step-{self.state.step:06d}.webp"
+        pictures.write_sheet(path, self.maps, self.evaluation.pairs, self.start_outputs, measured.outputs)
+
+    def _event(self, event: str, reason: str, **figures: Any) -> None:
+        self._log("event", event=event, reason=reason, **figures)
+        if self.run.main:
+            print(f"step {self.state.step}: {event} – {reason}", file=sys.stderr, flush=True)
+
+    def _log(self, split: str, **figures: Any) -> None:
+        self.run.log(step=self.state.step, split=split, **figures)
+        if self.accelerator.trackers:
+            numbers = {f"{split}/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
+            self.accelerator.log(numbers, step=self.state.step)
+
+    def _placed(self, weights: Weights) -> Weights:
+        return {name: value.to(self.accelerator.device) for name, value in weights.items()}
+
+
+def _copies(weights: Weights) -> Weights:
+    return {name: value.detach().clone() for name, value in weights.items()}
