@@ -27,7 +27,7 @@ from label_studio_sdk.converter import brush as sdk
 from bench.environment import describe
 from fgr import records
 from fgr.annotate import brush, interface, pull, serve, tasks
-from fgr.annotate.plan import Plan
+from fgr.annotate.campaign import Campaign
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.images import codec
@@ -93,10 +93,10 @@ def dataset(folder: Path, number: int, demo: Path) -> None:
 
 def one(folder: str, url: str, title: str) -> None:
     """Pull everything in a process of its own: seconds, those of its processor, and peak memory in MiB."""
-    plan = Plan(title, url, {"interface": "defects", "reference": True}, {"": title})
+    campaign = Campaign(title, url, {"interface": "defects", "reference": True}, {"": title})
     with Studio(url, os.environ["LABEL_STUDIO_API_KEY"], timeout=600) as studio:
         start, busy = time.perf_counter(), time.process_time()
-        tally, _ = pull.pull(studio, Path(folder), plan, True)
+        tally, _ = pull.pull(studio, Path(folder), campaign, True)
         found = {"rows": tally.rows, "seconds": time.perf_counter() - start, "busy": time.process_time() - busy}
     print(json.dumps(found | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
 

@@ -1,4 +1,4 @@
-"""Many opinions into one: scores, maps, preferences, and who is left out with the reason. Pure.
+"""Estimates from several raters: scores, maps, strengths from preferences, answers to gold samples. Pure.
 
 Scores are float (S, A): samples × annotators, 0…100, NaN where an annotator did not see the sample.
 """
@@ -19,7 +19,7 @@ FLOOR = 1.0  # points: a smaller inconsistency means that the fit has followed o
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered:
+class RecoveredScores:
     """Scores recovered from many: (S,) mean, standard deviation over raters, raters; (A,) bias and inconsistency."""
 
     mean: np.ndarray
@@ -34,11 +34,11 @@ def bt500(scores: np.ndarray) -> np.ndarray:
     """(A,) True for annotators that ITU-R BT.500's screening rejects.
 
     Outliers are counted beyond 2 standard deviations of a sample where its scores look normal (kurtosis 2…4), beyond √20
-    elsewhere, over the samples an annotator has seen; samples with fewer than four scores judge nobody.
+    elsewhere, over the samples an annotator has seen; samples with fewer than four scores are not looked at.
     """
     seen = ~np.isnan(scores)
-    judged = seen.sum(1) > 3
-    values = scores[judged]
+    enough = seen.sum(1) > 3
+    values = scores[enough]
     if not len(values):
         return np.zeros(scores.shape[1], bool)
     mean = np.nanmean(values, 1, keepdims=True)
@@ -50,13 +50,13 @@ def bt500(scores: np.ndarray) -> np.ndarray:
     above = ((values >= mean + bound) & varies).sum(0)
     below = ((values <= mean - bound) & varies).sum(0)
     outliers = above + below
-    share = outliers / np.maximum(seen[judged].sum(0), 1)
+    share = outliers / np.maximum(seen[enough].sum(0), 1)
     lopsided = np.abs(above - below) / np.maximum(outliers, 1)
     rejected = (share > 0.05) & (lopsided < 0.3)
     return np.zeros_like(rejected) if rejected.all() else rejected
 
 
-def mean_scores(scores: np.ndarray) -> Recovered:
+def mean_scores(scores: np.ndarray) -> RecoveredScores:
     """The plain mean; bias and inconsistency of an annotator are the mean and the spread of the difference to it."""
     seen = ~np.isnan(scores)
     raters = seen.sum(1)
@@ -67,10 +67,10 @@ def mean_scores(scores: np.ndarray) -> Recovered:
     bias = residual.sum(0) / work
     spread = np.sqrt(np.where(seen, (residual - bias) ** 2, 0).sum(0) / work)
     std = np.sqrt((residual**2).sum(1) / np.maximum(raters, 1))
-    return Recovered(mean, std, raters, bias, spread, "mean")
+    return RecoveredScores(mean, std, raters, bias, spread, "mean")
 
 
-def mle_scores(scores: np.ndarray) -> Recovered:
+def mle_scores(scores: np.ndarray) -> RecoveredScores:
     """Maximum likelihood (ITU-T P.910 annex E, by sureal): each annotator has a bias and an inconsistency.
 
     Falls back to the mean of scores without their annotators' biases (ITU-T P.913), and says so in `method`, where the
@@ -87,7 +87,7 @@ def mle_scores(scores: np.ndarray) -> Recovered:
     if kept.sum() < 2 or (work > 0).sum() < 2:
         return _unbiased(scores, plain, "too few scores for maximum likelihood")
     people = np.flatnonzero(work > 0)
-    dataset = _dataset(scores[np.ix_(kept, people)])
+    dataset = sureal_dataset(scores[np.ix_(kept, people)])
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         found = SubjectMLEModelProjectionSolver(RawDatasetReader(dataset)).run_modeling()
@@ -100,16 +100,16 @@ def mle_scores(scores: np.ndarray) -> Recovered:
     bias[people], inconsistency[people] = found["observer_bias"], spread
     residual = scores - mean[:, None] - bias
     std = np.sqrt(np.nansum(residual**2, 1) / np.maximum(plain.raters, 1))
-    return Recovered(mean, std, plain.raters, bias, inconsistency, "mle")
+    return RecoveredScores(mean, std, plain.raters, bias, inconsistency, "mle")
 
 
-def _unbiased(scores: np.ndarray, plain: Recovered, why: str) -> Recovered:
+def _unbiased(scores: np.ndarray, plain: RecoveredScores, why: str) -> RecoveredScores:
     found = mean_scores(scores - plain.bias)
     mean = np.clip(found.mean, 0, 100)
-    return Recovered(mean, found.std, plain.raters, plain.bias, plain.inconsistency, f"mean without biases ({why})")
+    return RecoveredScores(mean, found.std, plain.raters, plain.bias, plain.inconsistency, f"mean without biases ({why})")
 
 
-def _dataset(scores: np.ndarray) -> SimpleNamespace:
+def sureal_dataset(scores: np.ndarray) -> SimpleNamespace:
     """Scores in the form sureal reads: each sample a 'video' with the opinions it has."""
     videos = [{"content_id": i, "asset_id": i, "path": str(i), "os": _opinions(row)} for i, row in enumerate(scores)]
     return SimpleNamespace(ref_videos=[{"content_id": i, "path": str(i)} for i in range(len(scores))], dis_videos=videos)
@@ -155,64 +155,8 @@ def gold_right(kind: str, score: float, painted: np.ndarray, truth: np.ndarray) 
 
 
 def gold_weight(right: np.ndarray, total: np.ndarray) -> np.ndarray:
-    """Weights in (0, 1) from right answers: the mean of a Beta(1, 1) prior and what was seen."""
+    """Weights in (0, 1) from `right` of `total` answers: the mean of a Beta(1, 1) prior updated by them."""
     return (right + 1) / (total + 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What is known of the annotators, each (A,): work done, median seconds, and agreement with the others."""
-
-    work: np.ndarray
-    seconds: np.ndarray
-    correlation: np.ndarray
-    dice: np.ndarray
-    gold_right: np.ndarray
-    gold_total: np.ndarray
-    spread: np.ndarray
-    screened: np.ndarray
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """When an annotator is left out; see the recipe's `consensus`."""
-
-    min_gold: float = 0.6
-    min_correlation: float = 0.2
-    min_dice: float = 0.4
-    min_seconds: float = 3.0
-    min_work: int = 5
-
-
-def flags(known: Judgement, bounds: Bounds, screen: bool) -> list[list[str]]:
-    """For each annotator the reasons to leave them out, as phrases with the figures; nobody is judged by too little work.
-
-    `screen`: BT.500's rejection counts as a reason. Maximum likelihood does without it: it weighs the inconsistent down.
-    """
-    usual = float(np.nanmedian(known.dice)) if np.isfinite(known.dice).any() else float("nan")
-    reasons: list[list[str]] = []
-    for a in range(len(known.work)):
-        found: list[str] = []
-        if known.gold_total[a] >= 3 and known.gold_right[a] < bounds.min_gold * known.gold_total[a]:
-            found.append(f"{known.gold_right[a]} of {known.gold_total[a]} gold samples right")
-        if known.work[a] >= bounds.min_work:
-            found += _habits(known, a, usual, bounds)
-            found += ["rejected by the screening of ITU-R BT.500"] if screen and known.screened[a] else []
-        reasons.append(found)
-    return reasons
-
-
-def _habits(known: Judgement, a: int, usual: float, bounds: Bounds) -> list[str]:
-    found = []
-    if known.spread[a] == 0:
-        found.append("the same score for every sample")
-    elif known.correlation[a] < bounds.min_correlation:
-        found.append(f"scores follow the others' with a correlation of {known.correlation[a]:.2f} only")
-    if known.dice[a] < bounds.min_dice * usual:
-        found.append(f"maps overlap the others' by Dice {known.dice[a]:.2f}, the usual is {usual:.2f}")
-    if 0 < known.seconds[a] < bounds.min_seconds:
-        found.append(f"{known.seconds[a]:.1f} s a sample")
-    return found
 
 
 def bradley_terry(choices: Sequence[tuple[str, str, str]], smoothing: float = 0.1) -> dict[str, float]:

@@ -1,36 +1,35 @@
 """A Label Studio ML backend on loopback: a reward model's map as pre-painted regions when a task is opened."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numpy as np
-
-from fgr.annotate import push, tasks
+from fgr.annotate import tasks
+from fgr.annotate.push import Predict, sample_rows
 from fgr.images import codec
+from fgr.recipe.annotate import Prediction
 
 HOST = "127.0.0.1"
 VERSION = "fgr"
 LARGEST = 64 << 20  # bytes of a request
-Predict = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
-def answer(directory: Path, predict: Predict, asked: list[dict[str, Any]], **look: float) -> list[dict[str, Any]]:
+def predictions(directory: Path, predict: Predict, settings: Prediction, requested: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One prediction a task, in order; images come from the dataset by our own key, never from an address in a task."""
-    keys = [str((task.get("data") or {}).get(tasks.KEY) or "") for task in asked]
-    regions = {
-        row["id"]: tasks.regions(tasks.levels(predict(codec.decode_rgb(row["composite"]))[0], **look))
-        for row in push.rows(directory, set(keys))
-    }
+    keys = [str((task.get("data") or {}).get(tasks.KEY) or "") for task in requested]
+    regions = {}
+    for row in sample_rows(directory, set(keys)):
+        values, _ = predict(codec.decode_rgb(row["composite"]))
+        regions[row["id"]] = tasks.regions(tasks.levels(values, settings.smooth, settings.floor, settings.min_area))
     return [{"result": regions.get(key, []), "model_version": VERSION} for key in keys]
 
 
 @contextmanager
-def listening(directory: Path, predict: Predict, port: int) -> Iterator[ThreadingHTTPServer]:
+def listening(directory: Path, predict: Predict, settings: Prediction, port: int) -> Iterator[ThreadingHTTPServer]:
     """A server bound to the loopback port (0: any), to be run by `serve_forever`."""
     lock = Lock()  # one forward at a time: a model is not made for threads
 
@@ -51,7 +50,7 @@ def listening(directory: Path, predict: Predict, port: int) -> Iterator[Threadin
                 self._send({"model_version": VERSION})
                 return
             with lock:
-                self._send({"results": answer(directory, predict, body.get("tasks") or [])})
+                self._send({"results": predictions(directory, predict, settings, body.get("tasks") or [])})
 
         def _send(self, body: dict[str, Any], code: int = 200) -> None:
             data = json.dumps(body).encode()

@@ -1,7 +1,6 @@
-"""Tasks into Label Studio: projects, images, pre-painted regions; adding only what is not there."""
+"""Tasks into Label Studio: projects, images, pre-painted regions; adding only what is missing."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +8,24 @@ import numpy as np
 
 from fgr import atomic
 from fgr.annotate import interface, tasks
-from fgr.annotate.plan import Entry, Plan
+from fgr.annotate.campaign import Campaign, Entry
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.progress import Progress
+from fgr.recipe.annotate import AnnotateRecipe
 
 BATCH = 100
 UPLOAD_BATCH = 50  # samples: two images each, and the server takes 100 files at once
 IMAGES = '<View><Image name="image" value="$image"/></View>'  # uploads need a project with a single image
-INSTRUCTION = (
+DEFECT_INSTRUCTION = (
     "<p>Paint <b>every visible defect</b> of the image with the brush of its kind and give each painted region 1 to 5 stars. "
     "Some regions may be painted already by a program: correct them, delete what is wrong, add what is missing. "
     "Then give the whole image a quality from 0 to 100. Many images have no defect at all: then paint nothing and tick "
     "<i>no visible defect</i>. Work alone and do not look at other people's work.</p>"
 )
-CHOOSE = (
+PREFERENCE_INSTRUCTION = (
     "<p>Which of the two images is better, all in all? Look at both in full size; "
     "choose <i>tie</i> only if you see no difference.</p>"
 )
@@ -33,80 +33,71 @@ CHOOSE = (
 Predict = Callable[[np.ndarray], tuple[np.ndarray, float]]  # uint8 (H, W, 3) → float32 (H, W) map, score in [0, 1]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How tasks look: interface kind, with reference or without, where images come from, what is painted beforehand."""
+def push(
+    studio: Studio, directory: Path, campaign: Campaign, recipe: AnnotateRecipe, folder: Path | None, predict: Predict | None
+) -> int:
+    """Bring the server to the campaign's entries; the number of tasks added. Safe to repeat after any interruption.
 
-    kind: str
-    reference: bool
-    folder: Path | None  # None: images are uploaded; else the folder on the server's disk that it serves
-    prediction: str  # none, heuristic or reward
-    smooth: float
-    floor: float
-    min_area: float
-
-
-def rooms(studio: Studio, plan: Plan, look: Look, overlap: int) -> dict[str, int]:
-    """Project ids by room, made where they are missing. UserError if an interface was edited by hand."""
-    instruction = CHOOSE if look.kind == "preference" else INSTRUCTION
-    found = {}
-    for room, title in plan.rooms.items():
-        project = studio.create_project(title, interface.text(look.kind, look.reference), instruction, overlap)
-        interface.expect_unchanged(look.kind, look.reference, str(project["label_config"]), title)
-        found[room] = int(project["id"])
-    return found
-
-
-def push(studio: Studio, directory: Path, plan: Plan, look: Look, overlap: int, predict: Predict | None) -> int:
-    """Bring the server to the plan; the number of tasks added. Safe to repeat after any interruption.
-
-    UserError, after pushing the rest, if planned samples are gone.
+    `folder` is what the server serves images from, None where they are uploaded. UserError, after pushing the rest, if samples
+    of the campaign are gone.
     """
-    projects = rooms(studio, plan, look, overlap)
+    projects = _projects(studio, campaign, recipe)
     missing: dict[str, set[str]] = {}
-    for room, project in projects.items():
-        there = studio.keys(project)
-        for entry in plan.entries:
-            if room in entry.rooms and entry.key not in there:
-                missing.setdefault(entry.key, set()).add(room)
-    images = _Images(studio, plan.name, look.folder, list(projects.values()))
-    wanted = [entry for entry in plan.entries if entry.key in missing]
+    for name, project in projects.items():
+        pushed = studio.keys(project)
+        for entry in campaign.entries:
+            if name in entry.projects and entry.key not in pushed:
+                missing.setdefault(entry.key, set()).add(name)
+    images = _Images(studio, campaign.name, folder, list(projects.values()))
+    wanted = [entry for entry in campaign.entries if entry.key in missing]
     added, done = 0, set()
     with Progress("push", sum(map(len, missing.values())), "tasks") as progress:
-        for batch in _batches(directory, wanted, look, predict):
+        for batch in _batches(directory, wanted, recipe, predict):
             addresses = images.place({name: data for _, files, _ in batch for name, data in files.items()})
             done |= {entry.key for entry, _, _ in batch}
-            for room, project in projects.items():
-                new = [_task(entry, addresses, regions, look) for entry, _, regions in batch if room in missing[entry.key]]
+            for name, project in projects.items():
+                new = [_task(entry, addresses, regions, recipe) for entry, _, regions in batch if name in missing[entry.key]]
                 if new:
                     studio.import_tasks(project, new)
                     added += len(new)
                     progress.advance(len(new))
     for project in projects.values():
-        studio.remove_twins(project)
+        studio.remove_duplicates(project)
     _expect_all(wanted, done, directory)
     return added
+
+
+def _projects(studio: Studio, campaign: Campaign, recipe: AnnotateRecipe) -> dict[str, int]:
+    """The server's project ids by annotator, made where they are missing. UserError if an interface was edited by hand."""
+    instruction = PREFERENCE_INSTRUCTION if recipe.interface == "preference" else DEFECT_INSTRUCTION
+    ids = {}
+    for name, title in campaign.projects.items():
+        xml = interface.text(recipe.interface, recipe.reference)
+        project = studio.create_project(title, xml, instruction, 1 if recipe.annotators else recipe.raters)
+        interface.expect_unchanged(recipe.interface, recipe.reference, str(project["label_config"]), title)
+        ids[name] = int(project["id"])
+    return ids
 
 
 def _expect_all(wanted: list[Entry], done: set[str], directory: Path) -> None:
     lost = [entry.key for entry in wanted if entry.key not in done]
     if lost:
         raise UserError(
-            f"{len(lost)} planned samples are not in {directory} any more, the first is {lost[0]}; the others were pushed.",
+            f"{len(lost)} selected samples are no longer in {directory}, the first is {lost[0]}; the others were pushed.",
             "Restore the samples, or push under another --project.",
         )
 
 
-Made = tuple[Entry, dict[str, bytes], list[dict[str, Any]]]  # an entry, its images by file name, its regions
+Batch = list[tuple[Entry, dict[str, bytes], list[dict[str, Any]]]]  # entries, each with its images by file name and its regions
 
 
-def _batches(directory: Path, entries: list[Entry], look: Look, predict: Predict | None) -> Iterator[list[Made]]:
+def _batches(directory: Path, entries: list[Entry], recipe: AnnotateRecipe, predict: Predict | None) -> Iterator[Batch]:
     """Entries with their images, a few at a time, in the order of the dataset."""
-    size = BATCH if look.folder else UPLOAD_BATCH // (2 if look.kind == "preference" else 1)
-    batch: list[Made] = []
+    size = BATCH if recipe.images == "folder" else UPLOAD_BATCH // (2 if recipe.interface == "preference" else 1)
+    batch: Batch = []
     for entry, rows in _ready(directory, entries):
         files = {_file(row["id"], column): row[column] for row in rows for column in ("composite", "reference")}
-        batch.append((entry, files, _regions(entry, rows[0], look, predict)))
+        batch.append((entry, files, _regions(entry, rows[0], recipe, predict)))
         if len(batch) == size:
             yield batch
             batch = []
@@ -115,26 +106,26 @@ def _batches(directory: Path, entries: list[Entry], look: Look, predict: Predict
 
 
 def _ready(directory: Path, entries: list[Entry]) -> Iterator[tuple[Entry, list[dict[str, Any]]]]:
-    """Each entry whose samples are there with their rows, held only while an entry waits for them."""
+    """Each entry whose samples exist with their rows, which are kept only while an entry waits for them."""
     by_sample: dict[str, list[Entry]] = {}
     for entry in entries:
         for sample in entry.key.split(tasks.PAIR):
             by_sample.setdefault(sample, []).append(entry)
-    held: dict[str, dict[str, Any]] = {}
+    waiting: dict[str, dict[str, Any]] = {}
     done: set[str] = set()
-    for row in rows(directory, set(by_sample)):
-        held[row["id"]] = row
+    for row in sample_rows(directory, set(by_sample)):
+        waiting[row["id"]] = row
         for entry in by_sample[row["id"]]:
             parts = entry.key.split(tasks.PAIR)
-            if held.keys() >= set(parts):
-                yield entry, [held[part] for part in parts]
+            if waiting.keys() >= set(parts):
+                yield entry, [waiting[part] for part in parts]
                 done.add(entry.key)
-        for sample in [sample for sample in held if all(entry.key in done for entry in by_sample[sample])]:
-            del held[sample]
+        for sample in [sample for sample in waiting if all(entry.key in done for entry in by_sample[sample])]:
+            del waiting[sample]
 
 
-def rows(directory: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
-    """The rows of the samples, reading images of row groups that have one of them alone."""
+def sample_rows(directory: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
+    """The rows of the samples `ids`; images are read only of row groups that have one of them."""
     import pyarrow.parquet as pq
 
     wanted = ["id", "composite", "reference", "degradation_map"]
@@ -149,25 +140,26 @@ def rows(directory: Path, ids: set[str]) -> Iterator[dict[str, Any]]:
                         yield {name: value["bytes"] if isinstance(value, dict) else value for name, value in row.items()}
 
 
-def _regions(entry: Entry, row: Mapping[str, Any], look: Look, predict: Predict | None) -> list[dict[str, Any]]:
+def _regions(entry: Entry, row: Mapping[str, Any], recipe: AnnotateRecipe, predict: Predict | None) -> list[dict[str, Any]]:
     """What is painted beforehand: nothing for pairs, gold and cold samples."""
-    if look.kind == "preference" or look.prediction == "none" or entry.gold or entry.cold:
+    prediction = recipe.prediction
+    if recipe.interface == "preference" or prediction.source == "none" or entry.gold or entry.cold:
         return []
-    if look.prediction == "reward":
+    if prediction.source == "reward":
         assert predict is not None
         values, _ = predict(codec.decode_rgb(row["composite"]))
     else:
         values = codec.decode_map(row["degradation_map"])
-    return tasks.regions(tasks.levels(values, look.smooth, look.floor, look.min_area))
+    return tasks.regions(tasks.levels(values, prediction.smooth, prediction.floor, prediction.min_area))
 
 
-def _task(entry: Entry, addresses: Mapping[str, str], regions: list[dict[str, Any]], look: Look) -> dict[str, Any]:
+def _task(entry: Entry, addresses: Mapping[str, str], regions: list[dict[str, Any]], recipe: AnnotateRecipe) -> dict[str, Any]:
     left, _, right = entry.key.partition(tasks.PAIR)
-    reference = addresses[_file(left, "reference")] if look.reference else None
-    if look.kind == "preference":
+    reference = addresses[_file(left, "reference")] if recipe.reference else None
+    if recipe.interface == "preference":
         sides = addresses[_file(left, "composite")], addresses[_file(right, "composite")]
         return tasks.preference_task(left, right, sides, reference)
-    return tasks.defect_task(left, addresses[_file(left, "composite")], reference, regions, look.prediction)
+    return tasks.defect_task(left, addresses[_file(left, "composite")], reference, regions, recipe.prediction.source)
 
 
 def _file(sample: str, column: str) -> str:
@@ -189,7 +181,7 @@ class _Images:
         self.known = studio.uploads(self.project)
 
     def place(self, files: Mapping[str, bytes]) -> dict[str, str]:
-        """Addresses of the images by file name, after putting there those that are missing."""
+        """Addresses of the images by file name, after those that are missing were put in place."""
         if self.folder:
             for name, data in files.items():
                 if not (self.folder / "fgr" / name).exists():

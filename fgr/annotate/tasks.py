@@ -54,7 +54,7 @@ def preference_task(left: str, right: str, addresses: tuple[str, str], reference
     return {"data": data | ({"reference": reference} if reference else {})}
 
 
-def levels(values: np.ndarray, smooth: float = 4.0, floor: float = 0.15, min_area: float = 0.0005) -> np.ndarray:
+def levels(values: np.ndarray, smooth: float, floor: float, min_area: float) -> np.ndarray:
     """A float32 (H, W) map in [0, 1] as uint8 stars (H, W), 0…5: smoothed, below `floor` nothing, specks and holes removed.
 
     `smooth` is a sigma in pixels, `min_area` a share of the image. Brushes grow slow with many ragged regions.

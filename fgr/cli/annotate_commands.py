@@ -55,7 +55,7 @@ def push(
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
     models: Annotated[str | None, typer.Option(help="SR models, comma-separated.")] = None,
     annotators: Annotated[str | None, typer.Option(help="Names, comma-separated: a project for each.")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Different people a sample.")] = None,
+    raters: Annotated[int | None, typer.Option(help="Different people for each sample (the recipe's `raters`).")] = None,
     reward: Annotated[str | None, typer.Option(help="Reward model: samples it disputes first; see prediction.source.")] = None,
     files: Annotated[Path | None, typer.Option(help="With images=folder: the folder that the server serves.")] = None,
     device: Device = "auto",
@@ -69,13 +69,13 @@ def push(
         "select.split": split,
         "select.models": listed(models) or None,
         "annotators": listed(annotators) or None,
-        "overlap": overlap,
+        "raters": raters,
     }
     chosen = load_recipe(recipe, "annotate", overrides, options)
     predict = _reward(reward, device) if reward else None
-    plan, added = run.push(chosen, dataset, url, run.token(), files, predict)
-    typer.echo(f"{added} tasks added; {len(plan.entries)} samples planned, {len(plan.gold)} of them gold.", err=True)
-    for title in plan.rooms.values():
+    campaign, added = run.push(chosen, dataset, url, run.token(), files, predict)
+    typer.echo(f"{added} tasks added; {len(campaign.entries)} samples selected, {len(campaign.gold)} of them gold.", err=True)
+    for title in campaign.projects.values():
         typer.echo(f"{url}  {title}")
 
 
@@ -156,8 +156,9 @@ def ml_backend(
 ) -> None:
     """Serve a reward model's maps to Label Studio as live pre-annotations (Settings → Model → Connect)."""
     from fgr.annotate import ml_backend as backend
+    from fgr.recipe.annotate import Prediction
 
-    with backend.listening(dataset, _reward(reward, device), port) as server:
+    with backend.listening(dataset, _reward(reward, device), Prediction(), port) as server:
         typer.echo(f"http://127.0.0.1:{server.server_port}")
         typer.echo("Connect it under Settings → Model; Ctrl-C stops it.", err=True)
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""Every knob of `fgr annotate`."""
+"""Every hyperparameter of `fgr annotate`."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ class Select(Strict):
     split: Literal["train", "validation", "test"] | None = Field(None, description="one split, or all")
     models: tuple[str, ...] = Field((), description="SR models; none named = all")
     bins: int = Field(5, ge=1, description="equal-count steps of the score that are drawn from in turn")
-    pool: int = Field(8, ge=1, description="with a reward model: samples looked at for each one taken, most disputed first")
+    pool: int = Field(8, ge=1, description="with a reward model: samples compared for each one taken, most disputed first")
 
 
 class Gold(Strict):
@@ -28,9 +28,11 @@ class Gold(Strict):
 
 
 class Prediction(Strict):
-    """What is painted before people start; only regions, never the score, which would lead people."""
+    """What is painted before people start: regions only; a score would bias them."""
 
-    source: Literal["none", "heuristic", "reward"] = "heuristic"
+    source: Literal["none", "heuristic", "reward"] = Field(
+        "heuristic", description="the dataset's map, a reward model's, or nothing"
+    )
     share: Share = Field(0.8, description="share of the samples that get it; gold samples never do and hide among the rest")
     smooth: float = Field(4.0, ge=0, description="sigma in pixels of the smoothing before the map is cut into severities")
     floor: Share = Field(0.15, description="smoothed map values below this are not painted")
@@ -38,27 +40,29 @@ class Prediction(Strict):
 
 
 class Consensus(Strict):
-    """How many opinions become one, and who is left out."""
+    """How the work of several annotators becomes one score and one map, and whose work is left out."""
 
     scores: Literal["mle", "mean"] = Field("mle", description="maximum likelihood (ITU-T P.910), or mean of BT.500's accepted")
     maps: Literal["weighted", "staple"] = Field("weighted", description="agreement-weighted mean, or STAPLE (needs SimpleITK)")
     min_gold: Share = Field(0.6, description="annotators with a lower share of right answers to gold samples are left out")
     min_correlation: float = Field(0.2, ge=-1, le=1, description="so are those whose scores follow the others' less than this")
-    min_dice: Share = Field(0.4, description="and those whose maps overlap the others' less than this share of the usual")
+    min_dice: Share = Field(0.4, description="and those whose Dice with the others is below this share of the median")
     min_seconds: float = Field(3.0, ge=0, description="and those whose median time a sample is shorter")
-    min_work: int = Field(5, ge=2, description="annotators with fewer samples are not judged")
+    min_work: int = Field(5, ge=2, description="annotators with fewer samples are left out only for wrong gold samples")
 
 
 class AnnotateRecipe(Strict):
     """Human labels: dataset → Label Studio → annotations or preferences → consensus."""
 
     name: str = Field(min_length=3, max_length=40, description="title of the Label Studio project; --project overrides it")
-    seed: int = Field(0, ge=0)
-    interface: Literal["defects", "preference"] = "defects"
+    seed: int = Field(0, ge=0, description="of everything that is drawn: samples, gold samples, pairs, order")
+    interface: Literal["defects", "preference"] = Field(
+        "defects", description="paint and score one image, or choose the better of two"
+    )
     reference: bool = Field(True, description="show the reference beside the image")
     images: Literal["upload", "folder"] = Field("upload", description="upload images, or write them where the server serves them")
     annotators: tuple[str, ...] = Field((), description="one project each; none named = one project for all")
-    overlap: int = Field(3, ge=1, le=100, description="different people a sample")
+    raters: int = Field(3, ge=1, le=100, description="different people for each sample")
     select: Select = Select()
     gold: Gold = Gold()
     prediction: Prediction = Prediction()
@@ -68,9 +72,10 @@ class AnnotateRecipe(Strict):
     def _fits(self) -> "AnnotateRecipe":
         if len(set(self.annotators)) != len(self.annotators):
             raise ValueError("annotators lists a name twice")
-        long = [who for who in self.annotators if not 0 < len(who) <= TITLE - len(f"{self.name} · ")]
-        if long:
-            raise ValueError(f"'{self.name} · {long[0]}' is no title for Label Studio: at most {TITLE} characters")
-        if self.annotators and self.overlap > len(self.annotators):
-            raise ValueError(f"overlap ({self.overlap}) is more than the {len(self.annotators)} annotators named")
+        room = TITLE - len(f"{self.name} · ")
+        unfit = [who for who in self.annotators if not 0 < len(who) <= room]
+        if unfit:
+            raise ValueError(f"the annotator '{unfit[0]}' does not fit into a project's title: 1 to {room} characters")
+        if self.annotators and self.raters > len(self.annotators):
+            raise ValueError(f"raters ({self.raters}) is more than the {len(self.annotators)} annotators named")
         return self

@@ -5,7 +5,7 @@ from typing import Any
 
 # Kind of recipe → old dotted key → the new dotted key, or a sentence (anything with a space) where no single key took its place.
 RENAMED: dict[str, dict[str, str]] = {
-    "annotate": {},
+    "annotate": {"overlap": "raters"},
     "generate": {},
     "reward": {
         "training.explode": "training.explosion_factor",

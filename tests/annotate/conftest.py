@@ -7,11 +7,16 @@ import importlib.util
 import os
 import shutil
 import sqlite3
+import time
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
+from studio_proxy import TIMEOUT, proxied
 
-from fgr.annotate import serve
+from fgr.annotate import push, run, serve
+from fgr.annotate import studio as studios
+from fgr.annotate.client import Client
 from fgr.annotate.studio import Studio
 from fgr.errors import UserError
 
@@ -61,3 +66,19 @@ def dataset(tiny, tmp_path) -> Path:
     folder = tmp_path / "dataset"
     shutil.copytree(tiny, folder)
     return folder
+
+
+@pytest.fixture
+def proxy(server, impatient):
+    with proxied(server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Short waits, small batches and pages, so that a few samples make several."""
+    monkeypatch.setattr(Client, "pause", staticmethod(lambda attempt, retry_after=0.0: time.sleep(0.05)))
+    monkeypatch.setattr(run, "Studio", partial(Studio, timeout=TIMEOUT))
+    monkeypatch.setattr(push, "UPLOAD_BATCH", 4)
+    monkeypatch.setattr(Studio, "annotated_tasks", partialmethod(Studio.annotated_tasks, size=5))
+    monkeypatch.setattr(studios, "PREFETCH", 1)  # faults happen in order

@@ -8,6 +8,7 @@ import pytest
 
 from fgr.annotate import brush, ml_backend, tasks
 from fgr.dataset import tables
+from fgr.recipe.annotate import Prediction
 
 
 def left_half(image):
@@ -18,7 +19,7 @@ def left_half(image):
 
 @pytest.fixture
 def backend(tiny):
-    with ml_backend.listening(tiny, left_half, 0) as server:
+    with ml_backend.listening(tiny, left_half, Prediction(), 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as client:

@@ -76,7 +76,7 @@ def test_what_is_painted_beforehand_comes_back_as_it_was():
     values = np.zeros((96, 128), np.float32)
     values[20:60, 30:90] = 0.35
     values[35:50, 50:70] = 0.95
-    stars = tasks.levels(values, smooth=1.0)
+    stars = tasks.levels(values, 1.0, 0.15, 0.0005)
     items = tasks.regions(stars)
     assert sorted({item["value"]["rating"] for item in items if item["type"] == "rating"}) == np.unique(stars[stars > 0]).tolist()
     work = tasks.read_defects([*items, SCORE], 96, 128)
@@ -95,7 +95,7 @@ def test_specks_and_holes_are_not_sent():
     )
     clean, ragged = tasks.levels(values, 0, 0.15, 0.005), tasks.levels(noisy, 0, 0.15, 0.005)
     assert (clean != ragged).mean() < 0.01
-    assert tasks.regions(tasks.levels(np.zeros((8, 8), np.float32))) == []
+    assert tasks.regions(tasks.levels(np.zeros((8, 8), np.float32), 4, 0.15, 0.0005)) == []
 
 
 def test_preferences():

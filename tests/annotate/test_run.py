@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fgr import recipe
-from fgr.annotate import plan as plans
+from fgr.annotate import campaign as campaigns
 from fgr.annotate import run, tasks
 from fgr.annotate.studio import Studio
 from fgr.cli import app
@@ -18,7 +18,7 @@ from fgr.errors import UserError
 from fgr.generate.run import generate
 from fgr.images import codec
 
-KNOBS = ("select.samples=12", "select.bins=2", "gold.share=0.2", "gold.worst=0.6", "gold.area=0.01", "prediction.floor=0.02")
+OVERRIDES = ("select.samples=12", "select.bins=2", "gold.share=0.2", "gold.worst=0.6", "gold.area=0.01", "prediction.floor=0.02")
 SLOPPY = 2
 
 
@@ -34,7 +34,7 @@ def people(server):
 
 
 def load(project, *more):
-    return recipe.load("demo", "annotate", [*KNOBS, *more], {"name": project})
+    return recipe.load("demo", "annotate", [*OVERRIDES, *more], {"name": project})
 
 
 def annotate(studio, project, samples, who, rng):
@@ -43,7 +43,7 @@ def annotate(studio, project, samples, who, rng):
     for page in studio.tasks(found["id"], "id,data"):
         for task in page:
             row = samples[task["data"][tasks.KEY]]
-            stars = tasks.levels(codec.decode_map(row["degradation_map"]), smooth=0, floor=0.05)
+            stars = tasks.levels(codec.decode_map(row["degradation_map"]), smooth=0, floor=0.05, min_area=0.0005)
             score = float(np.clip(100 * row["score"] + rng.normal(0, 2), 0, 100))
             if who[0] == SLOPPY:
                 stars, score = np.zeros_like(stars), float(rng.uniform(0, 100))
@@ -66,9 +66,9 @@ def test_from_push_to_consensus(server, studio, people, larger, monkeypatch, tmp
     monkeypatch.setenv(run.VARIABLE, server.login.token)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     chosen = load("loop", "select.samples=30", "gold.share=0.1", "gold.worst=0.2")
-    plan, added = run.push(chosen, dataset, server.url, server.login.token)
-    assert added == len(plan.entries) >= 30
-    assert plan.gold, "gold samples are hidden among the others"
+    campaign, added = run.push(chosen, dataset, server.url, server.login.token)
+    assert added == len(campaign.entries) >= 30
+    assert campaign.gold, "gold samples are hidden among the others"
     assert run.push(chosen, dataset, server.url, server.login.token)[1] == 0, "running again adds nothing"
     assert studio.project("loop")["total_predictions_number"] >= 3
 
@@ -112,34 +112,15 @@ def test_from_push_to_consensus(server, studio, people, larger, monkeypatch, tmp
 def test_a_wrong_token_and_no_token_are_explained(server, dataset, monkeypatch):
     with pytest.raises(UserError, match="token"):
         run.push(load("refused"), dataset, server.url, "0" * 40)
-    assert plans.load(dataset, "refused") is None, "the mended command, at another address too, is not refused"
+    assert campaigns.load(dataset, "refused") is None, "the mended command, at another address too, is not refused"
     monkeypatch.delenv(run.VARIABLE, raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UserError, match="LABEL_STUDIO_API_KEY is not set"):
         run.token()
 
 
-def test_an_interface_edited_by_hand_is_refused_by_name(server, studio, dataset):
-    run.push(load("edited"), dataset, server.url, server.login.token)
-    project = studio.project("edited")
-    changed = project["label_config"].replace('value="ringing"', 'value="halo"')
-    assert changed != project["label_config"]
-    studio.json("PATCH", f"/api/projects/{project['id']}/", json={"label_config": changed})
-    with pytest.raises(UserError, match=r"(?s)edited.*(halo|ringing)"):
-        run.push(load("edited", "select.samples=14"), dataset, server.url, server.login.token)
-
-
-def test_a_deleted_task_is_added_again(server, studio, dataset):
-    added = run.push(load("deleted"), dataset, server.url, server.login.token)[1]
-    project = studio.project("deleted")["id"]
-    first = studio.json("GET", "/api/tasks", params={"project": project, "page_size": 1})["tasks"][0]["id"]
-    studio.call("DELETE", f"/api/tasks/{first}/")
-    assert run.push(load("deleted"), dataset, server.url, server.login.token)[1] == 1
-    assert sum(map(len, studio.keys(project).values())) == added
-
-
 def test_another_recipe_of_a_pushed_project_is_refused(server, dataset):
     run.push(load("fixed"), dataset, server.url, server.login.token)
-    with pytest.raises(UserError, match=r"overlap: 3 there, 2 here"):
-        run.push(load("fixed", "overlap=2"), dataset, server.url, server.login.token)
-    assert plans.load(dataset, "fixed").recipe["overlap"] == 3
+    with pytest.raises(UserError, match=r"raters: 3 there, 2 here"):
+        run.push(load("fixed", "raters=2"), dataset, server.url, server.login.token)
+    assert campaigns.load(dataset, "fixed").recipe["raters"] == 3

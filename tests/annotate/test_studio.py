@@ -23,7 +23,7 @@ def project(server):
 
 @pytest.mark.parametrize(("size", "ahead", "sparse"), [(3, 2, 4), (3, 1, 4), (100, 2, 4), (3, 2, 0), (100, 2, 0)])
 def test_all_work_comes_in_order_once(studio, project, monkeypatch, size, ahead, sparse):
-    monkeypatch.setattr(studios, "AHEAD", ahead)
+    monkeypatch.setattr(studios, "PREFETCH", ahead)
     monkeypatch.setattr(studios, "SPARSE", sparse)
     listed = [task for page in studio.tasks(project, "id,data", size=4) for task in page]
     assert len(listed) == 11
@@ -32,7 +32,7 @@ def test_all_work_comes_in_order_once(studio, project, monkeypatch, size, ahead,
     monkeypatch.setattr(
         studio, "call", lambda *args, **options: asked.append(options["params"]["query"]) or call(*args, **options)
     )
-    found = list(studio.work(project, size=size))
+    found = list(studio.annotated_tasks(project, size=size))
     assert [(task["id"], task["data"]) for page in found for task in page] == [(task["id"], task["data"]) for task in listed]
     assert all(len(task["annotations"]) == 1 for page in found for task in page)
     assert all(len(page) <= size for page in found)
@@ -41,4 +41,4 @@ def test_all_work_comes_in_order_once(studio, project, monkeypatch, size, ahead,
 
 def test_a_project_without_tasks_has_no_pages(studio):
     empty = int(studio.create_project("no tasks", interface.text("defects"), "", 1)["id"])
-    assert [task for page in studio.work(empty) for task in page] == []
+    assert [task for page in studio.annotated_tasks(empty) for task in page] == []
