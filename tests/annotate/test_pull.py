@@ -110,7 +110,7 @@ def test_work_deleted_from_one_persons_project_goes_and_the_others_stays(server,
     key = table[0]["id"]
     studio.call("DELETE", f"/api/annotations/{made['ben', key]}/")
     assert run.pull(dataset, "named", server.login.token).rows == 5
-    ben = campaigns.pseudonym(campaigns.salt(dataset), "ben@named.org")
+    ben = campaigns.pseudonym(campaigns.read_salt(dataset), "ben@named.org")
     assert list(tables.read_rows(dataset, "annotations")) == [row for row in table if (row["id"], row["annotator"]) != (key, ben)]
 
 
