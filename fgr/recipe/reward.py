@@ -1,4 +1,4 @@
-"""Every knob of `fgr train-rm`."""
+"""Every hyperparameter of `fgr train-rm`."""
 
 from typing import Annotated, Literal
 
@@ -12,16 +12,22 @@ class Encoder(Strict):
 
     name: str = Field("tiny", description="'tiny' (0.4 M parameters, from scratch) or a timm backbone, e.g. resnet50_clip.openai")
     pretrained: bool = Field(True, description="begin with timm's weights; no effect on tiny")
-    train: Literal["all", "none", "deepest", "lora"] = "all"
+    train: Literal["all", "none", "deepest", "lora"] = Field(
+        "all", description="which of its parameters learn: all, none, those of the deepest level, low-rank changes alone (LoRA)"
+    )
     lora_rank: int = Field(0, ge=0, description="rank of the low-rank changes that train: lora learns")
 
 
 class Model(Strict):
     """Decoder and head; the stages are as many as `stages` has entries after the first."""
 
-    gate: Literal["concat", "paper", "complement", "residual"] = "concat"
+    gate: Literal["concat", "paper", "complement", "residual"] = Field(
+        "concat",
+        description="how the map M modulates the deepest feature f: [f ⊙ (1 − M), f ⊙ M], the paper's f ⊙ M, f ⊙ (1 − M), or "
+        "f ⊙ (1 + g·M)",
+    )
     gain: float = Field(1.0, description="g of the gate `residual`, f ⊙ (1 + g·M)")
-    width: int = Field(48, ge=8, multiple_of=8, description="channels of the decoder's deepest level")
+    width: int = Field(48, ge=8, multiple_of=8, description="channels of the decoder's deepest level; finer ones have fewer")
     hidden: int = Field(64, ge=1, description="width of the score's MLP")
 
 
@@ -35,70 +41,78 @@ class Data(Strict):
     streaming: bool = Field(False, description="read the dataset as a stream instead of by index")
     workers: int = Field(2, ge=0, description="processes that load data")
     cache_mb: int = Field(1024, ge=0, description="memory for decoded images, all workers together")
-    validation: int = Field(64, ge=1, description="at most this many rows of the validation split")
+    validation: int = Field(64, ge=1, description="rows of the validation split that are used, at most")
 
 
 class Base(Strict):
-    """S_base, the scale that scores of clean images are held to, and the first phase, which distils it into the encoder."""
+    """S_base, the score that L_align anchors clean images to, and the first phase, which distils it into the encoder."""
 
     name: str = Field("full-reference", description="full-reference, clipiqa, or pyiqa:METRIC (extra iqa, non-commercial)")
-    steps: int = Field(400, ge=0)
+    steps: int = Field(400, ge=0, description="optimiser steps of the first phase; 0 = none, for a base that needs no student")
 
 
 class Loss(Strict):
     """Weights and kinds of the loss terms; margins are in standard deviations of the score."""
 
-    map: Weight = 1.0
-    rank: Weight = 1.0
-    align: Weight = 1.0
+    map: Weight = Field(1.0, description="weight of L_map: predicted against labelled degradation maps")
+    rank: Weight = Field(1.0, description="weight of L_rank: S_SR < S_syn < S_GT")
+    align: Weight = Field(1.0, description="weight of L_align: scores of clean images against S_base")
     map_rank: Weight = Field(
-        0.0, description="restored images' maps above their references' wherever these differ, off the mask too"
+        0.0, description="weight of: restored images' maps above their references' wherever these differ, off the mask too"
     )
-    human_score: Weight = 0.0
-    human_map: Weight = 0.0
-    preference: Weight = 0.0
-    map_kind: Literal["l1", "smooth-l1", "bce", "focal", "l1+bce"] = "l1"
-    rank_kind: Literal["margin", "logistic"] = "margin"
-    margins: tuple[Weight, Weight] = (0.5, 0.5)
+    human_score: Weight = Field(0.0, description="weight of: scores of composites against people's mean scores")
+    human_map: Weight = Field(0.0, description="weight of: maps of composites against the maps that people painted")
+    preference: Weight = Field(0.0, description="weight of: Bradley–Terry likelihood of people's choices between two composites")
+    map_kind: Literal["l1", "smooth-l1", "bce", "focal", "l1+bce"] = Field(
+        "l1", description="error of a pixel of the map; l1 is the paper's, bce cross entropy, focal the quality focal loss"
+    )
+    rank_kind: Literal["margin", "logistic"] = Field(
+        "margin", description="loss of a pair's shortfall from its margin: hinge (the paper's), or softplus"
+    )
+    margins: tuple[Weight, Weight] = Field((0.5, 0.5), description="m1 of S_SR < S_syn and m2 of S_syn < S_GT")
     margins_of: Literal["image", "area"] = Field(
-        "image", description="image: the paper's, the same however much differs; area: times the share of the crop that differs"
+        "image", description="image: the paper's, the same for every image; area: times the share of the crop that differs"
     )
     rank_of: Literal["image", "place"] = Field(
         "image",
-        description="what is ranked: images (the paper's), or verdicts at each place where images differ, by the second margin",
+        description="what is ranked: image scores (the paper's), or local scores wherever images differ, by the second margin",
     )
 
 
 class Training(Strict):
-    """The optimiser and its bookkeeping, the same in every phase."""
+    """Optimiser, learning-rate schedule, EMA, validation and checkpoints, the same in every phase."""
 
-    lr: float = Field(3e-4, gt=0)
+    lr: float = Field(3e-4, gt=0, description="highest learning rate (AdamW)")
     encoder_lr: float = Field(1.0, ge=0, description="the encoder's learning rate as a share of lr")
-    weight_decay: Weight = 0.01
-    warmup: Share = Field(0.1, description="share of a phase's steps in which the rate rises; then it falls as a cosine")
+    weight_decay: Weight = Field(0.01, description="AdamW's decoupled weight decay")
+    warmup: Share = Field(0.1, description="share of a phase's steps of linear warm-up; then the learning rate falls as a cosine")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights, which are what is saved")
-    accumulate: int = Field(1, ge=1, description="batches a step")
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    validate_every: int = Field(100, ge=1)
+    ema: float = Field(0.99, ge=0, lt=1, description="decay of the exponential moving average of the weights, which is saved")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are accumulated for a step")
+    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision of the forward pass; no = float32")
+    validate_every: int = Field(100, ge=1, description="steps between validations of the averaged weights, which choose the best")
     patience: int = Field(0, ge=0, description="validations without improvement after which a phase ends; 0 = never")
-    checkpoint_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
     explosion_factor: float = Field(50.0, gt=1, description="a loss this many times its running mean stops the run")
 
 
 class RewardRecipe(Strict):
     """A reward model: S_base distilled, then RM_0 (score), then RM_1 … RM_N (score and ever finer maps)."""
 
-    name: str
-    seed: int = Field(0, ge=0)
+    name: str = Field(description="of the recipe, shown in reports")
+    seed: int = Field(0, ge=0, description="of initial weights, crops and the order of samples")
     encoder: Encoder = Encoder()
     model: Model = Model()
     data: Data = Data()
     base: Base = Base()
-    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field((200, 400, 400, 400), min_length=1, description="of RM_0 … RM_N")
+    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (200, 400, 400, 400), min_length=1, description="optimiser steps of RM_0 … RM_N"
+    )
     loss: Loss = Loss()
     training: Training = Training()
-    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(
+        (), description="experiment trackers beside metrics.jsonl"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "RewardRecipe":
@@ -108,7 +122,7 @@ class RewardRecipe(Strict):
             raise ValueError("the encoder tiny starts from random weights: train: none would leave them so")
         known = self.base.name in ("full-reference", "clipiqa") or self.base.name.startswith("pyiqa:")
         if not known:
-            raise ValueError(f"base.name '{self.base.name}' is none of full-reference, clipiqa, pyiqa:METRIC")
+            raise ValueError(f"base.name '{self.base.name}' is not one of full-reference, clipiqa, pyiqa:METRIC")
         if self.base.name == "full-reference" and not self.base.steps:
             raise ValueError("base.name full-reference is a student that must be trained: base.steps > 0")
         return self

@@ -69,14 +69,14 @@ class Criterion:
         area = batch["mask"].mean((1, 2, 3))
         return first * (1 - area), second * area
 
-    def _place_rank(self, verdicts: torch.Tensor, images: Parts, visible: torch.Tensor) -> torch.Tensor:
+    def _place_rank(self, local: torch.Tensor, images: Parts, visible: torch.Tensor) -> torch.Tensor:
         """S_SR < S_GT and, where it is `visible` (B,), S_syn < S_GT, place by place of the deepest feature.
 
         Each place counts by how much the images differ there: outside the mask, composite and reference do not.
         """
-        reference, composite, sr = verdicts.chunk(3)
-        height, width = verdicts.shape[-2:]
-        total = torch.zeros((), device=verdicts.device)
+        reference, composite, sr = local.chunk(3)
+        height, width = local.shape[-2:]
+        total = torch.zeros((), device=local.device)
         for image, worse, counts in (("composite", composite, visible), ("sr", sr, torch.ones_like(visible))):
             differs = (images["reference"] - images[image]).abs().mean(1)
             weight = functional.adaptive_avg_pool2d(differs, (height, width)) * counts.view(-1, 1, 1)
@@ -113,10 +113,9 @@ class Criterion:
         return {"distil": error, "rank": rank, "total": error + RANK_WHILE_DISTILLING * self.settings.rank * rank}
 
     def _answers(self, model: Any, images: Parts) -> tuple[torch.Tensor, ...]:
-        """Scores, maps and, if places are ranked, their verdicts."""
+        """Scores, maps and, if places are ranked, local scores."""
         stacked = torch.cat(list(images.values()))
-        found: tuple[torch.Tensor, ...] = model(stacked, places=True) if self.settings.rank_of == "place" else model(stacked)
-        return found
+        return tuple(model(stacked, places=True) if self.settings.rank_of == "place" else model(stacked))
 
     def _total(self, parts: Parts) -> torch.Tensor:
         weighted = [getattr(self.settings, name) * part for name, part in parts.items()]

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from fgr.errors import UserError, nearest
+from fgr.hub_files import first_line
 from fgr.training.low_rank import LowRank
 
 RESIDUAL_GAIN = 4.0
@@ -143,7 +144,7 @@ class TimmEncoder(nn.Module):
 
 
 def build_encoder(name: str, pretrained: bool = False) -> TinyEncoder | TimmEncoder:
-    """The encoder `tiny`, or a timm backbone by name. UserError for a name that is unknown or weights that cannot be had."""
+    """The encoder `tiny`, or a timm backbone by name. UserError for an unknown name or weights that are not available."""
     return TinyEncoder() if name == "tiny" else TimmEncoder(name, pretrained)
 
 
@@ -153,28 +154,23 @@ def _create(name: str, pretrained: bool) -> Any:
     if not timm.is_model(name):
         known = ["tiny", *timm.list_models()]
         raise UserError(
-            f"There is no encoder '{name}'{nearest(name.partition('.')[0], known)}.",
-            "Name 'tiny' or a timm backbone that gives features, for example resnet50_clip.openai.",
+            f"Unknown encoder '{name}'{nearest(name.partition('.')[0], known)}.",
+            "Name 'tiny' or a timm backbone with multi-scale features, for example resnet50_clip.openai.",
         )
     try:
         return timm.create_model(name, pretrained=pretrained, features_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         if not pretrained:
-            raise UserError(f"timm's '{name}' gives no multi-scale features: {error}", "Name another backbone.") from None
+            raise UserError(f"timm's '{name}' has no multi-scale features: {error}", "Name another backbone.") from None
         raise UserError(
-            f"The weights of '{name}' cannot be had: {_first_line(error)}",
+            f"The weights of '{name}' are not available: {first_line(error)}",
             "Check the connection and HF_TOKEN (gated weights: accept their licence on the Hub), fetch them once on a machine "
             "with a connection and copy the Hub cache, or set encoder.pretrained=false or encoder.name=tiny.",
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def load_pretrained(encoder: nn.Module, name: str) -> None:
-    """Fill `encoder`, with or without low-rank changes, with timm's weights of `name`. UserError if they cannot be had."""
+    """Fill `encoder`, with or without low-rank changes, with timm's weights of `name`. UserError if they are not available."""
     own = encoder.state_dict()
     weights = {}
     for key, value in build_encoder(name, pretrained=True).state_dict().items():

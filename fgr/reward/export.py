@@ -42,7 +42,7 @@ class Plain(nn.Module):
             small = torch.sigmoid(model.decoder(features))
             map_ = functional.interpolate(small, (image.shape[-2], image.shape[-1]), mode="bilinear", align_corners=False)
             modulation = functional.avg_pool2d(small, self.ratio)
-        return model.score_of(model.judged(deepest, modulation).mean((2, 3)), torch.ones_like(image[:, 0, 0, :1])), map_
+        return model.score_of(model.hidden_units(deepest, modulation).mean((2, 3)), torch.ones_like(image[:, 0, 0, :1])), map_
 
 
 def export(model: FinPercepRM, path: Path) -> dict[str, float]:
@@ -99,7 +99,7 @@ def _read_onnx(path: Path) -> Callable[[torch.Tensor], Any]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda image: [torch.from_numpy(found) for found in session.run(None, {"image": image.numpy()})]
+    return lambda image: [torch.from_numpy(output) for output in session.run(None, {"image": image.numpy()})]
 
 
 def _needs_onnx(write: Callable[..., None]) -> Callable[..., None]:

@@ -61,9 +61,8 @@ class FinPercepRM(
 
     Stage 0 gives a score only (its map is 0 everywhere); stages 1 … `stages` decode ever finer levels of the encoder. `gate` says
     how the map modulates the deepest feature before the score's MLP: `paper` is the published equation f ⊙ M, which leaves
-    nothing of a clean image (M → 0); the default `concat` keeps both f ⊙ (1 − M) and f ⊙ M. The MLP judges each place of the
-    deepest feature and the score is the mean: a place's verdict holds in any photograph, that of a pooled whole is soon learnt by
-    heart.
+    nothing of a clean image (M → 0); the default `concat` keeps both f ⊙ (1 − M) and f ⊙ M. The MLP scores each place of the
+    deepest feature and the score is their mean: a local score holds in any photograph, that of pooled features overfits soon.
     """
 
     input_mean: torch.Tensor
@@ -123,10 +122,10 @@ class FinPercepRM(
     def forward(self, image: torch.Tensor, places: bool = False) -> tuple[torch.Tensor, ...]:
         """score (B,), larger = better, and map (B, 1, H, W) in [0, 1], larger = worse, of image (B, 3, H, W) in [0, 1].
 
-        With `places` also the verdicts (B, h, w) at the places of the deepest feature, of which the score is the mean. Any height
-        and width; TypeError or ValueError for another layout.
+        With `places` also the local scores (B, h, w) at the places of the deepest feature, of which the score is the mean. Any
+        height and width; TypeError or ValueError for another layout.
         """
-        hidden, weight, degradation_map = self._looked_at(image, None)
+        hidden, weight, degradation_map = self._hidden_and_map(image, None)
         score = self.score_of((hidden * weight).sum((2, 3)), weight.sum((2, 3)))
         if not places:
             return score, degradation_map
@@ -137,10 +136,10 @@ class FinPercepRM(
 
         `valid` (B, 1, H, W) in [0, 1] says which pixels count. Sums and weights of an image's tiles may be added up.
         """
-        hidden, weight, degradation_map = self._looked_at(image, valid)
+        hidden, weight, degradation_map = self._hidden_and_map(image, valid)
         return (hidden * weight).sum((2, 3)), weight.sum((2, 3)), degradation_map
 
-    def _looked_at(self, image: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _hidden_and_map(self, image: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Hidden units (B, F, h, w) at the deepest feature's places, how much the places count (B, 1, h, w), and the map."""
         _check(image)
         height, width = image.shape[-2:]
@@ -160,9 +159,9 @@ class FinPercepRM(
             whole = functional.interpolate(small, padded.shape[-2:], mode="bilinear", align_corners=False)
             counted = small * functional.adaptive_avg_pool2d(valid, (small.shape[-2], small.shape[-1]))
             modulation = functional.adaptive_avg_pool2d(counted, deepest.shape[-2:]) / weight.clamp_min(1e-6)
-        return self.judged(deepest, modulation), weight, whole[..., :height, :width]
+        return self.hidden_units(deepest, modulation), weight, whole[..., :height, :width]
 
-    def judged(self, deepest: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+    def hidden_units(self, deepest: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
         """The head's hidden units (B, F, h, w) of the deepest feature (B, C, h, w) gated by the map (B, 1, h, w)."""
         layer, bend, _ = self.head
         gated = torch.cat(GATES[self.gate](deepest, modulation, self.gain), 1)

@@ -33,7 +33,7 @@ def _folder(reward: str | Path) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists() or not is_hub_id(str(reward)):
-        raise UserError(f"There is no reward model at {reward}.", HINT)
+        raise UserError(f"The reward model {reward} does not exist.", HINT)
     return Path(_snapshot(str(reward)))
 
 
@@ -43,7 +43,7 @@ def resolve(folder: Path) -> Path:
         return folder
     stages = stages_of(folder)
     if not stages:
-        raise UserError(f"{folder} holds no reward model: it has neither config.json nor a finished stage.", HINT)
+        raise UserError(f"{folder} is not a reward model: it has neither config.json nor a finished stage.", HINT)
     return stages[-1]
 
 
@@ -81,8 +81,8 @@ def _snapshot(name: str) -> str:
     except GatedRepoError:
         raise UserError(f"{name} is gated.", f"Accept its terms at https://huggingface.co/{name} and set HF_TOKEN.") from None
     except RepositoryNotFoundError:
-        raise UserError(f"There is neither a folder nor a Hub repository {name}.", HINT) from None
+        raise UserError(f"{name} is neither a folder nor a repository on the Hub.", HINT) from None
     except (LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"{name} is no folder and cannot be fetched from the Hub: {' '.join(str(error).split())[:200]}", HINT
+            f"{name} is not a folder and could not be downloaded from the Hub: {' '.join(str(error).split())[:200]}", HINT
         ) from None

@@ -1,4 +1,4 @@
-"""Scoring images of any size: score and map, tiled where they are large, and heat-map overlays for people to look at."""
+"""Scoring images of any size: score and map, in tiles if the image is large, and overlays of the map on the image."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def expand(paths: list[Path]) -> list[Path]:
-    """Image files, folders replaced by the images in them. UserError for a path that is not there or a folder without images."""
+    """Image files, folders replaced by the images in them. UserError for an absent path or a folder without images."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -27,7 +27,7 @@ def expand(paths: list[Path]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"There is no image {path}.", "Check the path.")
+            raise UserError(f"The image {path} does not exist.", "Check the path.")
     return found
 
 
@@ -59,9 +59,9 @@ def score(model: Any, image: np.ndarray, tile: int = 1024) -> tuple[float, np.nd
     for top in range(0, height, step):
         for left in range(0, width, step):
             inner = (slice(top, min(top + step, height)), slice(left, min(left + step, width)))
-            part, weight, found = _tile(model, whole, inner)
+            part, weight, part_map = _tile(model, whole, inner)
             sums, weights = sums + part, weights + weight
-            map_[inner] = found
+            map_[inner] = part_map
     return float(model.score_of(sums, weights)), map_
 
 
@@ -86,11 +86,11 @@ def worst(map_: np.ndarray, share: float = 0.01) -> float:
 
 
 def overlay(image: np.ndarray, map_: np.ndarray) -> np.ndarray:
-    """The uint8 (H, W, 3) image, greyed, with the map as a heat map over it: the worse, the hotter and the less transparent."""
-    heat = cv2.cvtColor(cv2.applyColorMap(np.rint(map_ * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    """The uint8 (H, W, 3) image, greyed, under its map in a colour map: the worse, the brighter and the less transparent."""
+    colours = cv2.cvtColor(cv2.applyColorMap(np.rint(map_ * 255).astype(np.uint8), cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
     alpha = np.clip(map_ * 1.5, 0, 0.85)[..., None]
-    return np.rint(grey * (1 - alpha) + heat * alpha).astype(np.uint8)
+    return np.rint(grey * (1 - alpha) + colours * alpha).astype(np.uint8)
 
 
 def save_overlay(folder: Path, file: Path, image: np.ndarray, map_: np.ndarray) -> Path:

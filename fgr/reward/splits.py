@@ -28,7 +28,7 @@ MAKE = "Make one with: fgr generate --out DIR"
 def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bool = False) -> Any:
     """The rows of a split as a `datasets` dataset whose images are encoded bytes, without those of the SR models in `exclude`.
 
-    UserError if there is no such dataset, split or column, if no row is left, or if an excluded model does not occur.
+    UserError if the dataset, the split or a column does not exist, if no row is left, or if an excluded model does not occur.
     """
     from datasets import Image
 
@@ -98,7 +98,7 @@ def _load(data: str, table: str, split: str, streaming: bool) -> Any:
     import datasets
 
     if not _on_hub(data) and not Path(data).is_dir():
-        raise UserError(f"There is no dataset at {data}.", f"{MAKE}, or name a dataset on the Hub (org/name).")
+        raise UserError(f"The dataset {data} does not exist.", f"{MAKE}, or name a dataset on the Hub (org/name).")
     try:
         return datasets.load_dataset(data, table, split=split, streaming=streaming)
     except ValueError as error:
@@ -108,7 +108,7 @@ def _load(data: str, table: str, split: str, streaming: bool) -> Any:
                 f"The dataset {data} has no split '{split}': {_first_sentence(text)}",
                 "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",
             ) from None
-        raise UserError(f"{data} is no FGR dataset: it has no table '{table}' ({_first_sentence(text)})", MAKE) from None
+        raise UserError(f"{data} is not an FGR dataset: it has no table '{table}' ({_first_sentence(text)})", MAKE) from None
     except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DataFilesNotFoundError, OSError, RuntimeError) as error:
         raise UserError(f"The dataset {data} cannot be opened: {_first_sentence(str(error))}", MAKE) from None
 
@@ -131,10 +131,10 @@ def _maker(data: str) -> str:
     import json
 
     try:
-        made = json.loads((Path(data) / "fgr.json").read_text(encoding="utf-8"))
+        manifest = json.loads((Path(data) / "fgr.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    return f" (it was made by fgr {made.get('fgr', 'of unknown version')})"
+    return f" (it was written by fgr {manifest.get('fgr', 'of unknown version')})"
 
 
 def _known(exclude: Sequence[str], models: list[str], split: str) -> None:
@@ -143,5 +143,5 @@ def _known(exclude: Sequence[str], models: list[str], split: str) -> None:
     for name in exclude:
         if split == "train" and name not in models:
             raise UserError(
-                f"No row is of the SR model '{name}'{nearest(name, models)}.", f"The dataset has: {', '.join(models)}."
+                f"No row is from the SR model '{name}'{nearest(name, models)}.", f"The dataset has: {', '.join(models)}."
             )

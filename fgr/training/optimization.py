@@ -100,7 +100,7 @@ def running_mean(mean: float, value: float) -> float:
 
 @torch.no_grad()
 def update_ema(average: Weights, current: Mapping[str, torch.Tensor], decay: float, step: int) -> None:
-    """Move averaged weights towards the `current` ones, in place; what is no floating-point number is copied.
+    """Move averaged weights towards the `current` ones, in place; what is not floating-point is copied.
 
     In early steps the decay is lower, (1 + step) / (10 + step) with `step` from 1, so that the start is soon forgotten.
     """

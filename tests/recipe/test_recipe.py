@@ -1,3 +1,6 @@
+import importlib
+from typing import get_args
+
 import pytest
 
 from fgr import recipe
@@ -59,3 +62,26 @@ def test_digest_depends_on_values_not_on_how_they_were_given():
 
 def test_differences_name_dotted_keys():
     assert recipe.differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2}) == ["a.b: 1 there, 3 here"]
+
+
+def keys(annotation, prefix=""):
+    """Every key that may stand in a recipe, those of nested models and of each member of a union: dotted name, field."""
+    for part in get_args(annotation):
+        yield from keys(part, prefix)
+    for name, field in getattr(annotation, "model_fields", {}).items():
+        yield f"{prefix}{name}", field
+        yield from keys(field.annotation, f"{prefix}{name}.")
+
+
+def undescribed(kind):
+    """Keys without a description; a nested model is described by its docstring."""
+    module, model, _ = recipe.KINDS[kind]
+    for name, field in keys(getattr(importlib.import_module(module), model)):
+        nested = [part for part in (field.annotation, *get_args(field.annotation)) if hasattr(part, "model_fields")]
+        if not (all((part.__doc__ or "").strip() for part in nested) if nested else (field.description or "").strip()):
+            yield name
+
+
+@pytest.mark.parametrize("kind", ["reward"])
+def test_every_key_is_described(kind):
+    assert list(undescribed(kind)) == []

@@ -6,13 +6,9 @@ import torch
 from typer.testing import CliRunner
 
 from fgr.cli import app
-from fgr.errors import UserError
 from fgr.evaluate import show
-from fgr.images import codec
-from fgr.reward import score, splits, summary
+from fgr.reward import splits, summary
 from fgr.reward.evaluate import evaluate_reward_model, records
-from fgr.reward.model import FinPercepRM
-from fgr.reward.pretrained import load_reward_model
 
 
 class Oracle(torch.nn.Module):
@@ -103,69 +99,6 @@ def test_a_model_that_knows_the_defects_beats_the_baselines(data):
     assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.05
 
 
-def test_tiles_give_the_score_and_map_of_the_whole():
-    torch.manual_seed(0)
-    model = FinPercepRM().eval()
-    for level in model.decoder.levels:
-        torch.nn.init.normal_(level.out.weight, std=0.3)
-    image = np.random.default_rng(0).integers(0, 256, (150, 333, 3), np.uint8)
-    whole, map_ = score.score(model, image, tile=0)
-    tiled, tiled_map = score.score(model, image, tile=64)
-    assert tiled == pytest.approx(whole, abs=1e-5)
-    assert map_.shape == (150, 333)
-    assert map_.std() > 1e-3
-    np.testing.assert_allclose(tiled_map, map_, atol=2e-3)
-    direct, direct_map = model(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()).float() / 255)
-    assert whole == pytest.approx(direct.item(), abs=1e-5)
-    np.testing.assert_allclose(map_, direct_map[0, 0].detach().numpy(), atol=1e-5)
-
-
-def test_overlays_are_hot_where_the_map_is():
-    image, map_ = np.full((32, 32, 3), 128, np.uint8), np.zeros((32, 32), np.float32)
-    map_[:16] = 0.7
-    drawn = score.overlay(image, map_).astype(int)
-    assert np.array_equal(drawn[16:], np.full((16, 32, 3), 128))
-    assert (drawn[:16, :, 0] - drawn[:16, :, 2]).min() > 50
-    assert score.worst(map_, 0.5) == pytest.approx(0.7)
-
-
-@pytest.fixture
-def picture(tmp_path):
-    import cv2
-
-    path = tmp_path / "picture.png"
-    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 65535, (70, 50), np.uint16))  # 16-bit grey
-    return path
-
-
-def test_score_writes_json_lines_and_overlays(trained, picture, tmp_path):
-    maps = tmp_path / "maps"
-    outcome = CliRunner().invoke(
-        app, ["score", str(picture), "--reward", str(trained), "--maps", str(maps), "--json", "--device", "cpu"]
-    )
-    assert outcome.exit_code == 0, outcome.output
-    line = json.loads(outcome.stdout)
-    expected, map_ = score.score(load_reward_model(trained), score.read(picture))
-    assert line["score"] == pytest.approx(expected)
-    assert line["map_worst"] == pytest.approx(score.worst(map_))
-    assert codec.decode_rgb((maps / "picture.png-map.png").read_bytes()).shape == (70, 50, 3)
-
-
-def test_score_speaks_to_people_too(trained, picture):
-    outcome = CliRunner().invoke(app, ["score", str(picture.parent), "--reward", str(trained / "stage-0"), "--device", "cpu"])
-    assert outcome.stdout.endswith(f"worst 0.000  {picture}\n")
-
-
-def test_what_is_no_image_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match="There is no image"):
-        score.expand([tmp_path / "nothing.png"])
-    with pytest.raises(UserError, match="holds no images"):
-        score.expand([tmp_path])
-    (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UserError, match="it is not an image that can be read"):
-        score.read(tmp_path / "text.png")
-
-
 def test_evaluate_prints_and_writes(trained, data, tmp_path):
     command = [
         "evaluate",
@@ -184,11 +117,3 @@ def test_evaluate_prints_and_writes(trained, data, tmp_path):
     written = json.loads((tmp_path / "e.json").read_text())
     assert written["rows"] == 3
     assert written["protocol"]["model"]["stage"] == 0
-
-
-def test_train_rm_by_command_resumes(data, overrides, tmp_path):
-    command = ["train-rm", "demo", *overrides, "stages=[1]", "base.steps=1", "--data", str(data), "--out", str(tmp_path / "rm")]
-    for _ in range(2):
-        outcome = CliRunner().invoke(app, [*command, "--device", "cpu"])
-        assert outcome.exit_code == 0, outcome.output
-        assert outcome.stdout == f"{tmp_path / 'rm' / 'stage-0'}\n"

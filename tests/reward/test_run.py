@@ -6,8 +6,10 @@ import signal
 import pytest
 import torch
 from accelerate.utils import LoggerType
+from typer.testing import CliRunner
 
 from fgr import recipe
+from fgr.cli import app
 from fgr.errors import UserError
 from fgr.reward.evaluate import evaluate_reward_model
 from fgr.reward.model import FinPercepRM
@@ -179,6 +181,14 @@ def test_bad_wishes_are_sentences(data, overrides, trained, tmp_path):
         attempt("seed=1", out=trained)
     with pytest.raises(UserError, match=r"encoder\.train=lora and encoder\.lora_rank > 0 go"):
         attempt("encoder.train=lora")
+
+
+def test_train_rm_by_command_resumes(data, overrides, tmp_path):
+    command = ["train-rm", "demo", *overrides, "stages=[1]", "base.steps=1", "--data", str(data), "--out", str(tmp_path / "rm")]
+    for _ in range(2):
+        outcome = CliRunner().invoke(app, [*command, "--device", "cpu"])
+        assert outcome.exit_code == 0, outcome.output
+        assert outcome.stdout == f"{tmp_path / 'rm' / 'stage-0'}\n"
 
 
 def test_the_shipped_recipes_hold_together():

@@ -47,10 +47,10 @@ def test_peoples_labels_are_joined(data, tmp_path, write_card):
 
 
 def test_datasets_that_cannot_be_used_are_sentences(data, tmp_path):
-    with pytest.raises(UserError, match="no dataset at"):
+    with pytest.raises(UserError, match=r"The dataset .* does not exist"):
         splits.open_split(str(tmp_path / "nothing"), "train")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"cannot be opened|is no FGR dataset"):
+    with pytest.raises(UserError, match=r"cannot be opened|is not an FGR dataset"):
         splits.open_split(str(tmp_path / "empty"), "train")
 
 
