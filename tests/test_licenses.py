@@ -49,12 +49,12 @@ def test_limited_models_are_refused_by_name_until_accepted():
 def test_a_limited_model_runs_when_accepted_and_the_dataset_says_so(tmp_path, monkeypatch, tiny_overrides):
     name = "realesr-animevideov3"
     monkeypatch.setitem(ZOO, name, replace(ZOO[name], license="S-Lab-1.0"))
-    knobs = {"models": [name, "bicubic"], "samples": 4, "source.crop": 64, "source.crops_per_photo": 1}
-    recipe = recipes.load("demo", "generate", tiny_overrides, knobs)
+    changes = {"models": [name, "bicubic"], "samples": 4, "source.crop": 64, "source.crops_per_photo": 1}
+    recipe = recipes.load("demo", "generate", tiny_overrides, changes)
     with pytest.raises(UserError, match="'realesr-animevideov3' is under S-Lab"):
         run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not (tmp_path / "out").exists()
-    accepted = recipes.load("demo", "generate", tiny_overrides, knobs | {"accept_license": [name]})
+    accepted = recipes.load("demo", "generate", tiny_overrides, changes | {"accept_license": [name]})
     assert run.generate(accepted, tmp_path / "out", workers=1, device="cpu")
     by_name = {model["name"]: model for model in manifest.read(tmp_path / "out")["models"]}
     assert (by_name[name]["license"], by_name[name]["redistribute"]) == ("S-Lab-1.0", False)

@@ -32,11 +32,6 @@ def write(directory: Path | str, manifest: dict[str, Any]) -> None:
     atomic.write_text(Path(directory) / NAME, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def recipe_digest(recipe: dict[str, Any]) -> str:
-    """16 hexadecimal digits that identify a resolved recipe as JSON keeps it."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def row_id(row: dict[str, Any], determinants: dict[str, Any]) -> str:
     """The `id` of a sample: a digest of everything that determines the row.
 
@@ -48,5 +43,5 @@ def row_id(row: dict[str, Any], determinants: dict[str, Any]) -> str:
 
 
 def determinants_of(recipe: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
-    """What determines every row of a dataset alike: the knobs of masks, map and severity, and the calibration."""
+    """What determines every row of a dataset alike: the settings of masks, map and severity, and the calibration."""
     return {key: recipe[key] for key in ("masks", "map", "severity", "attempts")} | {"calibration": calibration}

@@ -120,7 +120,7 @@ def evenly_drawn(count: int, most: int) -> list[int]:
 def write_small(directory: Path | str, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Rewrite a small table (annotations, preferences, consensus) whole, or remove it for no rows.
 
-    The dataset card declares the tables that are there: write it anew afterwards (`card.write`).
+    The dataset card declares the tables that are there: write it again afterwards (`card.write`).
     """
     path = Path(directory) / table / "part-00000-of-00001.parquet"
     waiting = iter(rows)

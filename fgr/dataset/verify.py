@@ -12,6 +12,7 @@ import yaml
 from fgr import records
 from fgr.dataset import manifest, screen, tables
 from fgr.images import codec, difference, swap
+from fgr.recipe import digest
 from fgr.tensors import file_digest
 
 
@@ -36,13 +37,13 @@ class _Seen:
 
 
 def verify(directory: Path) -> Iterator[Problem]:
-    """Yield every broken promise of the dataset in `directory`. UserError if it is no finished dataset."""
+    """Yield every broken promise of the dataset in `directory`. UserError if it is not a finished dataset."""
     made = manifest.read(directory)
-    hopeless = list(_unreadable(directory))
-    if made.get("recipe_digest") != manifest.recipe_digest(made["recipe"]):
-        hopeless.append(Problem(manifest.NAME, "", "its recipe is not the one that it was made by (recipe_digest differs)"))
-    if hopeless:  # nothing else can be told then
-        yield from hopeless
+    unusable = list(_unreadable(directory))
+    if made.get("recipe_digest") != digest(made["recipe"]):
+        unusable.append(Problem(manifest.NAME, "", "its recipe is not the one that it was made by (recipe_digest differs)"))
+    if unusable:  # nothing else can be checked then
+        yield from unusable
         return
     yield from _files(directory, made)
     yield from _card(directory)
@@ -195,19 +196,19 @@ def _pixels(row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray
 def _labels(
     row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, degradation_map: np.ndarray, made: dict[str, Any]
 ) -> Iterator[str]:
-    knobs = made["recipe"]["map"]
+    settings = made["recipe"]["map"]
     if degradation_map[mask == 0].any():
         yield "degradation_map is not 0 outside the mask"
-    score = 1 - difference.pooled(degradation_map, **knobs["pooling"])
+    score = 1 - difference.pooled(degradation_map, **settings["pooling"])
     if abs(score - row["score"]) > 1e-6:
         yield f"score is {row['score']:.6f}, its map gives {score:.6f}"
-    pixel, feature = _differences(row, images, knobs["features"])
+    pixel, feature = _differences(row, images, settings["features"])
     for name, ingredient in (("pixel_difference", pixel), ("feature_difference", feature)):
         if ingredient is not None and mask.any() and abs(float(ingredient[mask > 0].mean()) - row[name]) > 1e-6:
             yield f"{name} is not its mean inside the mask"
     if feature is None:
         return
-    combined = difference.combined(pixel, feature, knobs["alpha"], knobs["smooth"])
+    combined = difference.combined(pixel, feature, settings["alpha"], settings["smooth"])
     expected = codec.quantised(difference.degradation_map(combined, mask, made["calibration"]["scale"]))
     if not np.array_equal(expected, degradation_map):
         yield f"degradation_map differs from its definition in {int((expected != degradation_map).sum())} pixels"

@@ -24,7 +24,7 @@ FEATURES, SEGMENTS = "the feature difference", "the segments"
 
 
 class MakerFactory:
-    """Builds ShardMakers of a recipe; small when it is sent to another process, which opens the models anew."""
+    """Builds ShardMakers of a recipe; small when it is sent to another process, which opens the models again."""
 
     def __init__(self, recipe: GenerateRecipe, out: Path) -> None:
         self.recipe = recipe

@@ -100,7 +100,7 @@ def _metadata(folder: Path) -> dict[str, dict[str, str]]:
                 rows = list(csv.DictReader(text.splitlines()))
             return {str(row["file_name"]): row for row in rows}
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path} cannot be read: each row needs a file_name.", "Mend it or move it away.") from None
+            raise UserError(f"{path} cannot be read: each row needs a file_name.", "Correct it or move it away.") from None
     return {}
 
 

@@ -65,15 +65,15 @@ def upscale(image: np.ndarray, network: Network, scale: int, tile: int, overlap:
     height, width = image.shape[:2]
     result = np.empty((height * scale, width * scale, 3), np.uint8)
     columns = spans(width, tile, overlap)
-    held = np.empty((0, 0, 3), np.float32)
+    pending = np.empty((0, 0, 3), np.float32)
     for row in spans(height, tile, overlap):
         band = _band(image, network, scale, row, columns, batch)
         fade_in, fade_out = row.fade_in * scale, row.fade_out * scale
         if fade_in:
             band[:fade_in] *= _ramp(fade_in)[:, None, None]
-            band[:fade_in] += held
+            band[:fade_in] += pending
         whole = len(band) - fade_out
-        held = band[whole:] * (1 - _ramp(fade_out))[:, None, None]
+        pending = band[whole:] * (1 - _ramp(fade_out))[:, None, None]
         top = row.keep_start * scale
         result[top : top + whole] = quantised(band[:whole])
     return result

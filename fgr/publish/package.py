@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fgr.dataset.hub import Kind
+from fgr.publish.upload import Kind
 
 
 @dataclass(frozen=True, slots=True)

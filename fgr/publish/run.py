@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from fgr.dataset import hub, manifest
+from fgr.dataset import manifest
 from fgr.errors import UserError
+from fgr.publish import upload
 from fgr.publish.dataset_package import pack_dataset
 from fgr.publish.generator_package import pack_generator
 from fgr.publish.package import Consent, Package
@@ -16,7 +17,7 @@ def pack(folder: Path, name: str, consent: Consent, *, write: bool) -> Package:
 
     UserError: nothing that can be published, or it does not keep its promises, or terms that forbid it.
     """
-    hub.check_name(name)
+    upload.check_name(name)
     kind = _kind(folder)
     if kind == "dataset":
         return pack_dataset(folder, name, consent, write=write)
@@ -27,7 +28,7 @@ def pack(folder: Path, name: str, consent: Consent, *, write: bool) -> Package:
 
 def publish(package: Package, name: str, private: bool) -> tuple[str, bool]:
     """Upload it; the repository's page and whether anything changed. Calling it again after an interruption goes on."""
-    page, changed = hub.upload(
+    page, changed = upload.upload(
         package.folder, name, package.kind, package.files, package.stale, private, f"Publish {package.what} with fgr"
     )
     if package.beside:

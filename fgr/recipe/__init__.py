@@ -82,8 +82,9 @@ def resolved(recipe: Any) -> dict[str, Any]:
 
 
 def digest(recipe: Any) -> str:
-    """16 hexadecimal digits that identify a resolved recipe."""
-    return hashlib.sha256(json.dumps(resolved(recipe), sort_keys=True).encode()).hexdigest()[:16]
+    """16 hexadecimal digits that identify a recipe, given as its model or resolved as JSON keeps it."""
+    tree = recipe if isinstance(recipe, Mapping) else resolved(recipe)
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -101,7 +101,7 @@ def test_another_recipe_in_the_same_folder_is_refused_by_its_keys(tiny, tiny_ove
         run.generate(other, tmp_path / "file", workers=1, device="cpu")
 
 
-def test_a_mistake_leaves_no_folder_that_refuses_the_mended_recipe(tiny_recipe, tmp_path):
+def test_a_mistake_leaves_no_folder_that_refuses_the_corrected_recipe(tiny_recipe, tmp_path):
     (tmp_path / "photos").mkdir()
     empty = tiny_recipe.source.model_copy(update={"path": str(tmp_path / "photos")})
     for wrong in ({"models": ("realesrgn",)}, {"source": empty}):

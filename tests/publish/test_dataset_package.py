@@ -8,10 +8,9 @@ import sys
 import pytest
 from hub_double import serving
 
-from fgr.dataset import hub as client
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError
-from fgr.publish import run
+from fgr.publish import run, upload
 from fgr.publish.package import Consent
 
 NAME = "acme/tiny"
@@ -204,7 +203,7 @@ def test_unknown_terms_need_a_word_before_they_are_public(folder):
 @pytest.mark.parametrize("name", ["tiny", "a/b/c", "-a/b", "a/b--c", "a/b.git", "a b/c", "../x"])
 def test_names_the_hub_would_refuse(name):
     with pytest.raises(UserError, match="ORG/NAME"):
-        client.check_name(name)
+        upload.check_name(name)
 
 
 def test_a_folder_of_nothing_is_told_so(tmp_path):

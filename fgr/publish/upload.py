@@ -20,7 +20,8 @@ def check_name(name: str) -> None:
     """UserError unless `name` is ORG/NAME as the Hub takes it."""
     if not is_hub_id(name):
         raise UserError(
-            f"'{name}' is no name for the Hub: it must be ORG/NAME.", "Letters, digits and single - _ . only: acme/fgr-portraits."
+            f"'{name}' is not a name that the Hub takes: it must be ORG/NAME.",
+            "Letters, digits and single - _ . only: acme/fgr-portraits.",
         )
 
 

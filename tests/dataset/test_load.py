@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+import fgr
+from fgr import records
+from fgr.dataset import tables
+from fgr.errors import UserError
+from fgr.images import codec
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+
+
+def test_load_samples_gives_arrays(tiny):
+    rows = fgr.load_samples(tiny, "test")
+    stored = list(tables.read_rows(tiny, "samples", split="test"))
+    assert len(rows) == len(stored)
+    row = rows[0]
+    assert list(row) == records.columns("samples")
+    assert row["composite"].dtype == np.uint8
+    assert np.array_equal(row["composite"], codec.decode_rgb(stored[0]["composite"]))
+    assert np.array_equal(row["degradation_map"], codec.decode_map(stored[0]["degradation_map"]))
+    assert row["mask"].dtype == np.float32
+    assert row["mask"].max() <= 1
+    assert row["score"] == stored[0]["score"]
+
+
+def test_load_samples_feeds_a_data_loader(tiny):
+    rows = fgr.load_samples(tiny, columns=["composite", "degradation_map", "score"], format="torch")
+    batch = next(iter(torch.utils.data.DataLoader(rows, batch_size=3)))
+    assert batch["composite"].shape == (3, 3, 128, 128)
+    assert batch["composite"].dtype == torch.float32
+    assert batch["degradation_map"].shape == (3, 1, 128, 128)
+    assert batch["score"].shape == (3,)
+
+
+def test_load_samples_streams_the_same(tiny):
+    streamed = next(iter(fgr.load_samples(tiny, "validation", ["id", "composite"], streaming=True)))
+    row = fgr.load_samples(tiny, "validation", ["id", "composite"])[0]
+    assert streamed["id"] == row["id"]
+    assert np.array_equal(streamed["composite"], row["composite"])
+
+
+def test_load_samples_names_what_is_wrong(tiny, tmp_path):
+    with pytest.raises(UserError, match="did you mean 'composite'"):
+        fgr.load_samples(tiny, columns=["compsite"])
+    with pytest.raises(UserError, match="cannot be opened"):
+        fgr.load_samples(tiny, "nonsense")
+    with pytest.raises(UserError, match="cannot be opened"):
+        fgr.load_samples(tmp_path / "absent")
