@@ -6,7 +6,7 @@ from collections import Counter
 from types import TracebackType
 from typing import Any
 
-EVERY = 60.0  # seconds between lines where stderr is no terminal
+EVERY = 60.0  # seconds between lines where stderr is not a terminal
 
 
 class Progress:

@@ -20,7 +20,7 @@ SPARE = 64  # zero bits tolerated after the last token: writers pad differently
 
 
 class BrushError(ValueError):
-    """A run-length code that is no mask of the expected size."""
+    """A run-length code that is not a mask of the expected size."""
 
 
 def encode(mask: np.ndarray) -> list[int]:

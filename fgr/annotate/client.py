@@ -82,7 +82,7 @@ class Client:
             except TransientError as failure:
                 if attempt + 1 == self.attempts:
                     raise UserError(
-                        f"Label Studio at {self.url} does not work: {failure} ({self.attempts} tries).",
+                        f"Label Studio at {self.url} is not available: {failure} ({self.attempts} tries).",
                         "Start the server again or wait, then run the same command again: finished work is kept.",
                     ) from None
                 self.pause(attempt, failure.retry_after)
@@ -111,7 +111,7 @@ class Client:
         try:
             return response.json()
         except json.JSONDecodeError:
-            raise UserError(f"{self.url} does not answer like Label Studio.", "Check --url.") from None
+            raise UserError(f"{self.url} does not look like a Label Studio server.", "Check --url.") from None
 
     @staticmethod
     def pause(attempt: int, retry_after: float = 0.0) -> None:

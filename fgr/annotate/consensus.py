@@ -34,7 +34,7 @@ def bt500(scores: np.ndarray) -> np.ndarray:
     """(A,) True for annotators that ITU-R BT.500's screening rejects.
 
     Outliers are counted beyond 2 standard deviations of a sample where its scores look normal (kurtosis 2…4), beyond √20
-    elsewhere, over the samples an annotator has seen; samples with fewer than four scores are not looked at.
+    elsewhere, over the samples an annotator has seen; samples with fewer than four scores are left out.
     """
     seen = ~np.isnan(scores)
     enough = seen.sum(1) > 3

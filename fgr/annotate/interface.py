@@ -33,7 +33,7 @@ def differences(expected: str, found: str) -> list[str]:
     except ElementTree.ParseError:
         return ["its XML cannot be parsed"]
     phrases = [f"the control '{name}' is missing" for name in mine.keys() - theirs.keys()]
-    phrases += [f"there is a control '{name}' more" for name in theirs.keys() - mine.keys()]
+    phrases += [f"the control '{name}' was added" for name in theirs.keys() - mine.keys()]
     for name in mine.keys() & theirs.keys():
         keys = mine[name].keys() | theirs[name].keys()
         phrases += [
@@ -49,7 +49,7 @@ def expect_unchanged(kind: str, reference: bool, found: str, project: str) -> No
     changed = differences(text(kind, reference), found)
     if changed:
         raise UserError(
-            f"The labelling interface of the project '{project}' is not the one fgr reads: {'; '.join(changed)}.",
+            f"The labelling interface of the project '{project}' was edited: {'; '.join(changed)}.",
             f"Put annotation/{FILES[kind]} back under Settings → Labeling Interface → Code, or name another project.",
         )
 

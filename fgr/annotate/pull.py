@@ -99,7 +99,7 @@ def pull(studio: Studio, directory: Path, campaign: Campaign, everything: bool) 
             spool, directory, table, _aliases(campaign, read), _places(directory, campaign, table), not everything
         )
         for name, title in campaign.projects.items():
-            since = campaign.pulled.get(name, "") if carried else ""  # a table that was removed is read anew
+            since = campaign.pulled.get(name, "") if carried else ""  # a table that was removed is read again
             for task in annotated_tasks(studio, campaign, title, since):
                 origin = f"{task['id']} {name}"
                 spool.forget(origin)  # what was deleted there goes

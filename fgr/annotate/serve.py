@@ -159,7 +159,7 @@ def _expect_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError:
-            raise UserError(f"The port {port} is taken.", "Name another one: --port 8081") from None
+            raise UserError(f"The port {port} is taken.", "Choose another: --port 8081") from None
 
 
 def _await(server: Server, folder: Path) -> None:
@@ -170,7 +170,7 @@ def _await(server: Server, folder: Path) -> None:
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise UserError(
-                f"Label Studio ended while it started (code {server.process.returncode}).", f"See {folder}/server.log."
+                f"Label Studio exited while starting (code {server.process.returncode}).", f"See {folder}/server.log."
             )
         try:
             if httpx.get(f"{server.url}/health", timeout=2, trust_env=False).status_code == 200:
@@ -182,5 +182,5 @@ def _await(server: Server, folder: Path) -> None:
         time.sleep(0.2)
     raise UserError(
         f"Label Studio did not start within {READY:.0f} s.",
-        f"On a busy machine run the same command again: it goes on where it was. Otherwise see {folder}/server.log.",
+        f"On a busy machine run the same command again: it continues where it was. Otherwise see {folder}/server.log.",
     )

@@ -25,7 +25,7 @@ class Studio(Client):
         """The token's user; the cheapest check of address and token."""
         user = self.json("GET", "/api/current-user/whoami")
         if not isinstance(user, dict) or "email" not in user:
-            raise UserError(f"{self.url} does not answer like Label Studio.", "Check --url.")
+            raise UserError(f"{self.url} does not look like a Label Studio server.", "Check --url.")
         return user
 
     def people(self) -> dict[int, str]:
@@ -62,7 +62,7 @@ class Studio(Client):
                 return dict(self.call_once("POST", "/api/projects/", json=body | more).json())
             except TransientError as failure:
                 self.pause(attempt, failure.retry_after)
-        raise UserError(f"Label Studio at {self.url} does not create the project '{title}'.", "Check the server's log.")
+        raise UserError(f"Label Studio at {self.url} did not create the project '{title}'.", "Check the server's log.")
 
     def tasks(
         self, project: int, include: str, conditions: list[dict[str, Any]] | None = None, size: int = PAGE, **options: Any

@@ -25,7 +25,7 @@ class WorkError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one person said about one sample: `score` 0…100, `severity` uint8 (H, W) in stars (0 = not painted)."""
+    """One person's work on one sample: `score` 0…100, `severity` uint8 (H, W) in stars (0 = not painted)."""
 
     score: float
     severity: np.ndarray

@@ -4,13 +4,17 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fgr.app.scored_image import ScoredImage
 from fgr.errors import UserError, missing_extra
 
-ANY_SCALE = 4  # of what serves any
+if TYPE_CHECKING:
+    from fgr.sr import Upscaler
+
+ANY_SCALE = 4  # of models without a factor of their own
 HOST = "127.0.0.1"
 LARGEST_INPUT = 1024 * 1024  # pixels of a low-resolution image
 TILE = 256
@@ -62,7 +66,7 @@ def _read(path: str) -> np.ndarray:
 
 
 def available() -> list[str]:
-    """The SR models whose weights are on this machine, bicubic last."""
+    """Names of the SR models whose weights are on this machine, bicubic last."""
     from fgr.sr.catalogue import catalogue
 
     here = [row["name"] for row in catalogue([]) if row["state"] == "here" and row["scale"]]
@@ -80,7 +84,7 @@ class Upscalers:
         self._named = {name: model_of(Path(name)) if Path(name).is_dir() else name for name in names}
         for name in self._named.values():
             parse_name(name)
-        self._open: dict[str, object] = {}
+        self._open: dict[str, Upscaler] = {}
 
     def __call__(self, name: str, image: np.ndarray) -> np.ndarray:
         """The output for a low-resolution image, uint8 (H, W, 3). UserError if it is too large or the weights do not work."""
@@ -98,13 +102,13 @@ class Upscalers:
             raise UserError(f"{error}.", "Check its weights.") from None
         return result
 
-    def _opened(self, name: str):  # type: ignore[no-untyped-def]
+    def _opened(self, name: str) -> "Upscaler":
         if name not in self._open:
             self._open[name] = _open_at_its_scale(self._named[name], self._device)
         return self._open[name]
 
 
-def _open_at_its_scale(name: str, device: str):  # type: ignore[no-untyped-def]
+def _open_at_its_scale(name: str, device: str) -> "Upscaler":
     """With the factor that the network has; ×4 where it has none of its own."""
     from fgr.sr import open_upscaler, parse_name
 

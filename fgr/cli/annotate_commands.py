@@ -56,7 +56,9 @@ def push(
     models: Annotated[str | None, typer.Option(help="SR models, comma-separated.")] = None,
     annotators: Annotated[str | None, typer.Option(help="Names, comma-separated: a project for each.")] = None,
     raters: Annotated[int | None, typer.Option(help="Different people for each sample (the recipe's `raters`).")] = None,
-    reward: Annotated[str | None, typer.Option(help="Reward model: samples it disputes first; see prediction.source.")] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="Reward model; samples it disputes come first. See prediction.source.")
+    ] = None,
     files: Annotated[Path | None, typer.Option(help="With images=folder: the folder that the server serves.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -97,7 +99,7 @@ def pull(
         typer.echo(f"left out: {count} × {reason}", err=True)
     if tally.unrated:
         typer.echo(f"{tally.unrated} regions had no severity and got 3.", err=True)
-    typer.echo(f"{tally.read} pieces of work read; {tally.table} has {tally.rows} rows")
+    typer.echo(f"{tally.read} annotations read; {tally.table} has {tally.rows} rows")
 
 
 @annotate.command()

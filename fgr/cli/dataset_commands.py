@@ -48,7 +48,7 @@ def generate(
 
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")],
-    replay: Annotated[int, typer.Option(help="Degrade and restore this many rows anew and compare with their sr.")] = 0,
+    replay: Annotated[int, typer.Option(help="Replay the degradation and SR of this many rows and compare with their sr.")] = 0,
     device: Devices = "auto",
 ) -> None:
     """Check every promise of a dataset: exit 1 and the rows that break one."""
@@ -80,7 +80,7 @@ def models(
         list[str] | None, typer.Argument(metavar="NAME…", help="Only these; folder:DIR and spandrel:PATH_OR_HUB_FILE too.")
     ] = None,
     fetch: Annotated[
-        bool, typer.Option("--fetch", help="Download the weights of the named models, going on if it broke off.")
+        bool, typer.Option("--fetch", help="Download the weights of the named models; interrupted downloads resume.")
     ] = False,
     ask: Annotated[bool, typer.Option("--ask", help="Ask the sources of what is fetchable: it may be gated or gone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,

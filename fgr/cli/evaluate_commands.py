@@ -76,7 +76,7 @@ def evaluate(
 
 def _opinions(benchmark: str, reward: str | None, metrics: list[str], border: int, luma: bool, device: str) -> dict[str, Any]:
     if not reward and not metrics:
-        raise typer.BadParameter("Name a --reward, or --metrics, to hold against people's opinions.")
+        raise typer.BadParameter("Name a --reward, or --metrics, to compare with people's opinions.")
     from fgr.evaluate import show
     from fgr.evaluate.benchmark import evaluate_on_benchmark
 

@@ -34,7 +34,7 @@ def score(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Images, or folders of images.")],
     *,
     reward: RewardModel,
-    maps: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays (PNG).")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Folder for the maps, drawn over the images (PNG).")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     tile: Annotated[int, typer.Option(help="Larger images are tiled at this many pixels; 0 = never.")] = 1024,
     device: Device = "auto",

@@ -24,7 +24,7 @@ def rlhf(
         Literal["none", "paper", "blend", "adaptive"] | None,
         typer.Option(help="CCL: fixed steps a stage, cross-faded, or moved by the audit; none = direct training."),
     ] = None,
-    stage: Annotated[int | None, typer.Option(help="With --schedule none: the stage to climb (default: the last).")] = None,
+    stage: Annotated[int | None, typer.Option(help="With --schedule none: the stage used as reward (default: the last).")] = None,
     on_hacking: Annotated[
         Literal["stop", "rollback", "continue"] | None, typer.Option(help="What an alarm of the audit does.")
     ] = None,

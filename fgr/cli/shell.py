@@ -40,9 +40,9 @@ def sentence(error: Exception) -> str:
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return f"No permission to write or read{_where(error)}. Choose another folder or change its permissions."
     if isinstance(error, NotADirectoryError | FileExistsError):
-        return f"A file is in the way{_where(error)}: a folder is needed there. Name another --out, or move the file."
+        return f"A file exists where a folder is needed{_where(error)}. Choose another --out, or move the file."
     if isinstance(error, FileNotFoundError) and error.filename:
-        return f"There is no such place{_where(error)}, and it cannot be made there. Name another, or look at how it is spelt."
+        return f"The path does not exist and cannot be created{_where(error)}. Check its spelling, or choose another."
     return f"Unexpected {type(error).__name__}: {error}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
 
 

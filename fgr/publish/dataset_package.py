@@ -43,9 +43,9 @@ def _photographs(licenses: Counter[str], consent: Consent) -> list[str]:
     if consent.public and not consent.vouched:
         raise UserError(
             f"The photographs of {unknown} rows have no known licence, and they would be public.",
-            "State it with source.license or metadata.csv, or, if you have the right to publish them, say so with --vouch.",
+            "State it with source.license or metadata.csv, or, if you have the right to publish them, add --vouch.",
         )
-    return [f"The photographs of {unknown} rows have no known licence: see that you may pass them on."]
+    return [f"The photographs of {unknown} rows have no known licence: make sure that you may pass them on."]
 
 
 def _verify(directory: Path, files: list[str]) -> None:

@@ -55,15 +55,17 @@ def _try(name: str, scale: int) -> None:
     try:
         found = open_upscaler(name, scale=scale).upscale([Job(grey, "grey", (48, 48), (0, 0, 48))])[0]
     except NonFiniteOutput as error:
-        raise UserError(f"The tuned network gives no image: {error}.", "Tune it again at a lower rate.") from None
+        raise UserError(
+            f"The tuned network does not produce an image: {error}.", "Lower the learning rate and tune it again."
+        ) from None
     if found.shape != (48 * scale, 48 * scale, 3):
-        raise UserError(f"The tuned network gives {found.shape[1]}×{found.shape[0]} pixels for 48×48.", "Tune it again.")
+        raise UserError(f"The tuned network returns {found.shape[1]}×{found.shape[0]} pixels for 48×48.", "Tune it again.")
 
 
 def _expect_numbers(file: Path) -> None:
     """Low-rank changes need their diffusion model to be tried; here only that every number is one."""
     if not all(bool(value.isfinite().all()) for value in read_tensors(file).values()):
-        raise UserError(f"{file} holds values that are no numbers.", "Tune it again at a lower rate.")
+        raise UserError(f"{file} contains NaN or infinite values.", "Lower the learning rate and tune it again.")
 
 
 def _examples(run: Path, summary: dict[str, Any]) -> list[list[str]]:

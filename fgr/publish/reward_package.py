@@ -25,8 +25,8 @@ FIGURES = {
 def pack_reward_model(folder: Path, name: str, *, write: bool) -> Package:
     """Open the reward model of a run (its last stage) or of a stage folder, try it, and write its card unless not `write`.
 
-    A run's stages go too, each into a folder of its own, for `fgr rlhf` to climb. UserError if it cannot be opened or gives a
-    score that is no number.
+    A run's stages go too, each into a folder of its own, for `fgr rlhf` to optimise against. UserError if it cannot be opened
+    or returns a score that is not finite.
     """
     import torch
 
@@ -37,7 +37,7 @@ def pack_reward_model(folder: Path, name: str, *, write: bool) -> Package:
     with torch.inference_mode():
         score, map_ = model(torch.full((1, 3, 64, 64), 0.5))
     if not (torch.isfinite(score).all() and torch.isfinite(map_).all()):
-        raise UserError(f"The reward model in {stage} gives no finite score of a grey image.", "Train it again.")
+        raise UserError(f"The reward model in {stage} returns NaN or infinity for a grey image.", "Train it again.")
     stages = stages_of(folder) if stage != folder else []
     if write:
         run = next((place for place in (stage, stage.parent) if (place / "run.json").is_file()), None)
@@ -83,7 +83,7 @@ def _evaluation(run: Path) -> dict[str, Any] | None:
         rows.append(["score, SRCC", *(_number(found["score"][name], "srcc") for name in names)])
         rows += [[f"map, {key.upper()}", *(_number(found["maps"].get(name, {}), key) for name in names)] for key in ("ap", "cc")]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is not what fgr evaluate writes.", "Write it again, or move it away.") from None
+        raise UserError(f"{path} was not written by fgr evaluate.", "Write it again, or move it away.") from None
     return {"names": names, "table": rows} | {key: found[key] for key in ("protocol", "rows", "photos")}
 
 

@@ -15,7 +15,7 @@ from fgr.training import directory as runs
 def pack(folder: Path, name: str, consent: Consent, *, write: bool) -> Package:
     """Check what `folder` holds and complete its card for the repository `name`; with `write` false nothing is changed.
 
-    UserError: nothing that can be published, or it does not keep its promises, or terms that forbid it.
+    UserError: it cannot be published, it breaks a promise of the format, or a licence forbids it.
     """
     upload.check_name(name)
     kind = _kind(folder)

@@ -71,11 +71,11 @@ def contested(directory: Path, rows: int) -> Section | None:
     if not worst:
         return None
     wanted = {sample for _, sample in worst}
-    said = {sample: group[:MOST_MAPS] for sample, group in _by_sample(directory) if sample in wanted}
+    work = {sample: group[:MOST_MAPS] for sample, group in _by_sample(directory) if sample in wanted}
     agreed = {row["id"]: row for row in _rows(directory, "consensus") if row["id"] in wanted}
     images = {row["id"]: row for row in _rows(directory, "samples", ("id", "composite", "reference")) if row["id"] in wanted}
     shown = [
-        {"id": sample, "dispute": dispute, "said": said[sample], "pictures": _pictures(images[sample], said[sample], agreed)}
+        {"id": sample, "dispute": dispute, "work": work[sample], "pictures": _pictures(images[sample], work[sample], agreed)}
         for dispute, sample in worst
         if sample in images
     ]
@@ -117,11 +117,11 @@ def _rows(directory: Path, table: str, columns: tuple[str, ...] | None = None) -
     yield from tables.read_rows(directory, table, columns) if tables.shards(directory, table) else ()
 
 
-def _pictures(row: Row, said: list[dict[str, Any]], agreed: Mapping[str, Row]) -> list[tuple[str, str]]:
+def _pictures(row: Row, work: list[dict[str, Any]], agreed: Mapping[str, Row]) -> list[tuple[str, str]]:
     """(caption, data URI) of the reference, the image, the consensus and everybody's map."""
     composite = codec.decode_rgb(row["composite"])
     maps = [("consensus", agreed[row["id"]])] if row["id"] in agreed else []
-    maps += [(f"{one['annotator']} · {one['score']:.0f}", one) for one in said]
+    maps += [(f"{one['annotator']} · {one['score']:.0f}", one) for one in work]
     shown = [("reference", data_uri(row["reference"])), ("image", data_uri(row["composite"]))]
     for caption, one in maps:
         values = codec.decode_mask(one["degradation_map"])

@@ -31,7 +31,7 @@ def test_refusals_and_lost_answers_pass_and_double_nothing(proxy, server, studio
 
 def test_faults_without_end_are_a_sentence_that_tells_no_token(proxy, server, dataset):
     proxy.faults = [("GET", "whoami", 500)] * client.ATTEMPTS
-    with pytest.raises(UserError, match=r"does not work: the server answered 500 \(7 tries\)") as error:
+    with pytest.raises(UserError, match=r"is not available: the server answered 500 \(7 tries\)") as error:
         run.push(load("endless"), dataset, proxy.url, server.login.token)
     assert "run the same command again" in str(error.value)
     assert server.login.token not in str(error.value)

@@ -54,7 +54,7 @@ def test_cosmetics_do_not_count_as_an_edit():
     [
         ('<Label value="ringing"', '<Label value="halo"', "'defect' has values"),
         ('max="100"', 'max="10"', "'score' has max '10', expected '100'"),
-        ('name="comment"', 'name="remark"', "the control 'comment' is missing; there is a control 'remark' more"),
+        ('name="comment"', 'name="remark"', "the control 'comment' is missing; the control 'remark' was added"),
         ('perRegion="true"', "", "'severity' has perRegion 'absent', expected 'true'"),
         ("</View>", "", "its XML cannot be parsed"),
     ],
@@ -64,5 +64,5 @@ def test_an_edit_by_hand_is_named(old, new, says):
     edited = xml.replace(old, new, 1)
     assert edited != xml
     assert says in "; ".join(interface.differences(xml, edited))
-    with pytest.raises(UserError, match="is not the one fgr reads"):
+    with pytest.raises(UserError, match="was edited"):
         interface.expect_unchanged("defects", True, edited, "p")

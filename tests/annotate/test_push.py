@@ -31,7 +31,7 @@ def test_a_server_killed_between_and_during_batches(template, tmp_path, dataset,
     folder, port = tmp_path / "own", serve.free_port()
     shutil.copytree(template, folder)
     pushed, pulled = ("POST", "/import", lambda: None), ("GET", "fields=all", lambda: None)
-    stopped = pytest.raises(UserError, match="does not work: no connection")
+    stopped = pytest.raises(UserError, match="is not available: no connection")
     with proxied(f"http://127.0.0.1:{port}") as proxy:
         with serve.serving(folder, port) as running:
             token = running.login.token

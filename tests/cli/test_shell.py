@@ -86,7 +86,7 @@ def test_an_interrupt_exits_with_130():
         (UserError("a happened", "do b"), "a happened\ndo b"),
         (OSError(errno.ENOSPC, "No space", "x"), "No space is left on the disk (x)"),
         (PermissionError(errno.EACCES, "no", "y"), "No permission to write or read (y)"),
-        (FileNotFoundError(errno.ENOENT, "no", "/proc/x"), "There is no such place (/proc/x)"),
+        (FileNotFoundError(errno.ENOENT, "no", "/proc/x"), "The path does not exist and cannot be created (/proc/x)"),
         (ValueError("odd"), "Unexpected ValueError: odd"),
     ],
 )

@@ -46,7 +46,7 @@ def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_pa
         assert json.loads(scores[0].stdout) == json.loads(scores[1].stdout), scores[0].stderr
         script = "from fgr.reward.pretrained import load_stages; print([stage.stage for stage in load_stages('acme/rm')])"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | keys, check=False)
-        assert done.stdout.strip() == "[0, 1]", done.stderr  # for fgr rlhf to climb
+        assert done.stdout.strip() == "[0, 1]", done.stderr  # for fgr rlhf to optimise against
         commits = len(hub.repositories["acme/rm"].commits)
         assert fgr("publish", folder, "acme/rm").returncode == 0
         assert len(hub.repositories["acme/rm"].commits) == commits  # nothing is sent twice
