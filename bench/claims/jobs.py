@@ -80,7 +80,7 @@ def trained(out: Path, needs: Needs, device: str, recipe: str, changes: Mapping[
 
 
 def reversed_stages(out: Path, needs: Needs, device: str) -> None:
-    """The stages of a reward model numbered the other way round: what climbs them begins with the last."""
+    """The stages of a reward model numbered the other way round: a curriculum begins with the last."""
     from fgr.reward.pretrained import stages_of
 
     for number, folder in enumerate(reversed(stages_of(needs["reward"]))):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fgr.errors import UserError
 from fgr.recipe.rlhf import Policy as PolicySettings
 from fgr.recipe.sampling import Sampling
+from fgr.rlhf.algorithms import ALGORITHMS
 from fgr.rlhf.denoisers import UNFIT
 from fgr.rlhf.diffusion_policy import DiffusionPolicy, open_diffusion_policy
 from fgr.rlhf.policy import Policy, expect_license, open_policy
@@ -14,7 +15,7 @@ from fgr.sr.zoo import DIFFUSION, ZOO
 
 TunedPolicy = Policy | DiffusionPolicy
 DIRECT = "direct"
-PATHWISE = ("refl", "draft", "draft-lv")
+OF_DIFFUSION = [name for name in ALGORITHMS if name != DIRECT]
 
 
 def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sampling) -> TunedPolicy:
@@ -32,11 +33,11 @@ def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sam
     if algorithm == DIRECT:
         raise UserError(
             f"'{name}' is a diffusion model: back-propagation through its whole sampling does not fit any memory.",
-            f"Use algorithm.name={', '.join(PATHWISE)}, grpo or dpo.",
+            f"Use algorithm.name={', '.join(OF_DIFFUSION[:-1])} or {OF_DIFFUSION[-1]}.",
         )
     why = UNFIT.get(name, {}).get(algorithm)
     if why is not None:
-        fitting = [one for one in (*PATHWISE, "grpo", "dpo") if one not in UNFIT[name]]
+        fitting = [one for one in OF_DIFFUSION if one not in UNFIT[name]]
         raise UserError(f"{algorithm} does not fit '{name}': {why}.", f"Use algorithm.name={' or '.join(fitting)}.")
     expect_license(name, ZOO[name].license, accepted)
     policy = open_diffusion_policy(name, sampling)

@@ -71,17 +71,17 @@ def test_pairs_by_the_command(noisy, tmp_path):
     assert (figures["accuracy"], figures["pairs"], figures["ties"]) == (1, 2, 1)
 
 
-def test_sriqa_bench_as_it_comes(tmp_path, photos, write_image):
+def test_sriqa_bench_as_it_comes_the_method_behind_the_last_underscore(tmp_path, photos, write_image):
     for method in ("Original", "HAT", "StableSR"):
-        write_image(tmp_path / "images" / method / f"online20_{method}.png", photos[0])
+        write_image(tmp_path / "images" / method / f"online_20_{method}.png", photos[0])
     (tmp_path / "MOS").mkdir()
-    (tmp_path / "MOS" / "online20.txt").write_text("online20_StableSR.png,100.0\nonline20_HAT.png 25.5\n")
+    (tmp_path / "MOS" / "online_20.txt").write_text("online_20_StableSR.png,100.0\nonline_20_HAT.png 25.5\n")
     found = open_benchmark(tmp_path)
-    assert [file.name for file in found.images] == ["online20_StableSR.png", "online20_HAT.png"]
-    assert found.images[1].parent.name == "HAT"
+    assert [file.name for file in found.images] == ["online_20_StableSR.png", "online_20_HAT.png"]
+    assert [file.parent.name for file in found.images] == ["StableSR", "HAT"]
     assert found.mos == [100, 25.5]
-    assert found.groups == ["online20"] * 2
-    assert found.references[1].name == "online20_Original.png"
+    assert found.groups == ["online_20"] * 2
+    assert found.references[1].name == "online_20_Original.png"
 
 
 @pytest.mark.parametrize(

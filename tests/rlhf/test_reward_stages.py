@@ -28,10 +28,10 @@ def test_strictness_is_a_share_of_pixels_for_each_stage_with_a_map():
 
 def test_a_refreshed_model_takes_the_place_of_its_stage_in_reward_and_map():
     stages = RewardStages([model(0), model(1)], RewardSettings(), (), torch.device("cpu"))
-    held = stages.rewards  # what algorithms and audits hold
-    before, new = held[1].value(IMAGE), model(1, seed=5)
+    shared = stages.rewards  # what algorithms and audits hold
+    before, new = shared[1].value(IMAGE), model(1, seed=5)
     stages.replace(1, new)
-    assert not torch.equal(held[1].value(IMAGE), before)
+    assert not torch.equal(shared[1].value(IMAGE), before)
     assert torch.equal(stages.maps(1)(IMAGE), new(IMAGE)[1])
     assert stages.maps(0) is None
 
