@@ -19,7 +19,7 @@ def rlhf(
     data: Annotated[
         str, typer.Option(metavar="DIR|ID", help="A dataset (inputs are replayed), or a folder of low-resolution images.")
     ],
-    out: Annotated[Path, typer.Option(help="The run's folder, to make or to go on with.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run in it is resumed.")],
     schedule: Annotated[
         Literal["none", "paper", "blend", "adaptive"] | None,
         typer.Option(help="CCL: fixed steps a stage, cross-faded, or moved by the audit; none = direct training."),
