@@ -26,7 +26,7 @@ from label_studio_sdk.converter import brush as sdk
 
 from bench.environment import describe
 from fgr import records
-from fgr.annotate import brush, interface, pull, serve, tasks
+from fgr.annotate import brush, labelling, pull, serve, tasks
 from fgr.annotate.campaign import Campaign
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
@@ -128,7 +128,7 @@ def server(number: int, demo: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             dataset(folder, count, demo)
             title = f"bench {count}"
-            project = int(studio.create_project(title, interface.text("defects"), "", 1)["id"])
+            project = int(studio.create_project(title, labelling.text("defects"), "", 1)["id"])
             start = time.perf_counter()
             for at in range(0, count, IMPORT):
                 studio.import_tasks(project, work(at, min(IMPORT, count - at)))

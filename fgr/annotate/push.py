@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fgr import atomic
-from fgr.annotate import interface, tasks
+from fgr.annotate import labelling, tasks
 from fgr.annotate.campaign import Campaign, Entry
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
@@ -72,9 +72,9 @@ def _projects(studio: Studio, campaign: Campaign, recipe: AnnotateRecipe) -> dic
     instruction = PREFERENCE_INSTRUCTION if recipe.interface == "preference" else DEFECT_INSTRUCTION
     ids = {}
     for name, title in campaign.projects.items():
-        xml = interface.text(recipe.interface, recipe.reference)
+        xml = labelling.text(recipe.interface, recipe.reference)
         project = studio.create_project(title, xml, instruction, 1 if recipe.annotators else recipe.raters)
-        interface.expect_unchanged(recipe.interface, recipe.reference, str(project["label_config"]), title)
+        labelling.expect_unchanged(recipe.interface, recipe.reference, str(project["label_config"]), title)
         ids[name] = int(project["id"])
     return ids
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.annotate import campaign as campaigns
-from fgr.annotate import interface, tasks
+from fgr.annotate import labelling, tasks
 from fgr.annotate.campaign import Campaign
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
@@ -124,7 +124,7 @@ def annotated_tasks(studio: Studio, campaign: Campaign, title: str, since: str =
     if project is None:
         raise UserError(f"Label Studio at {campaign.url} has no project '{title}'.", "If it was deleted or renamed, push again.")
     kind = str(campaign.recipe.get("interface"))
-    interface.expect_unchanged(kind, bool(campaign.recipe.get("reference", True)), str(project["label_config"]), title)
+    labelling.expect_unchanged(kind, bool(campaign.recipe.get("reference", True)), str(project["label_config"]), title)
     with Progress(f"pull {title}", int(project.get("task_number") or 0), "tasks") as progress:
         for page in _prefetched(studio.annotated_tasks(int(project["id"]), since)):
             yield from page

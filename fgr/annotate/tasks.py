@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fgr.annotate import brush
-from fgr.annotate.interface import KINDS, SEVERITIES
+from fgr.annotate.labelling import KINDS, SEVERITIES
 from fgr.records import CHOICES
 
 KEY = "fgr_id"  # our own key in a task's data: identity never depends on Label Studio's ids

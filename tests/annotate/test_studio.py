@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgr.annotate import interface, tasks
+from fgr.annotate import labelling, tasks
 from fgr.annotate import studio as studios
 
 
@@ -10,7 +10,7 @@ from fgr.annotate import studio as studios
 def project(server):
     """Eleven tasks with gaps between their ids, each with one annotation."""
     with studios.Studio(server.url, server.login.token, timeout=60) as studio:
-        made = int(studio.create_project("pages", interface.text("defects"), "", 1)["id"])
+        made = int(studio.create_project("pages", labelling.text("defects"), "", 1)["id"])
         done = {"result": [], "lead_time": 1.0}
         for start in (0, 6):
             some = [tasks.defect_task(f"s{i:02}", "/a.webp", "/b.webp", [], "") for i in range(start, start + 7)]
@@ -40,5 +40,5 @@ def test_all_work_comes_in_order_once(studio, project, monkeypatch, size, ahead,
 
 
 def test_a_project_without_tasks_has_no_pages(studio):
-    empty = int(studio.create_project("no tasks", interface.text("defects"), "", 1)["id"])
+    empty = int(studio.create_project("no tasks", labelling.text("defects"), "", 1)["id"])
     assert [task for page in studio.annotated_tasks(empty) for task in page] == []

@@ -10,7 +10,7 @@ from hub_double import serving
 
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError
-from fgr.publish import run, upload
+from fgr.publish import run
 from fgr.publish.package import Consent
 
 NAME = "acme/tiny"
@@ -198,18 +198,6 @@ def test_unknown_terms_need_a_word_before_they_are_public(folder):
     with pytest.raises(UserError, match="they would be public"):
         run.pack(folder, NAME, Consent(public=True), write=False)
     assert run.pack(folder, NAME, Consent(public=True, vouched=True), write=False)
-
-
-@pytest.mark.parametrize("name", ["tiny", "a/b/c", "-a/b", "a/b--c", "a/b.git", "a b/c", "../x"])
-def test_names_the_hub_would_refuse(name):
-    with pytest.raises(UserError, match="ORG/NAME"):
-        upload.check_name(name)
-
-
-def test_a_folder_of_nothing_is_told_so(tmp_path):
-    for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(UserError):
-            run.pack(folder, NAME, Consent(), write=False)
 
 
 def test_refusals_are_sentences(hub, folder, tmp_path):

@@ -5,23 +5,23 @@ from xml.etree import ElementTree
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
-from fgr.annotate import interface, tasks
+from fgr.annotate import labelling, tasks
 from fgr.errors import UserError
 from fgr.records import CHOICES
 
 
 def controls(kind, reference=True):
-    return {e.get("name"): e for e in ElementTree.fromstring(interface.text(kind, reference)).iter() if e.get("name")}
+    return {e.get("name"): e for e in ElementTree.fromstring(labelling.text(kind, reference)).iter() if e.get("name")}
 
 
 def test_the_names_in_the_xml_are_those_in_the_code():
     found = controls("defects")
     assert found.keys() == {"composite", "reference", "defect", "severity", "clean", "score", "comment"}
-    assert tuple(label.get("value") for label in found["defect"]) == interface.KINDS
-    assert found["severity"].get("maxRating") == str(interface.SEVERITIES)
+    assert tuple(label.get("value") for label in found["defect"]) == labelling.KINDS
+    assert found["severity"].get("maxRating") == str(labelling.SEVERITIES)
     assert found["severity"].get("perRegion") == "true"
     assert (found["score"].get("min"), found["score"].get("max"), found["score"].get("required")) == ("0", "100", "true")
-    assert [choice.get("value") for choice in found["clean"]] == [interface.CLEAN]
+    assert [choice.get("value") for choice in found["clean"]] == [labelling.CLEAN]
     assert {e.get("toName") for e in found.values() if e.get("toName")} == {"composite"}
     assert tuple(choice.get("value") for choice in controls("preference")["preference"]) == CHOICES
 
@@ -29,7 +29,7 @@ def test_the_names_in_the_xml_are_those_in_the_code():
 @pytest.mark.parametrize("kind", ["defects", "preference"])
 @pytest.mark.parametrize("reference", [True, False])
 def test_task_data_fits_the_interface(kind, reference):
-    xml = LabelInterface(interface.text(kind, reference))
+    xml = LabelInterface(labelling.text(kind, reference))
     xml.validate()
     address = "/r" if reference else None
     made = tasks.preference_task("a", "b", ("/a", "/b"), address) if kind == "preference" else None
@@ -45,8 +45,8 @@ def test_no_words_in_the_data_give_a_sample_away():
 
 
 def test_cosmetics_do_not_count_as_an_edit():
-    xml = interface.text("defects")
-    assert interface.differences(xml, xml.replace('size="5"', 'size="3"').replace("#1f77b4", "#000000")) == []
+    xml = labelling.text("defects")
+    assert labelling.differences(xml, xml.replace('size="5"', 'size="3"').replace("#1f77b4", "#000000")) == []
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_cosmetics_do_not_count_as_an_edit():
     ],
 )
 def test_an_edit_by_hand_is_named(old, new, says):
-    xml = interface.text("defects")
+    xml = labelling.text("defects")
     edited = xml.replace(old, new, 1)
     assert edited != xml
-    assert says in "; ".join(interface.differences(xml, edited))
+    assert says in "; ".join(labelling.differences(xml, edited))
     with pytest.raises(UserError, match="was edited"):
-        interface.expect_unchanged("defects", True, edited, "p")
+        labelling.expect_unchanged("defects", True, edited, "p")
