@@ -1,4 +1,7 @@
-"""Downloads of single files that resume where an earlier attempt broke off."""
+"""Downloads of single files that resume where an earlier attempt broke off.
+
+pooch begins a broken download anew, so this is our own.
+"""
 
 import hashlib
 import http.client

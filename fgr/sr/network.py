@@ -35,22 +35,22 @@ class Network:
         self.name, self.overlap, self.precision = name, overlap, precision
         self._others = ({} if denoise is None else {"denoise": denoise}) | ({"compile": True} if compile else {})
         self.digest, self.license, self.weights = found.digest, found.license, found.line
-        self._descriptor = build_descriptor(name, loaded, scale)
-        self.scale: int = self._descriptor.scale
-        self._multiple = self._descriptor.size_requirements.multiple_of
-        self._smallest = max(SMALLEST_TILE, 2 * overlap, self._descriptor.size_requirements.minimum, self._multiple)
+        self.descriptor = build_descriptor(name, loaded, scale)
+        self.scale: int = self.descriptor.scale
+        self._multiple = self.descriptor.size_requirements.multiple_of
+        self._smallest = max(SMALLEST_TILE, 2 * overlap, self.descriptor.size_requirements.minimum, self._multiple)
         self._device = torch.device(choose_device(device))
-        _expect_precision(self._descriptor, name, precision)
+        _expect_precision(self.descriptor, name, precision)
         self.tile = self._expect_tile(tile)
         self.batch = 1 if self._device.type == "cpu" else batch
-        self._descriptor.to(self._device).eval()
-        self._descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
-        self._room = memory.pixels_that_fit(self._descriptor.model, self.scale) if self._device.type == "cpu" else None
-        self._descriptor.model.register_forward_hook(_expect_finite)
+        self.descriptor.to(self._device).eval()
+        self.descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
+        self._room = memory.pixels_that_fit(self.descriptor.model, self.scale) if self._device.type == "cpu" else None
+        self.descriptor.model.register_forward_hook(_expect_finite)
         if self._device.type == "cpu" and precision == "fp32" and not compile:
-            winograd.speed_up(self._descriptor.model)
+            winograd.speed_up(self.descriptor.model)
         if compile:
-            self._descriptor.model.compile(backend=COMPILER, dynamic=False)
+            self.descriptor.model.compile(backend=COMPILER, dynamic=False)
         self._fits: dict[tuple[int, int], tuple[int, int]] = {}  # image size → batch and tile that memory allowed
         self._last_tile = self.tile
 
@@ -117,7 +117,7 @@ class Network:
 
     def _outputs(self, images: np.ndarray) -> torch.Tensor:
         inputs = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)  # channels last in memory, as it came
-        outputs = self._descriptor(inputs.float().div_(255)).float()
+        outputs = self.descriptor(inputs.float().div_(255)).float()
         if not torch.isfinite(outputs).all():
             raise NonFiniteOutput(f"{self.name} gave values that are not finite")
         return outputs.permute(0, 2, 3, 1).contiguous()

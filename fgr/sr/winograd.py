@@ -3,25 +3,28 @@
 A 6×6 patch of the input gives a 4×4 patch of the output: both are transformed by small constant matrices, and between the
 transforms a 3×3 convolution is 36 products of matrices (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,
 2016). In a dense block each convolution reads all channels before it, so a channel that is transformed once serves all of
-them. In float32 the result differs from direct convolution by some 1e-6 of its size.
+them. In float32 the result differs from direct convolution by some 1e-6 of its size: after rounding, by 1 of 255 here and there.
+The environment variable FGR_WINOGRAD=0 leaves every block as it is; rows are replayed as they were made.
 """
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from spandrel.architectures.__arch_helpers.block import ResidualDenseBlock_5C
 from torch.nn import functional
 
 OUT, PATCH = 4, 6  # sides of a patch of the output and of the input
 TILES = 256  # patches transformed at a time: their matrices stay in the processor's cache
 LARGEST = 256 * 256  # pixels: above, the transformed channels would take more memory than they are worth
-BLOCK = "ResidualDenseBlock_5C"  # spandrel's name
+FLAG = "FGR_WINOGRAD"
 
-_INPUT: list[list[float]] = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
+INPUT: list[list[float]] = [[4, 0, -5, 0, 1, 0], [0, -4, -4, 1, 1, 0], [0, 4, -4, -1, 1, 0],
           [0, -2, -1, 2, 1, 0], [0, 2, -1, -2, 1, 0], [0, 4, 0, -5, 0, 1]]  # fmt: skip
-_KERNEL: list[list[float]] = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+KERNEL: list[list[float]] = [[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
            [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]]  # fmt: skip
-_OUTPUT: list[list[float]] = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+OUTPUT: list[list[float]] = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
 
 def speed_up(model: torch.nn.Module) -> int:
@@ -29,12 +32,14 @@ def speed_up(model: torch.nn.Module) -> int:
 
     For float32 on the CPU and inference alone.
     """
+    if os.environ.get(FLAG) == "0":
+        return 0
     room = _Room()
     changed = 0
     for parent in list(model.modules()):
         for name, block in list(parent.named_children()):
-            if type(block).__name__ == BLOCK and (convs := _convolutions(block)):
-                setattr(parent, name, _DenseBlock(block, convs, room))
+            if type(block) is ResidualDenseBlock_5C and (convs := _convolutions(block)):
+                setattr(parent, name, DenseBlock(block, convs, room))
                 changed += 1
     return changed
 
@@ -43,18 +48,18 @@ def _convolutions(block: Any) -> list[torch.nn.Conv2d]:
     """The block's five convolutions; none if it is of another kind than RRDBNet's usual one."""
     if getattr(block, "conv1x1", None) is not None:
         return []
-    parts = [list(getattr(block, f"conv{i}").modules()) for i in range(1, 6)]
-    convs = [part for layers in parts for part in layers if isinstance(part, torch.nn.Conv2d)]
-    acts = [part for layers in parts for part in layers if not isinstance(part, torch.nn.Conv2d | torch.nn.Sequential)]
+    parts = [part for i in range(1, 6) for part in getattr(block, f"conv{i}").modules() if not list(part.children())]
+    if [type(part) for part in parts] != [torch.nn.Conv2d, torch.nn.LeakyReLU] * 4 + [torch.nn.Conv2d]:
+        return []  # other layers, or these in another order
+    convs, acts = parts[::2], parts[1::2]
     plain = all(
         conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.padding == (1, 1) and conv.groups == 1
         and conv.bias is not None and conv.padding_mode == "zeros" and conv.dilation == (1, 1) for conv in convs
     )  # fmt: skip
-    leaky = [act for act in acts if isinstance(act, torch.nn.LeakyReLU) and act.negative_slope == 0.2]
-    return convs if plain and len(convs) == 5 and len(leaky) == len(acts) == 4 else []
+    return convs if plain and all(act.negative_slope == 0.2 for act in acts) else []
 
 
-class _DenseBlock(torch.nn.Module):
+class DenseBlock(torch.nn.Module):
     """A dense block with the weights of `direct`: float32 (1, C, H, W) → the same shape."""
 
     def __init__(self, direct: torch.nn.Module, convs: list[torch.nn.Conv2d], room: "_Room") -> None:
@@ -115,9 +120,9 @@ class _Room:
     last: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     one: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     two: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    input_side: torch.Tensor = field(default_factory=lambda: _both_axes(_INPUT))
-    kernel_side: torch.Tensor = field(default_factory=lambda: _both_axes(_KERNEL))
-    output_side: torch.Tensor = field(default_factory=lambda: _both_axes(_OUTPUT))
+    input_side: torch.Tensor = field(default_factory=lambda: _both_axes(INPUT))
+    kernel_side: torch.Tensor = field(default_factory=lambda: _both_axes(KERNEL))
+    output_side: torch.Tensor = field(default_factory=lambda: _both_axes(OUTPUT))
 
     def fit(self, height: int, width: int, read: list[int], made: int) -> "_Room":
         """Make room for an image of that size whose convolutions read and, the last one, make so many channels."""

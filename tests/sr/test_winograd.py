@@ -25,7 +25,7 @@ def pair(**options):
 
 def test_one_convolution_by_hand():
     """Patch, kernel and result of the two transforms in plain arrays, for one channel: the sums of a 3×3 window of ones."""
-    b, g, a = (np.array(side) for side in (winograd._INPUT, winograd._KERNEL, winograd._OUTPUT))
+    b, g, a = (np.array(side) for side in (winograd.INPUT, winograd.KERNEL, winograd.OUTPUT))
     patch, kernel = np.arange(36.0).reshape(6, 6), np.ones((3, 3))
     result = a @ ((b @ patch @ b.T) * (g @ kernel @ g.T)) @ a.T
     assert np.allclose(result, [[9 * (7 + x + 6 * y) for x in range(4)] for y in range(4)])
@@ -77,8 +77,39 @@ def test_the_transform_of_a_kernel_with_weights_in_their_new_order():
     assert torch.allclose(conv(x), functional.conv2d(x, before, conv.bias, padding=1), atol=1e-6)
 
 
-@pytest.mark.parametrize(("options", "changed"), [({}, 3), ({"precision": "bf16"}, 0), ({"compile": True}, 0)])
-def test_upscalers_on_the_cpu_in_float32_run_so(options, changed, tmp_path):
+def patched(tmp_path, **options):
+    """How many blocks of a small ESRGAN run by Winograd's method when it is opened so."""
     save_file(network().state_dict(), tmp_path / "a.safetensors")
     opened = open_upscaler(f"spandrel:{tmp_path / 'a.safetensors'}", scale=4, **options)
-    assert sum(type(module) is winograd._DenseBlock for module in opened._descriptor.model.modules()) == changed
+    return sum(type(module) is winograd.DenseBlock for module in opened.descriptor.model.modules())
+
+
+@pytest.mark.parametrize(("options", "changed"), [({}, 3), ({"precision": "bf16"}, 0), ({"compile": True}, 0)])
+def test_upscalers_on_the_cpu_in_float32_run_so(options, changed, tmp_path):
+    assert patched(tmp_path, **options) == changed
+
+
+def test_the_flag_turns_it_off(tmp_path, monkeypatch):
+    monkeypatch.setenv(winograd.FLAG, "0")
+    assert patched(tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale": 1}, {"scale": 2}, {"shuffle_factor": 2, "in_nc": 12}, {"upsampler": "pixel_shuffle"}],
+    ids=["×4", "×1", "×2", "unshuffled", "pixelshuffle"],
+)
+def test_every_network_of_the_class_that_is_patched_computes_the_same(options):
+    """ResidualDenseBlock_5C is of ESRGAN alone: each network that spandrel builds of it."""
+    direct, fast, changed = pair(**options)
+    image = torch.rand(1, 3, 20, 24, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        expected = direct(image)
+        assert (fast(image) - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert changed == 3
+
+
+def test_activations_before_convolutions_are_not_taken_for_those_after_them():
+    first, last = network().model[1].sub[0].RDB1, network()
+    last.model[1].sub[0].RDB1.conv2 = torch.nn.Sequential(*reversed(list(first.conv2.children())))
+    assert winograd.speed_up(last) == 2
