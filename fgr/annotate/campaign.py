@@ -1,4 +1,4 @@
-"""An annotation campaign as it is kept beside the dataset, so that pushing again adds only what is missing.
+"""An annotation campaign, kept beside the dataset so that pushing again adds only what is missing.
 
 `DATASET/.annotate/` is for the owner alone: it tells gold samples from others and holds the salt of the pseudonyms.
 """

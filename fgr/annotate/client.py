@@ -1,4 +1,4 @@
-"""Requests to a Label Studio server: tokens, retries with backoff, errors as sentences that carry no secret.
+"""Requests to a Label Studio server: tokens, retries with backoff, errors that carry no secret.
 
 Plain httpx rather than the SDK: the SDK repeats imports that are not repeatable, its errors carry whole requests with
 cookies, it has no upload, and turning every stroke into models costs more than decoding it.

@@ -1,4 +1,4 @@
-"""Estimates from several raters: scores, maps, strengths from preferences, answers to gold samples. Pure.
+"""Estimates from several raters: scores, maps, strengths from preferences, gold answers. Pure.
 
 Scores are float (S, A): samples × annotators, 0…100, NaN where an annotator did not see the sample.
 """

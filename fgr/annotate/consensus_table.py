@@ -1,4 +1,4 @@
-"""From `annotations` and `preferences` to the table `consensus`, a sample at a time, and a report on the raters."""
+"""Writes the table `consensus` from annotations and preferences, and a report on the raters."""
 
 import json
 from collections.abc import Iterator, Mapping

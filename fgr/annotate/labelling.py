@@ -1,4 +1,4 @@
-"""The labelling interface: the names that code and XML share, and what an edit by hand has changed in them."""
+"""The labelling interface: the names that code and XML share, and how edits by hand are found."""
 
 from typing import Any
 from xml.etree import ElementTree

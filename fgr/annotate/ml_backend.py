@@ -1,4 +1,4 @@
-"""A Label Studio ML backend on loopback: a reward model's map as pre-painted regions when a task is opened."""
+"""A Label Studio ML backend on loopback: a reward model's map as pre-painted regions."""
 
 import json
 from collections.abc import Iterator

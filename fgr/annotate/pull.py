@@ -1,4 +1,4 @@
-"""People's work out of Label Studio into `annotations` and `preferences`: paged, incremental, idempotent."""
+"""Reads annotations out of Label Studio into the dataset's tables: paged, incremental, idempotent."""
 
 import errno
 import json

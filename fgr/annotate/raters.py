@@ -1,4 +1,4 @@
-"""What is known of each rater – work, agreement, answers to gold samples – and who is left out of the consensus, and why."""
+"""Statistics of each rater – work, agreement, gold samples – and the reasons to leave one out."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What people did in a Label Studio project, task by task, as rows of `annotations` or `preferences`."""
+"""The annotations of a Label Studio project as rows of `annotations` or `preferences`."""
 
 import struct
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`fgr annotate`, command by command: a recipe and a dataset directory in, work on the server or tables out."""
+"""`fgr annotate`, command by command, from a recipe and a dataset directory."""
 
 import getpass
 import os

@@ -1,4 +1,4 @@
-"""Which samples people see, which of them test the annotators, and who gets which: the entries of a campaign."""
+"""Which samples people see, which of them are gold samples, and who gets which."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

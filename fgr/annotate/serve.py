@@ -1,4 +1,4 @@
-"""A local Label Studio server for a try-out or a small team: one folder, SQLite, loopback, no telemetry."""
+"""A local Label Studio server for a try-out or a small team: SQLite, loopback, no telemetry."""
 
 import json
 import os
