@@ -175,7 +175,7 @@ def shards(model: str, device: str, overrides: list[str]) -> None:
 
         for upscaler in opened.upscalers.values():
             upscaler.upscale = timed(upscaler.upscale)  # type: ignore[method-assign]
-        opened.features.look = timed(opened.features.look)  # type: ignore[method-assign]
+        opened.features.extract = timed(opened.features.extract)  # type: ignore[method-assign]
         maker = factory(chosen)
         todo = plan_shards(references.source_ids(), recipe)
         start = time.perf_counter()

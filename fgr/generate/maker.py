@@ -153,7 +153,7 @@ class ShardMaker:
             settings = upscaler.settings()
             for i, sr in zip(wanted, images, strict=True):
                 own = [one for one in batch[i].candidates if one.model == name]
-                features = None if sr is None else self.models.features.look(batch[i].reference, sr)
+                features = None if sr is None else self.models.features.extract(batch[i].reference, sr)
                 restored[i][name] = Restored(batch[i], own, sr, settings, features)
         for degraded in batch if self.models.segments.slow else ():
             if any(self._kind(one) == "semantic" for one in degraded.candidates):

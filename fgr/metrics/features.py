@@ -26,11 +26,11 @@ class FeatureDifference(Protocol):
     name: str
     digest: str
 
-    def look(self, a: np.ndarray, b: np.ndarray) -> Any:
-        """What the device does of `difference`: to be called by one thread at a time. `compare` makes a map of it."""
+    def extract(self, a: np.ndarray, b: np.ndarray) -> Any:
+        """The features of two images, on the device; to be called by one thread at a time. `compare` makes a map of them."""
 
-    def compare(self, seen: Any) -> np.ndarray:
-        """What the processor does of `difference`, in any thread."""
+    def compare(self, features: Any) -> np.ndarray:
+        """The map of what `extract` gave, on the processor, in any thread."""
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The difference of two uint8 (H, W, 3) images, `a` being the reference: float32 (H, W) in [0, 1]."""
@@ -63,11 +63,11 @@ class Gradient:
     name = "gradient"
     digest = "gms-3-scales"
 
-    def look(self, a: np.ndarray, b: np.ndarray) -> Any:
+    def extract(self, a: np.ndarray, b: np.ndarray) -> Any:
         return a, b
 
-    def compare(self, seen: Any) -> np.ndarray:
-        return self.difference(*seen)
+    def compare(self, features: Any) -> np.ndarray:
+        return self.difference(*features)
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The difference of two uint8 (H, W, 3) images: float32 (H, W) in [0, 1]."""
@@ -98,17 +98,17 @@ class DenseFeatures:
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The difference of two uint8 (H, W, 3) images: float32 (H, W) in [0, 1]. The features of `a` are remembered."""
-        return self.compare(self.look(a, b))
+        return self.compare(self.extract(a, b))
 
-    def look(self, a: np.ndarray, b: np.ndarray) -> Any:
+    def extract(self, a: np.ndarray, b: np.ndarray) -> Any:
         """The images' size, and for each level the features of both."""
         if a.shape != b.shape:
             raise ValueError(f"the two images differ in size: {a.shape} and {b.shape}")
         return a.shape[:2], list(zip(self._remembered(a), self._features(b), strict=True))
 
-    def compare(self, seen: Any) -> np.ndarray:
+    def compare(self, features: Any) -> np.ndarray:
         """The mean over the levels of their cosine distances: float32 (H, W)."""
-        (height, width), levels = seen
+        (height, width), levels = features
         whole = (height + -height % self._cell, width + -width % self._cell)
         maps = [difference.cosine_difference(one, other, *whole)[:height, :width] for one, other in levels]
         return np.stack(maps).mean(axis=0, dtype=np.float32)

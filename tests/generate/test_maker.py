@@ -52,7 +52,7 @@ def test_the_next_shard_is_begun_while_the_last_rows_of_one_are_made(prepared):
             return upscaler.upscale(jobs)
 
     class Waiting:
-        name, digest, look = features.name, features.digest, features.look
+        name, digest, extract = features.name, features.digest, features.extract
 
         def compare(self, seen):
             assert begun.wait(30)
