@@ -1,6 +1,6 @@
 """The algorithms of `fgr rlhf`: one model an algorithm, with the keys of that algorithm alone."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,13 +10,20 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
 
 
-class DirectSettings(Strict):
+class Algorithm(Strict):
+    """An algorithm's settings, told apart by `name`."""
+
+    tunes: ClassVar[Literal["networks", "diffusion models"]] = "diffusion models"
+
+
+class DirectSettings(Algorithm):
     """The reward's gradient goes through the network; for deterministic networks. It has no further keys."""
 
+    tunes = "networks"
     name: Literal["direct"] = "direct"
 
 
-class ReflSettings(Strict):
+class ReflSettings(Algorithm):
     """ReFL (arXiv 2304.05977): the reward's gradient goes through one late denoising step. Shares are of the denoising steps."""
 
     name: Literal["refl"]
@@ -34,7 +41,7 @@ class ReflSettings(Strict):
         return self
 
 
-class DraftSettings(Strict):
+class DraftSettings(Algorithm):
     """DRaFT-K (arXiv 2309.17400): the reward's gradient goes through the last K denoising steps."""
 
     name: Literal["draft"]
@@ -43,7 +50,7 @@ class DraftSettings(Strict):
     last: Steps = Field(1, description="K, the denoising steps that the gradient goes through")
 
 
-class DraftLvSettings(Strict):
+class DraftLvSettings(Algorithm):
     """DRaFT-LV (arXiv 2309.17400): the last denoising step, from several noised versions of the sample."""
 
     name: Literal["draft-lv"]
@@ -52,7 +59,7 @@ class DraftLvSettings(Strict):
     draws: Steps = Field(2, description="noises that the last step is drawn with")
 
 
-class GrpoSettings(Strict):
+class GrpoSettings(Algorithm):
     """GRPO: a policy gradient over stochastic denoising steps, advantages within groups of samples of one input."""
 
     name: Literal["grpo"]
@@ -71,7 +78,7 @@ class GrpoSettings(Strict):
     dense: bool = Field(False, description="an advantage a latent pixel, from the degradation map (DenseFlow-GRPO)")
 
 
-class DpoSettings(Strict):
+class DpoSettings(Algorithm):
     """Diffusion-DPO (arXiv 2311.12908): the denoising loss of preferred images against that of others, for the same input."""
 
     name: Literal["dpo"]

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from fgr.errors import UserError
+from fgr.recipe.mistakes import members
 from fgr.recipe.rlhf import Policy as PolicySettings
+from fgr.recipe.rlhf import RlhfRecipe
 from fgr.recipe.sampling import Sampling
-from fgr.rlhf.algorithms import ALGORITHMS
 from fgr.rlhf.denoisers import UNFIT
 from fgr.rlhf.diffusion_policy import DiffusionPolicy, open_diffusion_policy
 from fgr.rlhf.policy import Policy, expect_license, open_policy
@@ -14,8 +15,7 @@ from fgr.sr import parse_name
 from fgr.sr.zoo import DIFFUSION, ZOO
 
 TunedPolicy = Policy | DiffusionPolicy
-DIRECT = "direct"
-OF_DIFFUSION = [name for name in ALGORITHMS if name != DIRECT]
+ALGORITHMS = members(RlhfRecipe.model_fields["algorithm"])  # their settings, by name
 
 
 def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sampling) -> TunedPolicy:
@@ -24,20 +24,20 @@ def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sam
     if spec.settings or spec.lora:
         raise UserError(f"'{name}' cannot be tuned with the settings or low-rank changes in its name.", f"Write {spec.base}.")
     if spec.kind != "diffusion":
-        if algorithm != DIRECT:
+        if ALGORITHMS[algorithm].tunes != "networks":
             raise UserError(
                 f"{algorithm} tunes diffusion models, and '{name}' is not one.",
-                f"Use algorithm.name={DIRECT}, or name one of: {', '.join(DIFFUSION)}.",
+                f"Use algorithm.name={' or '.join(_that_tune('networks'))}, or name one of: {', '.join(DIFFUSION)}.",
             )
         return open_policy(name, accepted)
-    if algorithm == DIRECT:
+    if ALGORITHMS[algorithm].tunes == "networks":
         raise UserError(
             f"'{name}' is a diffusion model: back-propagation through its whole sampling does not fit any memory.",
-            f"Use algorithm.name={', '.join(OF_DIFFUSION[:-1])} or {OF_DIFFUSION[-1]}.",
+            f"Use algorithm.name={' or '.join(_that_tune('diffusion models'))}.",
         )
     why = UNFIT.get(name, {}).get(algorithm)
     if why is not None:
-        fitting = [one for one in OF_DIFFUSION if one not in UNFIT[name]]
+        fitting = [one for one in _that_tune("diffusion models") if one not in UNFIT[name]]
         raise UserError(f"{algorithm} does not fit '{name}': {why}.", f"Use algorithm.name={' or '.join(fitting)}.")
     expect_license(name, ZOO[name].license, accepted)
     policy = open_diffusion_policy(name, sampling)
@@ -47,6 +47,10 @@ def open_tuned(name: str, algorithm: str, accepted: Sequence[str], sampling: Sam
             "Use refl or draft, or sampling.steps.",
         )
     return policy
+
+
+def _that_tune(policies: str) -> list[str]:
+    return [name for name, settings in ALGORITHMS.items() if settings.tunes == policies]
 
 
 def make_trainable(policy: TunedPolicy, settings: PolicySettings) -> None:
