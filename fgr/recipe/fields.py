@@ -1,4 +1,4 @@
-"""What the recipes' models share: frozen, no unknown keys; shares and weights as types."""
+"""What the recipes' models share: frozen, no unknown keys; shares and weights as types; scores."""
 
 from typing import Annotated
 
@@ -6,9 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+SCORES = ("clipiqa",)  # metrics of fgr.metrics.registry that serve as S_base, as a reward and in the audit, beside pyiqa's
 
 
 class Strict(BaseModel):
     """A part of a recipe: it cannot be changed, and a key that it does not have is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def is_score(name: str) -> bool:
+    """Whether a no-reference metric is called so: one of SCORES, or pyiqa:NAME."""
+    kind, _, metric = name.partition(":")
+    return name in SCORES or (kind == "pyiqa" and bool(metric))

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fgr.recipe.fields import Share, Strict, Weight
+from fgr.recipe.fields import SCORES, Share, Strict, Weight, is_score
 
 
 class Encoder(Strict):
@@ -120,9 +120,9 @@ class RewardRecipe(Strict):
             raise ValueError("encoder.train=lora and encoder.lora_rank > 0 go together")
         if self.encoder.name == "tiny" and self.encoder.train == "none":
             raise ValueError("the encoder tiny starts from random weights: train: none would leave them so")
-        known = self.base.name in ("full-reference", "clipiqa") or self.base.name.startswith("pyiqa:")
-        if not known:
-            raise ValueError(f"base.name '{self.base.name}' is not one of full-reference, clipiqa, pyiqa:METRIC")
+        if self.base.name != "full-reference" and not is_score(self.base.name):
+            known = ", ".join(("full-reference", *SCORES, "pyiqa:METRIC"))
+            raise ValueError(f"base.name '{self.base.name}' is not one of {known}")
         if self.base.name == "full-reference" and not self.base.steps:
             raise ValueError("base.name full-reference is a student that must be trained: base.steps > 0")
         return self

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgr.recipe.algorithms import AlgorithmSettings, DirectSettings, GrpoSettings, Share, Steps
-from fgr.recipe.fields import Strict, Weight
+from fgr.recipe.fields import SCORES, Strict, Weight, is_score
 from fgr.recipe.sampling import Sampling
 
 
@@ -171,21 +171,22 @@ class RlhfRecipe(Strict):
         reward, anchor, audit, chosen = self.reward, self.anchor, self.audit, self.algorithm
         scheduled, staged = self.curriculum.schedule != "none", self.curriculum.stage is not None
         no_reward = [name for name in reward.plain if not _is_plain(name)]
-        no_metric = [name for name in audit.metrics if name not in ("lpips", "clipiqa") and not name.startswith("pyiqa:")]
+        no_metric = [name for name in audit.metrics if name != "lpips" and not is_score(name)]
+        scores = ", ".join((*SCORES, "pyiqa:NAME"))
         anchored = any((anchor.start, anchor.reference, anchor.low_frequency, anchor.consistency))
         twice = isinstance(chosen, GrpoSettings) and chosen.updates > 1 and self.training.accumulate > 1
         checks = {
-            f"reward.plain knows rm-stage:K, clipiqa and pyiqa:NAME, not {', '.join(no_reward)}": bool(no_reward),
+            f"reward.plain knows rm-stage:K, {scores}, not {', '.join(no_reward)}": bool(no_reward),
             "plain rewards have no stages: curriculum.schedule=none": bool(reward.plain) and scheduled,
             "reward.score and reward.map are both 0: no reward is left": not (reward.plain or reward.score or reward.map),
             "curriculum.stage is for direct training: curriculum.schedule=none": staged and scheduled,
             "the anchor's weights are all 0: nothing keeps the policy near its start, nor scales the reward": not anchored,
             "algorithm.updates > 1 and training.accumulate > 1 do not go together": twice,
-            f"audit.metrics knows lpips, clipiqa and pyiqa:NAME, not {', '.join(no_metric)}": bool(no_metric),
+            f"audit.metrics knows lpips, {scores}, not {', '.join(no_metric)}": bool(no_metric),
         }
         yield from (mistake for mistake, made in checks.items() if made)
 
 
 def _is_plain(name: str) -> bool:
     kind, _, rest = name.partition(":")
-    return name == "clipiqa" or (kind == "rm-stage" and rest.isdigit()) or (kind == "pyiqa" and bool(rest))
+    return is_score(name) or (kind == "rm-stage" and rest.isdigit())
