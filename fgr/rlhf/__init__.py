@@ -1,1 +1,1 @@
-"""Fine-tuning SR networks against a reward model: policy, reward, objective, curriculum, audit, loop."""
+"""Fine-tuning SR networks against a reward model: algorithms, policies, curriculum, audit."""

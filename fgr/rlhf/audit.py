@@ -1,7 +1,7 @@
-"""Whether a reward is being hacked: it rises on held-out images while what it was not trained on falls. Pure: arrays in.
+"""Whether a reward is being hacked: it rises while metrics that are not trained on fall.
 
-A measurement is float64 (n,), a value an image, the images the same every time. Changes are counted in standard deviations over
-the images at the start, larger = better, so that decibels and scores can be averaged.
+Pure: arrays in. A measurement is float64 (n,), a value an image, the images the same every time. Changes are counted in standard
+deviations over the images at the start, larger = better, so that decibels and scores can be averaged.
 """
 
 from collections.abc import Mapping

@@ -1,5 +1,6 @@
-"""CCL: which stage of the reward model gives the reward when. Pure: numbers in, a decision with its evidence out.
+"""CCL: which stage of the reward model gives the reward when.
 
+Pure: numbers in, a decision with its evidence out.
 `paper` switches after a fixed number of steps, `blend` does so with a cross-fade, `adaptive` (ours) moves on when the held-out
 metrics no longer gain, at once when the stage's reward rises while they fall, and goes back when they have fallen far. `none` is
 direct training against one stage.

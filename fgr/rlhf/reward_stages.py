@@ -1,4 +1,4 @@
-"""The rewards of a run by stage: opened from the reward model, scaled once, and renewed when a stage is refreshed."""
+"""The rewards of a run by stage: opened from the reward model, scaled once, renewed by a refresh."""
 
 from collections.abc import Callable, Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""The tuning loop: policy updates, audits, switches of stage, rollbacks, checkpoints, and the reasons to stop."""
+"""The tuning loop: policy updates, audits, switches of stage, rollbacks, checkpoints."""
 
 import sys
 import time

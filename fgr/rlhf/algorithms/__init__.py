@@ -1,4 +1,4 @@
-"""The algorithms by name; a new one is a model in `fgr.recipe.algorithms`, a file here and a line in ALGORITHMS."""
+"""The algorithms that update a policy, by name."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

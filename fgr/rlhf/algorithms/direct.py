@@ -1,4 +1,4 @@
-"""`direct`: the reward's gradient goes back through a deterministic network, with the anchor's beside it."""
+"""`direct`: the gradients of reward and anchor go back through a deterministic network."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""GRPO for diffusion policies: samples by stochastic steps, advantages within a group, clipped ratios, KL to the start.
+"""GRPO: groups of stochastic samples, advantages within a group, clipped ratios, KL penalty.
 
 Flow-GRPO (arXiv 2505.05470) and DanceGRPO (2505.07818) for scalar rewards, DenseFlow-GRPO (in 2510.01010) for a reward a place,
 MixGRPO (2507.21802) for the window.

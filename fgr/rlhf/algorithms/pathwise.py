@@ -1,4 +1,4 @@
-"""ReFL and DRaFT: the reward's gradient goes down through one late denoising step, or the last few.
+"""ReFL and DRaFT: the reward's gradient goes back through one late denoising step, or the last few.
 
 ReFL (ImageReward, arXiv 2304.05977), DRaFT-K and DRaFT-LV (arXiv 2309.17400). The published code of ReFL hands the UNet the
 place of a step in the schedule for its time; here it is the time.
