@@ -23,12 +23,12 @@ from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.evaluate.comparison import folder_name
 from fgr.evaluate.testset import open_test_set
+from fgr.image_files import read_image
 from fgr.images.photos import PhotoError, decode_photo
 from fgr.metrics.registry import open_metrics
 from fgr.recipe.annotate import Prediction
 from fgr.report import page
 from fgr.reward.pretrained import load_reward_model
-from fgr.reward.score import read
 from fgr.rlhf.held_out import open_held_out
 from fgr.tensors import read_tensors
 from fgr.training import directory as runs
@@ -196,7 +196,7 @@ def test_6_pictures_have_a_limit(tmp_path):
     for side in (15_000, 60_000):
         (tmp_path / "bomb.png").write_bytes(bomb(side, side))
         with pytest.raises(UserError, match="cannot be read"):
-            read(tmp_path / "bomb.png")
+            read_image(tmp_path / "bomb.png")
 
 
 def test_7_names_from_data_stay_in_their_folder(tiny, tmp_path):

@@ -57,10 +57,10 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
 
 def _read(path: str) -> np.ndarray:
     """An uploaded file; errors name it as its owner does, not where the server keeps it."""
-    from fgr.reward.score import read
+    from fgr.image_files import read_image
 
     try:
-        return read(Path(path))
+        return read_image(Path(path))
     except UserError as error:
         raise UserError(error.message.replace(path, Path(path).name), error.hint) from None
 

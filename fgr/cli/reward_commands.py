@@ -43,13 +43,14 @@ def score(
     from json import dumps
 
     from fgr.devices import choose_device
+    from fgr.image_files import expand, read_image
     from fgr.reward import score as scoring
     from fgr.reward.pretrained import load_reward_model
 
-    files = scoring.expand(images)
+    files = expand(images)
     model = load_reward_model(reward, choose_device(device))
     for file in files:
-        image = scoring.read(file)
+        image = read_image(file)
         value, map_ = scoring.score(model, image, tile)
         line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
         if maps:

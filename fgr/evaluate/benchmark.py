@@ -17,13 +17,14 @@ import numpy as np
 from fgr import __version__
 from fgr.devices import choose_device
 from fgr.errors import UserError
+from fgr.image_files import read_image
 from fgr.images.arrays import as_tensor
 from fgr.metrics import ranks
 from fgr.metrics.registry import Metric, Options, open_metrics
 from fgr.progress import Progress
 from fgr.reward import baselines
 from fgr.reward.pretrained import load_reward_model
-from fgr.reward.score import read, score
+from fgr.reward.score import score
 
 CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5}
 FORMATS = "It needs the columns image and mos, or left, right and choice."
@@ -53,10 +54,10 @@ def evaluate_on_benchmark(
     scores: dict[str, list[float]] = {}
     with Progress("benchmark", len(found.images), "images") as progress:
         for number, file in enumerate(found.images):
-            image = read(file)
+            image = read_image(file)
             if model is not None:
                 scores.setdefault("reward", []).append(score(model, image)[0])
-            target = as_tensor([read(found.references[number])], chosen) if number in found.references else None
+            target = as_tensor([read_image(found.references[number])], chosen) if number in found.references else None
             for metric in chosen_metrics:
                 scores.setdefault(metric.name, []).append(metric.value(as_tensor([image], chosen), target))
             for name, baseline in baselines.SCORES.items():

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fgr.errors import UserError, nearest
-from fgr.evaluate.testset import SUFFIXES, Item
-from fgr.reward.score import read
+from fgr.evaluate.testset import Item
+from fgr.image_files import KNOWN_SUFFIXES, images_below, read_image
 from fgr.sr import Job, NonFiniteOutput, Upscaler, open_upscaler, parse_name
 from fgr.sr.tuned_run import model_of
 
@@ -74,9 +74,9 @@ class OutputFolder:
 
     def __init__(self, name: str, folder: Path, items: list[Item]) -> None:
         self.name, self.folder = name, folder
-        files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        files = images_below(folder)
         if not files:
-            raise UserError(f"The folder {folder} holds no images.", f"Known endings: {', '.join(SUFFIXES)}.")
+            raise UserError(f"The folder {folder} holds no images.", KNOWN_SUFFIXES)
         self._files = _match(folder, files, items)
 
     def facts(self) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class OutputFolder:
         return {"kind": "outputs made elsewhere", "digest": sha.hexdigest()}
 
     def restore(self, item: Item) -> np.ndarray:
-        return read(self._files[item.name])
+        return read_image(self._files[item.name])
 
 
 def _match(folder: Path, files: list[Path], items: list[Item]) -> dict[str, Path]:

@@ -22,11 +22,10 @@ import numpy as np
 
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError, nearest
+from fgr.image_files import images_in, read_image
 from fgr.images import codec, degrade
-from fgr.reward.score import read
 
 Load = Callable[[], np.ndarray]
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 REFERENCES = ("gt", "hr", "hq", "test_hr", "reference", "references", "target", "gtmod12", "high", "original")
 INPUTS = ("lr", "lq", "test_lr", "input", "inputs", "low", "lr_bicubic", "x4")
 CAMERAS = ("Canon", "Nikon")
@@ -129,7 +128,7 @@ def _of_folder(folder: Path, layout: str, scale: int | None) -> tuple[list[Item]
 
 
 def _loader(path: Path | None) -> Load | None:
-    return None if path is None else lambda: read(path)
+    return None if path is None else lambda: read_image(path)
 
 
 def _scale(pairs: Iterable[Pair]) -> int:
@@ -137,7 +136,7 @@ def _scale(pairs: Iterable[Pair]) -> int:
     pair = next((one for one in pairs if one.reference and one.low), None)
     if pair is None or pair.reference is None or pair.low is None:
         return 4
-    large, small = (read(path).shape[:2] for path in (pair.reference, pair.low))
+    large, small = (read_image(path).shape[:2] for path in (pair.reference, pair.low))
     factor = large[0] // small[0]
     if factor < 1 or (small[0] * factor, small[1] * factor) != large:
         raise UserError(
@@ -162,11 +161,6 @@ def find_pairs(folder: Path, layout: str, scale: int | None) -> tuple[list[Pair]
     raise UserError(
         f"{folder} is not in {wanted}.", f"Arrange it as gt/ and lr/ with equal names. Layouts: {', '.join(LAYOUTS)}."
     )
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The image files directly in a folder, sorted."""
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def pair_name(stem: str) -> str:

@@ -7,39 +7,7 @@ import cv2
 import numpy as np
 import torch
 
-from fgr.errors import UserError
-from fgr.images.photos import PhotoError, decode_photo
-
 HALO = 96  # pixels around a tile that are seen but not counted
-MAX_PIXELS = 200_000_000
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-
-
-def expand(paths: list[Path]) -> list[Path]:
-    """Image files, folders replaced by the images in them. UserError for an absent path or a folder without images."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-            if not inside:
-                raise UserError(f"The folder {path} holds no images.", f"Known endings: {', '.join(sorted(SUFFIXES))}.")
-            found += inside
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise UserError(f"The image {path} does not exist.", "Check the path.")
-    return found
-
-
-def read(path: Path) -> np.ndarray:
-    """The upright uint8 (H, W, 3) sRGB image in a file; grey becomes RGB, 16 bits become 8, transparency is laid over white.
-
-    UserError for what cannot be read and for more than MAX_PIXELS, which are not decoded.
-    """
-    try:
-        return decode_photo(path.read_bytes(), MAX_PIXELS)
-    except PhotoError as error:
-        raise UserError(f"{path} cannot be read: {error}.", f"Known endings: {', '.join(sorted(SUFFIXES))}.") from None
 
 
 @torch.inference_mode()

@@ -15,9 +15,9 @@ import torch
 
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
+from fgr.image_files import KNOWN_SUFFIXES, images_below, read_image
 from fgr.images import codec, degrade
 from fgr.images.arrays import as_tensor
-from fgr.reward.score import SUFFIXES
 
 Pair = tuple[np.ndarray, ...]  # low-resolution input uint8 (h, w, 3), and images (h·scale, w·scale, 3): the reference, its rival
 HELD_OUT = 5
@@ -88,11 +88,11 @@ class Folder:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        files = images_below(folder)
         if len(files) < 2:
             raise UserError(
                 f"The folder {folder} holds {len(files) or 'no'} images; at least two are needed, to train and to audit on.",
-                f"Known endings: {', '.join(sorted(SUFFIXES))}.",
+                KNOWN_SUFFIXES,
             )
         self._files = [file for number, file in enumerate(files) if (number % HELD_OUT == 0) == (split != "train")]
         self.digest = digest_of([f"{file.relative_to(folder)} {file.stat().st_size}" for file in self._files])
@@ -101,9 +101,7 @@ class Folder:
         return len(self._files)
 
     def __getitem__(self, index: int) -> Pair:
-        from fgr.reward.score import read
-
-        return (read(self._files[index]),)
+        return (read_image(self._files[index]),)
 
 
 class PreferencePairs:

@@ -9,10 +9,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fgr.errors import UserError, nearest
+from fgr.image_files import KNOWN_SUFFIXES, images_below
 from fgr.sr.jobs import Job
 from fgr.tensors import file_digest
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 class Folder:
@@ -53,16 +52,15 @@ def _index(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}.", "Write folder:DIR, with the outputs of the SR model in DIR.")
     files: dict[str, Path] = {}
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in SUFFIXES and file.is_file():
-            photo = file.relative_to(folder).with_suffix("").as_posix()
-            if photo in files:
-                raise UserError(
-                    f"{folder} has two outputs for '{photo}': {files[photo].name} and {file.name}.", "Remove one of them."
-                )
-            files[photo] = file
+    for file in images_below(folder):
+        photo = file.relative_to(folder).with_suffix("").as_posix()
+        if photo in files:
+            raise UserError(
+                f"{folder} has two outputs for '{photo}': {files[photo].name} and {file.name}.", "Remove one of them."
+            )
+        files[photo] = file
     if not files:
-        raise UserError(f"{folder} holds no images.", f"Known suffixes: {' '.join(sorted(SUFFIXES))}.")
+        raise UserError(f"{folder} holds no images.", KNOWN_SUFFIXES)
     return files
 
 

@@ -61,11 +61,12 @@ def tab(page, name):
 @browser_test
 def test_an_image_is_scored_and_the_slider_moves_by_keys(page, photos, reward):
     from fgr.app.scored_image import ScoredImage, described
+    from fgr.image_files import read_image
     from fgr.reward.pretrained import load_reward_model
-    from fgr.reward.score import read, score
+    from fgr.reward.score import score
 
     page.locator("input[type=file]").first.set_input_files(photos / "coffee.png")
-    image = read(photos / "coffee.png")
+    image = read_image(photos / "coffee.png")
     expected = described(ScoredImage(image, *score(load_reward_model(reward), image))).replace("**", "")
     assert said(page, "score-text", "worst").split() == expected.split()
     picture = page.get_by_role("tabpanel").filter(visible=True).locator("img").last

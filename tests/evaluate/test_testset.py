@@ -5,7 +5,7 @@ import pytest
 
 from fgr.errors import UserError
 from fgr.evaluate.testset import find_pairs, open_test_set
-from fgr.reward.score import read
+from fgr.image_files import read_image
 
 HIGH, LOW = np.zeros((32, 48, 3), np.uint8), np.zeros((8, 12, 3), np.uint8)
 
@@ -109,4 +109,4 @@ def test_two_images_of_one_name_are_refused(tmp_path, write_image):
 def test_a_file_that_is_no_image_is_a_sentence(tmp_path):
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(UserError, match="cannot be read"):
-        read(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")

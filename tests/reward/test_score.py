@@ -6,7 +6,7 @@ import torch
 from typer.testing import CliRunner
 
 from fgr.cli import app
-from fgr.errors import UserError
+from fgr.image_files import read_image
 from fgr.images import codec
 from fgr.reward import FinPercepRM, load_reward_model, score
 
@@ -53,7 +53,7 @@ def test_score_writes_json_lines_and_overlays(trained, picture, tmp_path):
     )
     assert outcome.exit_code == 0, outcome.output
     line = json.loads(outcome.stdout)
-    expected, map_ = score.score(load_reward_model(trained), score.read(picture))
+    expected, map_ = score.score(load_reward_model(trained), read_image(picture))
     assert line["score"] == pytest.approx(expected)
     assert line["map_worst"] == pytest.approx(score.worst(map_))
     assert codec.decode_rgb((maps / "picture.png-map.png").read_bytes()).shape == (70, 50, 3)
@@ -62,13 +62,3 @@ def test_score_writes_json_lines_and_overlays(trained, picture, tmp_path):
 def test_score_speaks_to_people_too(trained, picture):
     outcome = CliRunner().invoke(app, ["score", str(picture.parent), "--reward", str(trained / "stage-0"), "--device", "cpu"])
     assert outcome.stdout.endswith(f"worst 0.000  {picture}\n")
-
-
-def test_what_is_no_image_is_a_sentence(tmp_path):
-    with pytest.raises(UserError, match=r"The image .* does not exist"):
-        score.expand([tmp_path / "nothing.png"])
-    with pytest.raises(UserError, match="holds no images"):
-        score.expand([tmp_path])
-    (tmp_path / "text.png").write_text("no image")
-    with pytest.raises(UserError, match="it is not an image that can be read"):
-        score.read(tmp_path / "text.png")
