@@ -10,20 +10,20 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
 
 
-class Algorithm(Strict):
+class Settings(Strict):
     """An algorithm's settings, told apart by `name`."""
 
     tunes: ClassVar[Literal["networks", "diffusion models"]] = "diffusion models"
 
 
-class DirectSettings(Algorithm):
+class DirectSettings(Settings):
     """The reward's gradient goes through the network; for deterministic networks. It has no further keys."""
 
     tunes = "networks"
     name: Literal["direct"] = "direct"
 
 
-class ReflSettings(Algorithm):
+class ReflSettings(Settings):
     """ReFL (arXiv 2304.05977): the reward's gradient goes through one late denoising step. Shares are of the denoising steps."""
 
     name: Literal["refl"]
@@ -41,7 +41,7 @@ class ReflSettings(Algorithm):
         return self
 
 
-class DraftSettings(Algorithm):
+class DraftSettings(Settings):
     """DRaFT-K (arXiv 2309.17400): the reward's gradient goes through the last K denoising steps."""
 
     name: Literal["draft"]
@@ -50,7 +50,7 @@ class DraftSettings(Algorithm):
     last: Steps = Field(1, description="K, the denoising steps that the gradient goes through")
 
 
-class DraftLvSettings(Algorithm):
+class DraftLvSettings(Settings):
     """DRaFT-LV (arXiv 2309.17400): the last denoising step, from several noised versions of the sample."""
 
     name: Literal["draft-lv"]
@@ -59,7 +59,7 @@ class DraftLvSettings(Algorithm):
     draws: Steps = Field(2, description="noises that the last step is drawn with")
 
 
-class GrpoSettings(Algorithm):
+class GrpoSettings(Settings):
     """GRPO: a policy gradient over stochastic denoising steps, advantages within groups of samples of one input."""
 
     name: Literal["grpo"]
@@ -78,7 +78,7 @@ class GrpoSettings(Algorithm):
     dense: bool = Field(False, description="an advantage a latent pixel, from the degradation map (DenseFlow-GRPO)")
 
 
-class DpoSettings(Algorithm):
+class DpoSettings(Settings):
     """Diffusion-DPO (arXiv 2311.12908): the denoising loss of preferred images against that of others, for the same input."""
 
     name: Literal["dpo"]
