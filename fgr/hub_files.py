@@ -9,7 +9,7 @@ GATED, GONE, OFFLINE, UNREACHABLE = "gated", "gone", "offline", "unreachable"
 
 
 class Unavailable(Exception):
-    """A file that cannot be had. `state` is gated, gone, offline or unreachable; the text says why."""
+    """A file that is not available. `state` is gated, gone, offline or unreachable; the text says why."""
 
     def __init__(self, state: str, reason: str) -> None:
         super().__init__(reason)

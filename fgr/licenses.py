@@ -1,4 +1,4 @@
-"""Licences: may outputs train other models, may they be shared, may changed weights, and what the Hub calls each licence."""
+"""Licences: may outputs train models, may outputs and changed weights be shared, the Hub's ids."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

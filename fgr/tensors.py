@@ -1,4 +1,4 @@
-"""Weight files: their tensors, read without running anything that a file contains, and files' digests."""
+"""Weight files: their tensors, read without running anything in a file, and files' digests."""
 
 import hashlib
 from pathlib import Path

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from fgr import hub_files
 from fgr.errors import UserError, missing_extra, nearest
+from fgr.tensors import read_tensors
 
 HUB, TEXT_FILE, VISUAL = "timm/resnet50_clip.openai", "open_clip_model.safetensors", "resnet50_clip.openai"
 START, END = 49406, 49407
@@ -94,10 +95,9 @@ def _attention(x: torch.Tensor, weights: Weights) -> torch.Tensor:
 def open_clipiqa(device: torch.device | str = "cpu") -> ClipIqa:
     """CLIP-IQA with OpenAI's weights from the Hub or its cache. UserError if they are not available."""
     import timm
-    from safetensors.torch import load_file
 
     try:
-        text = load_file(hub_files.cached(HUB, TEXT_FILE) or hub_files.fetch(HUB, TEXT_FILE))
+        text = read_tensors(hub_files.cached(HUB, TEXT_FILE) or hub_files.fetch(HUB, TEXT_FILE))
         visual = timm.create_model(VISUAL, pretrained=True)
     except (hub_files.Unavailable, OSError, RuntimeError) as error:
         raise UserError(

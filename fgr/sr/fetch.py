@@ -75,7 +75,7 @@ def _fetch_file(name: str, file: WeightFile) -> Path:
             failures.append((source, error))
         else:
             return target
-    raise _not_to_be_had(name, file, failures)
+    raise _no_source(name, file, failures)
 
 
 def _from(source: str, target: Path, sha256: str | None) -> None:
@@ -110,7 +110,7 @@ def _fetch_hub_file(spec: ModelSpec) -> Path:
         raise UserError(f"'{spec.text}' could not be fetched: {error}.", _next([("", error)])) from None
 
 
-def _not_to_be_had(name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> UserError:
+def _no_source(name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> UserError:
     lines = [f"  {source}: {error}" for source, error in failures]
     by_hand = f"or put {file.name} into {weights.folder()} yourself."
     return UserError("\n".join([f"No source gives {file.name} of '{name}':", *lines]), f"{_next(failures)} – {by_hand}")

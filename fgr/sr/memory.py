@@ -13,7 +13,7 @@ SHARE = 0.5  # of the memory
 
 
 def pixels_that_fit(model: torch.nn.Module, scale: int) -> int | None:
-    """Input pixels that a forward pass has room for in half of this machine's memory; None if it cannot be told."""
+    """Input pixels that a forward pass has room for in half of this machine's memory; None if that is not known."""
     total, layer = total_bytes(), _largest_layer(model)
     if total is None or layer is None:
         return None

@@ -58,8 +58,8 @@ def locate(spec: ModelSpec) -> Found:
     wanted = release.files[0]
     if (file := downloaded(wanted)) is not None:
         digest = file_digest(file)
-        said = "the official release" if digest == wanted.sha256 else "from the weights folder, not the released file itself"
-        return Found(f"{file.name}, {said}", file, digest, release.license, release, True)
+        origin = "the official release" if digest == wanted.sha256 else "from the weights folder, not the released file itself"
+        return Found(f"{file.name}, {origin}", file, digest, release.license, release, True)
     if release.wheel is None:
         raise UserError(
             f"The SR model '{spec.base}' has no weights here: there is no {wanted.name}.",
