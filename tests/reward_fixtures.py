@@ -87,10 +87,10 @@ def overrides() -> tuple[str, ...]:
 def trained(data, overrides, tmp_path_factory) -> Path:
     """A finished run on `data` by the demo recipe cut short: read only."""
     from fgr import recipe
-    from fgr.reward.run import train
+    from fgr.reward.run import train_reward_model
 
     out = tmp_path_factory.mktemp("run") / "rm"
-    train(recipe.load("demo", "reward", overrides), str(data), out, device="cpu")
+    train_reward_model(recipe.load("demo", "reward", overrides), str(data), out, device="cpu")
     return out
 
 

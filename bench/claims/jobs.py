@@ -73,9 +73,9 @@ def view(out: Path, needs: Needs, device: str, validation: float) -> None:
 
 def trained(out: Path, needs: Needs, device: str, recipe: str, changes: Mapping[str, Any]) -> None:
     """`fgr train-rm`."""
-    from fgr.reward.run import train
+    from fgr.reward.run import train_reward_model
 
-    train(recipes.load(recipe, "reward", (), changes), str(needs["data"]), out, device)
+    train_reward_model(recipes.load(recipe, "reward", (), changes), str(needs["data"]), out, device)
     (out / "checkpoint.pt").unlink(missing_ok=True)
 
 

@@ -25,9 +25,9 @@ def train_rm(
     """
     chosen = load_recipe(recipe, "reward", overrides)
 
-    from fgr.reward.run import train
+    from fgr.reward.run import train_reward_model
 
-    typer.echo(train(chosen, data, out, device))
+    typer.echo(train_reward_model(chosen, data, out, device))
 
 
 def score(

@@ -101,12 +101,12 @@ class Criterion:
         images = {name: batch[name].float() / 255 for name in (*TRIPLET, "distorted") if name in batch}
         stacked, count = torch.cat(list(images.values())), len(images["reference"])
         with torch.no_grad():
-            wanted = self.target(stacked, images["reference"].repeat(len(images), 1, 1, 1)).float() / scale
+            target = self.target(stacked, images["reference"].repeat(len(images), 1, 1, 1)).float() / scale
         answers = self._answers(model, images)
         scores = answers[0].float() / scale
-        # falls from the clean image too: what the photograph shows cancels there, what harms it remains
-        falls = [values[:count].repeat(len(images) - 1) - values[count:] for values in (scores, wanted)]
-        error = functional.smooth_l1_loss(scores, wanted) + functional.smooth_l1_loss(falls[0], falls[1])
+        # the falls from the clean image too: there the photograph's content cancels out, and what harms it remains
+        falls = [values[:count].repeat(len(images) - 1) - values[count:] for values in (scores, target)]
+        error = functional.smooth_l1_loss(scores, target) + functional.smooth_l1_loss(falls[0], falls[1])
         if len(answers) == 2:
             return {"distil": error, "total": error}
         rank = self._place_rank(answers[2][: 3 * count].float() / scale, images, orders(batch)[1])

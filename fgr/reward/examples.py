@@ -20,9 +20,10 @@ def write(model: Any, samples: Any, chosen: Sequence[int], folder: Path) -> None
     """Write `examples.json` and `examples/…webp` into the run `folder`, of rows `chosen` of a data.Samples without crops."""
     rows = [_figures(model, samples.decode(row := samples.rows[index]), row) | {"row": int(index)} for index in chosen]
     groups = pick(rows)
-    for one in {row["row"]: row for group in groups.values() for row in group}.values():
-        for name, image in _pictures(model, samples.decode(samples.rows[one["row"]])).items():
-            atomic.write_bytes(folder / "examples" / f"{one['id']}-{name}.webp", codec.encode_rgb(image))
+    shown = {row["row"]: row["id"] for group in groups.values() for row in group}
+    for index, id in shown.items():
+        for name, image in _pictures(model, samples.decode(samples.rows[index])).items():
+            atomic.write_bytes(folder / "examples" / f"{id}-{name}.webp", codec.encode_rgb(image))
     named = {name: [row["id"] for row in group] for name, group in groups.items()}
     atomic.write_text(folder / "examples.json", json.dumps({"rows": rows, "groups": named}, indent=1) + "\n")
 
@@ -41,13 +42,13 @@ def _figures(model: Any, sample: Mapping[str, Any], row: Mapping[str, Any]) -> d
     correlation = metrics.correlation(map_, target)
     figures = {"id": row["id"], "model": row["model"], "mask_kind": row["mask_kind"], "mask_area": row["mask_area"]}
     figures |= {"label": row["score"], "score": value, "map_mean": float(map_.mean()), "target_mean": float(target.mean())}
-    others = {f"score_{name}": score(model, sample[name])[0] for name in ("reference", "sr")}
-    return figures | others | {"cc": correlation if np.isfinite(correlation) else None}
+    other_scores = {f"score_{name}": score(model, sample[name])[0] for name in ("reference", "sr")}
+    return figures | other_scores | {"cc": correlation if np.isfinite(correlation) else None}
 
 
 def _pictures(model: Any, sample: Mapping[str, Any]) -> dict[str, np.ndarray]:
     composite = sample["composite"]
     _, map_ = score(model, composite)
     target = sample["target"].astype(np.float32) / 65535
-    drawn = {"target": overlay(composite, target), "predicted": overlay(composite, map_)}
-    return {"reference": sample["reference"], "composite": composite} | drawn
+    overlays = {"target": overlay(composite, target), "predicted": overlay(composite, map_)}
+    return {"reference": sample["reference"], "composite": composite} | overlays

@@ -81,7 +81,7 @@ class Phase:
             every = self.settings.checkpoint_every
             take_steps(step, self.name, self.state.step, self.steps, self.save, every, self.accelerator)
 
-    def result(self) -> torch.nn.Module:
+    def result(self) -> Any:
         """The averaged model of the best validation, on the CPU."""
         model = copy.deepcopy(self.plain).cpu()
         model.load_state_dict(self.state.best_weights or self.state.ema)

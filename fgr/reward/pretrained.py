@@ -1,6 +1,8 @@
-"""Opening a reward model by folder, run or Hub id, with a sentence for everything that can be wrong with it."""
+"""Opening a reward model by folder, run or Hub id, with a sentence for whatever is wrong with it; saving one."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 from fgr.errors import UserError
@@ -20,6 +22,14 @@ def load_stages(reward: str | Path, device: str = "cpu") -> list[FinPercepRM]:
     folder = _folder(reward)
     stages = stages_of(folder) or [resolve(folder)]
     return [_open(str(stage), device) for stage in stages]
+
+
+def save_reward_model(model: FinPercepRM, folder: Path) -> None:
+    """Write a model's folder, whole or not at all."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save_pretrained(temporary)
+    os.replace(temporary, folder)
 
 
 def stages_of(run: Path) -> list[Path]:

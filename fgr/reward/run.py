@@ -1,14 +1,12 @@
 """`fgr train-rm`: from a dataset to RUN/stage-0 … RUN/stage-N; running it again resumes.
 
 RUN/base       S_base's student: what the first phase distilled
-RUN/stage-K    RM_K, each begun from the one before
+RUN/stage-K    RM_K, each initialised with the stage before
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,27 +21,37 @@ from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import build_encoder, load_pretrained
 from fgr.reward.model import FinPercepRM
 from fgr.reward.phase import Phase, Validation
+from fgr.reward.pretrained import save_reward_model
 from fgr.training.accelerator import begin_trackers, open_accelerator
 from fgr.training.directory import Run
 
 SCALE_SAMPLES = 64  # samples from which the first scale of the score is taken
 
 
-def train(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> Path:
+def train_reward_model(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> Path:
     """Train every stage that `out` lacks and return the last one's folder.
 
     UserError for a dataset or weights that cannot be used and for another recipe's folder; KeyboardInterrupt after saving.
     """
     trainer = _Trainer(recipe, data, out, device)
     trainer.start()
-    for name, steps, stage in trainer.phases:
-        if not (out / name / "config.json").is_file():
-            trainer.phase(name, steps, stage)
+    for position, phase in enumerate(trainer.phases):
+        if not (out / phase.name / "config.json").is_file():
+            trainer.train(position, phase)
+    last = out / trainer.phases[-1].name
     if trainer.accelerator.is_main_process and not (out / "examples.json").is_file():
-        last = FinPercepRM.from_pretrained(out / trainer.phases[-1][0]).to(trainer.accelerator.device)
-        examples.write(last, trainer.validation.samples, trainer.validation.chosen, out)
+        model = FinPercepRM.from_pretrained(last).to(trainer.accelerator.device)
+        examples.write(model, trainer.validation.samples, trainer.validation.chosen, out)
     trainer.accelerator.end_training()
-    return out / trainer.phases[-1][0]
+    return last
+
+
+class PhaseSpec(NamedTuple):
+    """A phase: the name of its folder, its steps, and the stage of the curriculum that it trains."""
+
+    name: str
+    steps: int
+    stage: int
 
 
 class _Trainer:
@@ -60,9 +68,9 @@ class _Trainer:
         }
         self.consensus = splits.open_consensus(data)
         self.pairs = splits.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
-        self._check(data)
+        self._check_data(data)
         FinPercepRM(**self._settings(0))  # a misspelt encoder or too many stages: before anything is written
-        self.facts = {"data": splits.facts(data, self.rows)}
+        self.facts = {"data": splits.split_facts(self.rows)}
         self.run.expect("reward", resolved(recipe), self.facts)
         self._check_weights()
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
@@ -73,28 +81,27 @@ class _Trainer:
         self.accelerator.wait_for_everyone()
         begin_trackers(self.accelerator, "fgr-reward", self.recipe.trackers)
 
-    def phase(self, name: str, steps: int, stage: int) -> None:
-        """Train one phase, or the rest of it, and save its folder."""
-        position = [phase[0] for phase in self.phases].index(name)
+    def train(self, position: int, spec: PhaseSpec) -> None:
+        """Train the phase at this position, or the rest of it, and save its folder."""
         checkpoint = self.run.load()
-        if checkpoint and checkpoint["phase_state"]["phase"] != name:
+        if checkpoint and checkpoint["phase_state"]["phase"] != spec.name:
             checkpoint = None
         done = checkpoint["phase_state"]["step"] if checkpoint else 0
         self.run.keep(lambda line: self._written_before(line, position, done))
         torch.manual_seed(self.recipe.seed + position)
-        criterion = self._criterion(name)
-        model = self._begin(position, stage, criterion).to(self.accelerator.device)
+        criterion = self._criterion(spec.name)
+        model = self._initial_model(position, spec.stage, criterion).to(self.accelerator.device)
         model.choose_trained(self.recipe.encoder.train)
-        scale, cell = float(model.score_std), model.cell if stage else 0
-        before = sum(length for _, length, _ in self.phases[:position])
-        phase = Phase(name, steps, model, self.accelerator, self.recipe.training, self.run, checkpoint, before)
+        scale, cell = float(model.score_std), model.cell if spec.stage else 0
+        before = sum(phase.steps for phase in self.phases[:position])
+        phase = Phase(spec.name, spec.steps, model, self.accelerator, self.recipe.training, self.run, checkpoint, before)
         phase.fit(
-            self._batches(steps, done, position, name == "base"),
+            self._batches(spec.steps, done, position, spec.name == "base"),
             lambda net, batch: self._loss(criterion, net, batch, scale, cell),
             lambda net: self.validation(net, criterion, scale, cell),
         )
         if self.accelerator.is_main_process:
-            save_folder(phase.result(), self.out / name)
+            save_reward_model(phase.result(), self.out / spec.name)
         self.accelerator.wait_for_everyone()
 
     def _loss(self, criterion: Criterion, net: Any, batch: Any, scale: float, cell: int) -> dict[str, torch.Tensor]:
@@ -104,9 +111,9 @@ class _Trainer:
             parts["total"] = parts["total"] + parts["preference"]
         return parts
 
-    def _begin(self, position: int, stage: int, criterion: Criterion) -> FinPercepRM:
+    def _initial_model(self, position: int, stage: int, criterion: Criterion) -> FinPercepRM:
         if position:
-            before = FinPercepRM.from_pretrained(self.out / self.phases[position - 1][0])
+            before = FinPercepRM.from_pretrained(self.out / self.phases[position - 1].name)
             model = before.grown(stage)
             if before.decoder is None and model.decoder is not None:
                 model.set_map_mean(self._map_mean())
@@ -173,12 +180,12 @@ class _Trainer:
         }
 
     def _written_before(self, line: dict[str, Any], position: int, done: int) -> bool:
-        names = [phase[0] for phase in self.phases]
+        names = [phase.name for phase in self.phases]
         at = names.index(line["phase"]) if line.get("phase") in names else -1
         return at < position or (at == position and line["step"] <= done)
 
     def _check_weights(self) -> None:
-        """Open what is downloaded, once, before a new run's folder is begun."""
+        """Open the weights that training begins with, which may have to be downloaded, before a new run's folder is made."""
         if (self.out / "run.json").exists():
             return
         if self.recipe.encoder.pretrained:
@@ -186,7 +193,7 @@ class _Trainer:
         if self.recipe.base.name != "full-reference":
             open_base(self.recipe.base.name)
 
-    def _check(self, data: str) -> None:
+    def _check_data(self, data: str) -> None:
         side = min(splits.size_of(self.rows["train"]))
         if self.recipe.data.crop > side:
             raise UserError(
@@ -205,14 +212,6 @@ class _Trainer:
             )
 
 
-def _phases(recipe: RewardRecipe) -> list[tuple[str, int, int]]:
-    first = [("base", recipe.base.steps, 0)] if recipe.base.steps else []
-    return first + [(f"stage-{stage}", steps, stage) for stage, steps in enumerate(recipe.stages)]
-
-
-def save_folder(model: Any, folder: Path) -> None:
-    """Write a model's folder, whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    os.replace(temporary, folder)
+def _phases(recipe: RewardRecipe) -> list[PhaseSpec]:
+    first = [PhaseSpec("base", recipe.base.steps, 0)] if recipe.base.steps else []
+    return first + [PhaseSpec(f"stage-{stage}", steps, stage) for stage, steps in enumerate(recipe.stages)]

@@ -22,7 +22,7 @@ NEEDED = (
     "mask_kind",
     "mask_area",
 )
-MAKE = "Make one with: fgr generate --out DIR"
+GENERATE = "Make one with: fgr generate --out DIR"
 
 
 def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bool = False) -> Any:
@@ -36,7 +36,7 @@ def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bo
     missing = [name for name in NEEDED if name not in (rows.column_names or NEEDED)]
     if missing:
         names = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-        raise UserError(f"The dataset {data} lacks the {names} of an FGR dataset{_maker(data)}.", MAKE)
+        raise UserError(f"The dataset {data} lacks the {names} of an FGR dataset{_maker(data)}.", GENERATE)
     for name in media_columns("samples"):
         rows = rows.cast_column(name, Image(decode=False))
     if not exclude:
@@ -83,22 +83,22 @@ def open_preferences(data: str, rows: Any) -> list[tuple[int, int, float]]:
     ]
 
 
-def facts(data: str, rows: Mapping[str, Any]) -> dict[str, Any]:
+def split_facts(rows: Mapping[str, Any]) -> dict[str, Any]:
     """What of the data determines a run: splits, their sizes and a digest of their ids (streams: nothing)."""
     import hashlib
 
-    found: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     for split, part in rows.items():
         if hasattr(part, "__len__"):
-            found[split] = {"rows": len(part), "digest": hashlib.sha256("".join(part["id"]).encode()).hexdigest()[:16]}
-    return found
+            facts[split] = {"rows": len(part), "digest": hashlib.sha256("".join(part["id"]).encode()).hexdigest()[:16]}
+    return facts
 
 
 def _load(data: str, table: str, split: str, streaming: bool) -> Any:
     import datasets
 
     if not _on_hub(data) and not Path(data).is_dir():
-        raise UserError(f"The dataset {data} does not exist.", f"{MAKE}, or name a dataset on the Hub (org/name).")
+        raise UserError(f"The dataset {data} does not exist.", f"{GENERATE}, or name a dataset on the Hub (org/name).")
     try:
         return datasets.load_dataset(data, table, split=split, streaming=streaming)
     except ValueError as error:
@@ -108,9 +108,9 @@ def _load(data: str, table: str, split: str, streaming: bool) -> Any:
                 f"The dataset {data} has no split '{split}': {_first_sentence(text)}",
                 "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",
             ) from None
-        raise UserError(f"{data} is not an FGR dataset: it has no table '{table}' ({_first_sentence(text)})", MAKE) from None
+        raise UserError(f"{data} is not an FGR dataset: it has no table '{table}' ({_first_sentence(text)})", GENERATE) from None
     except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DataFilesNotFoundError, OSError, RuntimeError) as error:
-        raise UserError(f"The dataset {data} cannot be opened: {_first_sentence(str(error))}", MAKE) from None
+        raise UserError(f"The dataset {data} cannot be opened: {_first_sentence(str(error))}", GENERATE) from None
 
 
 def _configs(data: str) -> list[str]:

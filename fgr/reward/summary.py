@@ -66,7 +66,7 @@ def _empty(records: Sequence[Record]) -> dict[str, Any]:
     sham = [record["maps"]["model"] for record in records if record["mask_kind"] == "sham"]
     return {
         "sham": _means(sham, ("mean", "mse"))
-        | {"rows": len(sham), "worst": max((one["mean"] for one in sham), default=float("nan"))},
+        | {"rows": len(sham), "worst": max((figures["mean"] for figures in sham), default=float("nan"))},
         "clean": _means([record["clean"] for record in records], ("mean", "mse")),
     }
 
@@ -118,8 +118,8 @@ def _of(rows: Sequence[Record], key: str, value: str) -> list[Record]:
 
 
 def _means(figures: Sequence[Mapping[str, float]], names: Sequence[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    means: dict[str, float] = {}
     for name in names:
-        values = [one[name] for one in figures if np.isfinite(one[name])]
-        found[name] = float(np.mean(values)) if values else float("nan")
-    return found
+        values = [row[name] for row in figures if np.isfinite(row[name])]
+        means[name] = float(np.mean(values)) if values else float("nan")
+    return means

@@ -38,17 +38,17 @@ class CompositeMaker:
     """
 
     def __init__(self, data: Path, device: str) -> None:
-        made = manifest.read(data)
-        self._recipe = recipes.stored(made["recipe"], "generate", f"of {data}")
-        self._map_scale = made["calibration"]["scale"]
+        content = manifest.read(data)
+        self._recipe = recipes.stored(content["recipe"], "generate", f"of {data}")
+        self._map_scale = content["calibration"]["scale"]
         self._features: FeatureDifference = open_features(self._recipe.map.features, device)
         self._segments: Segments = open_segments(self._recipe.masks.segments, device)
 
     def rows(self, policy: Policy | DiffusionPolicy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
         """`count` rows, or fewer where no mask gives a severity in range, as the reward model's training takes them."""
         order = np.random.default_rng(seed).permutation(len(inputs))
-        made = (self._row(policy, inputs, int(order[number % len(order)]), seed + number, device) for number in range(count))
-        return [row for row in made if row is not None]
+        rows = (self._row(policy, inputs, int(order[number % len(order)]), seed + number, device) for number in range(count))
+        return [row for row in rows if row is not None]
 
     def _row(self, policy: Policy | DiffusionPolicy, inputs: Replayed, index: int, seed: int, device: torch.device) -> Row | None:
         pair = inputs[index]
@@ -56,10 +56,10 @@ class CompositeMaker:
         with torch.no_grad():
             sr = as_images(policy(stacked([pair]).low.to(device)))[0]
         map_ = self._recipe.map
-        found = samples.make_pair(reference, sr, self._features.difference(reference, sr), map_.alpha, map_.smooth)
+        pair_of_images = samples.make_pair(reference, sr, self._features.difference(reference, sr), map_.alpha, map_.smooth)
         semantic = samples.mask_kind(seed, self._recipe.masks.kinds) == "semantic"
         segments = self._segments.segments(reference) if semantic else None
-        sample = samples.make_sample(found, seed, self._recipe, self._map_scale, segments)
+        sample = samples.make_sample(pair_of_images, seed, self._recipe, self._map_scale, segments)
         if sample is None:
             return None
         images = {

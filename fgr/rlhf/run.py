@@ -18,8 +18,7 @@ from fgr import atomic
 from fgr.errors import UserError
 from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
-from fgr.reward.pretrained import load_reward_model
-from fgr.reward.run import save_folder
+from fgr.reward.pretrained import load_reward_model, save_reward_model
 from fgr.rlhf import audit, pictures
 from fgr.rlhf.algorithms import open_algorithm
 from fgr.rlhf.algorithms.interface import Algorithm
@@ -130,7 +129,7 @@ def refresh_stage(
         device=setup.device,
     )
     if setup.run.main:
-        save_folder(model, _refreshed_folder(setup, stage))
+        save_reward_model(model, _refreshed_folder(setup, stage))
     setup.stages.replace(stage, model)
     scale_rewards(setup, algorithm, [stage])
     return evaluation.start_rewards(setup.device, [stage])

@@ -56,10 +56,10 @@ class Run:
             with open(self.metrics, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
-        """Drop the lines of metrics.jsonl that are not `wanted`: those written after the checkpoint that is gone on from."""
+    def keep(self, lines: Callable[[dict[str, Any]], bool]) -> None:
+        """Keep only these lines of metrics.jsonl: those written after the checkpoint that the run resumes from are dropped."""
         if self.main and self.metrics.exists():
-            kept = "".join(json.dumps(line) + "\n" for line in metrics(self.directory) if wanted(line))
+            kept = "".join(json.dumps(line) + "\n" for line in metrics(self.directory) if lines(line))
             atomic.write_text(self.metrics, kept)
 
     def save(self, state: Mapping[str, Any]) -> None:

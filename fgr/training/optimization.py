@@ -9,7 +9,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 Weights = dict[str, torch.Tensor]
-STEADY = 20  # steps after which a value can be told to have exploded
+STEADY = 20  # steps after which the running mean can tell that a value has exploded
 
 
 class Optimization:
@@ -41,8 +41,8 @@ class Optimization:
         for number in range(self.batches):
             batch = next(source)
             with self._exchange(number == self.batches - 1):
-                found = forward(batch)
-            for name, value in found.items():
+                of_batch = forward(batch)
+            for name, value in of_batch.items():
                 figures[name] = figures.get(name, 0.0) + value / self.batches
         return figures
 

@@ -4,7 +4,6 @@ import re
 import pytest
 
 from fgr.report import page, reward_sections
-from fgr.reward import examples
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +32,6 @@ def test_names_cannot_break_out(tmp_path, trained):
     run["recipe"]["name"] = "<script>alert(1)</script>"
     (tmp_path / "run.json").write_text(json.dumps(run))
     assert "<script>alert" not in page.write(tmp_path).read_text()
-
-
-def test_the_pictures_shown_are_the_best_and_the_worst():
-    rows = [{"id": i, "cc": i / 10, "mask_kind": "ellipse", "map_mean": 0.0} for i in range(10)]
-    rows += [{"id": "sham", "cc": None, "mask_kind": "sham", "map_mean": 0.3}]
-    groups = examples.pick(rows)
-    assert [row["id"] for row in groups["Best localised"]] == [9, 8, 7, 6]
-    assert [row["id"] for row in groups["Worst localised"]] == [0, 1, 2, 3]
-    assert [row["id"] for row in groups["Should be empty"]] == ["sham"]
 
 
 def test_long_curves_are_averaged():

@@ -1,10 +1,13 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
 
+from fgr.recipe.reward import Loss
 from fgr.reward.loss import (
     MAP_LOSSES,
+    PAIR_LOSSES,
     align_loss,
     human_loss,
     map_loss,
@@ -106,3 +109,9 @@ def test_bradley_terry_by_hand():
     left, right = torch.tensor([2.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 1.0])
     expected = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1)) + math.log(2)) / 3
     assert preference_loss(left, right, torch.tensor([1.0, 0.0, 0.5])).item() == pytest.approx(expected)
+
+
+def test_the_recipe_knows_every_kind_of_loss():
+    fields = Loss.model_fields
+    assert set(get_args(fields["map_kind"].annotation)) == set(MAP_LOSSES)
+    assert set(get_args(fields["rank_kind"].annotation)) == set(PAIR_LOSSES)

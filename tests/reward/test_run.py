@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 from fgr import recipe
 from fgr.cli import app
 from fgr.errors import UserError
+from fgr.reward import run
 from fgr.reward.evaluate import evaluate_reward_model
 from fgr.reward.model import FinPercepRM
 from fgr.reward.pretrained import load_reward_model, stages_of
-from fgr.reward.run import train
+from fgr.reward.run import train_reward_model
 from fgr.training import directory as runs
 from fgr.training.optimization import Optimization
 
@@ -56,7 +57,7 @@ def test_metrics_tell_every_step(trained, overrides):
 
 def test_a_finished_run_is_left_as_it_is(trained, data, overrides):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    assert train(recipe.load("demo", "reward", overrides), str(data), trained, device="cpu") == trained / "stage-1"
+    assert train_reward_model(recipe.load("demo", "reward", overrides), str(data), trained, device="cpu") == trained / "stage-1"
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
@@ -75,7 +76,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(trained, data, overrides
     interruptions = 0
     while not (out / "stage-1" / "config.json").exists():
         try:
-            train(chosen, str(data), out, device="cpu")
+            train_reward_model(chosen, str(data), out, device="cpu")
         except KeyboardInterrupt:
             interruptions += 1
         assert interruptions < 12
@@ -100,14 +101,14 @@ def test_a_crash_after_the_checkpoint_is_made_good(trained, data, overrides, tmp
     with monkeypatch.context() as patch:
         patch.setattr(runs.Run, "log", crash)
         with pytest.raises(OSError, match="No space"):
-            train(chosen, str(data), out, device="cpu")
-    train(chosen, str(data), out, device="cpu")
+            train_reward_model(chosen, str(data), out, device="cpu")
+    train_reward_model(chosen, str(data), out, device="cpu")
     assert losses(out) == losses(trained)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(data, overrides, tmp_path):
     with pytest.raises(UserError, match="is not a number in step"):
-        train(
+        train_reward_model(
             recipe.load("demo", "reward", (*overrides, "training.lr=1e30", "training.warmup=0")),
             str(data),
             tmp_path / "rm",
@@ -119,7 +120,7 @@ def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
     """The demo recipe at twice its rate and a fraction of its steps: neither map nor score may collapse to a constant."""
     keys = ("data.crop=64", "data.batch=4", "base.steps=8", "stages=[4,32]")
     hurried = recipe.load("demo", "reward", (*keys, "training.lr=2e-3", "training.validate_every=40"))
-    train(hurried, str(data), tmp_path / "rm", device="cpu")
+    train_reward_model(hurried, str(data), tmp_path / "rm", device="cpu")
     found = evaluate_reward_model(str(tmp_path / "rm"), str(data), "test", None, "cpu")
     assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.15
     assert found["maps"]["model"]["cc"] > 0.35
@@ -130,7 +131,9 @@ def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
 def test_a_tracker_gets_every_figure_at_steps_that_never_go_back(data, overrides, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(recipe.load("demo", "reward", (*overrides, "trackers=[tensorboard]")), str(data), tmp_path / "rm", device="cpu")
+    train_reward_model(
+        recipe.load("demo", "reward", (*overrides, "trackers=[tensorboard]")), str(data), tmp_path / "rm", device="cpu"
+    )
     events = EventAccumulator(str(tmp_path / "rm" / "logs" / "fgr-reward")).Reload()
     steps = {phase: [event.step for event in events.Scalars(f"{phase}/train/total")] for phase in ("base", "stage-0", "stage-1")}
     assert steps == {"base": [1, 2, 3, 4], "stage-0": [5, 6, 7], "stage-1": [8, 9, 10, 11]}
@@ -140,7 +143,9 @@ def test_a_tracker_gets_every_figure_at_steps_that_never_go_back(data, overrides
 
 def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data, overrides, tmp_path, monkeypatch):
     def attempt(name):
-        train(recipe.load("demo", "reward", (*overrides, f"trackers=[{name}]")), str(data), tmp_path / name, device="cpu")
+        train_reward_model(
+            recipe.load("demo", "reward", (*overrides, f"trackers=[{name}]")), str(data), tmp_path / name, device="cpu"
+        )
 
     monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TENSORBOARD])
     with pytest.raises(UserError, match=r"tracker wandb is not installed(.|\n)*pip install wandb"):
@@ -154,7 +159,7 @@ def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data
 
 def test_lora_and_accumulation_train_only_what_they_should(data, overrides, tmp_path):
     keys = ("encoder.train=lora", "encoder.lora_rank=2", "training.accumulate=2", "loss.map_kind=l1", "loss.rank_kind=logistic")
-    train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), tmp_path / "rm", device="cpu")
+    train_reward_model(recipe.load("demo", "reward", (*overrides, *keys)), str(data), tmp_path / "rm", device="cpu")
     base, last = (dict(load_reward_model(tmp_path / "rm" / name).named_parameters()) for name in ("base", "stage-1"))
     frozen = [name for name in base if name.startswith("encoder.") and not name.endswith((".0.a", ".0.b"))]
     assert len(frozen) > 10
@@ -164,7 +169,7 @@ def test_lora_and_accumulation_train_only_what_they_should(data, overrides, tmp_
 
 def test_bad_wishes_are_sentences(data, overrides, trained, tmp_path):
     def attempt(*keys, out=tmp_path / "rm"):
-        train(recipe.load("demo", "reward", (*overrides, *keys)), str(data), out, device="cpu")
+        train_reward_model(recipe.load("demo", "reward", (*overrides, *keys)), str(data), out, device="cpu")
 
     with pytest.raises(UserError, match=r"crops of 128 pixels do not fit into the 96-pixel images(.|\n)*data\.crop=96"):
         attempt("data.crop=128")
@@ -189,6 +194,16 @@ def test_train_rm_by_command_resumes(data, overrides, tmp_path):
         outcome = CliRunner().invoke(app, [*command, "--device", "cpu"])
         assert outcome.exit_code == 0, outcome.output
         assert outcome.stdout == f"{tmp_path / 'rm' / 'stage-0'}\n"
+
+
+def test_weights_that_are_absent_are_missed_before_anything_is_written(data, overrides, tmp_path, monkeypatch):
+    def absent(name, *_):
+        raise UserError(f"The weights of {name} are not available.")
+
+    monkeypatch.setattr(run, "open_base", absent)
+    with pytest.raises(UserError, match="The weights of clipiqa are not available"):
+        train_reward_model(recipe.load("demo", "reward", (*overrides, "base.name=clipiqa")), str(data), tmp_path / "rm", "cpu")
+    assert not (tmp_path / "rm").exists()
 
 
 def test_the_shipped_recipes_hold_together():
