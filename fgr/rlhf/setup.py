@@ -34,6 +34,7 @@ class Setup:
     """The parts of a run, by the recipe. UserError for a model, a reward model, data or a folder that does not fit."""
 
     def __init__(self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str) -> None:
+        _refuse_earlier_version(out)
         self.recipe = recipe
         handler = GradScalerKwargs(init_scale=1024.0)
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers, handler)
@@ -58,7 +59,6 @@ class Setup:
             "data": {"train": self.trained_on.digest, "audit": self.audited.digest},
         }  # fmt: skip
         self.run = Run(out, self.accelerator.is_main_process)
-        _refuse_earlier_version(out)
         self.run.expect("rlhf", resolved(recipe), self.facts)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
