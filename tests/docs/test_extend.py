@@ -27,7 +27,7 @@ for number, block in enumerate(open(sys.argv[1]).read().split("\\f")):
 
 @dataclass(frozen=True)
 class Addition:
-    """Where a block of the page goes: at the end of a file, before a name that it defines, or into that name's value."""
+    """Where a block of the page goes: at a file's end, with its imports, before a name that it defines, or into its value."""
 
     path: str
     how: str
@@ -76,6 +76,10 @@ def with_block(source, addition):
     """The source of a file with the block in it."""
     if addition.how == "":
         return f"{source}\n\n{addition.text}" if source else addition.text
+    if addition.how == "with the":
+        last = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)][-1]
+        lines = source.splitlines(keepends=True)
+        return "".join([*lines[: last.end_lineno], addition.text, *lines[last.end_lineno :]])
     node = assigned(source, addition.name)
     lines = source.splitlines(keepends=True)
     if addition.how == "before":
