@@ -1,4 +1,4 @@
-"""Torch devices by name (auto, cpu, cuda, cuda:N, mps); how workers share a machine's devices and cores."""
+"""Torch devices by name (auto, cpu, cuda, cuda:N, mps); how workers share a machine's devices."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The calibration: the one scale of a dataset's degradation maps, from a percentile over the first restored images."""
+"""Calibration: the one scale of a dataset's degradation maps, from the first restored images."""
 
 import json
 

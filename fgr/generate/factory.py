@@ -1,4 +1,4 @@
-"""Opens what a recipe names and builds ShardMakers of it: in this process, in a worker's, or on another machine."""
+"""Opens what a recipe names and builds ShardMakers of it, here, in a worker or on another machine."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The plan: which crops of which photographs are the references, and in which split. Made once, before any shard.
+"""The plan: which crops of which photographs are references, and in which split.
 
 The source is read in blocks; each block's references go into one Parquet part, whose existence says that the block is done, so a
 killed run goes on from there. The index is written last: duplicates are dropped and splits assigned in the order of the

@@ -1,4 +1,4 @@
-"""Pipelining with threads: work on the next items goes on while the reader is busy, and results keep their order."""
+"""Prefetching with threads: the next items are worked on while the reader is busy, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

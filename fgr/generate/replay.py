@@ -1,4 +1,4 @@
-"""`fgr verify --replay`: degrades and restores references again and compares with what a dataset holds."""
+"""`fgr verify --replay`: degrades and restores references again and compares with the dataset."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Which regions semantic masks are made of: segments of even colour, or the objects that a segment-anything model sees."""
+"""Segments for semantic masks: superpixels of SLIC, or the objects that SAM or SAM 2 finds."""
 
 from pathlib import Path
 from typing import Any, Protocol

@@ -1,4 +1,4 @@
-"""The shards of a dataset: which samples each holds, and the limit on samples whose SR output is not finite."""
+"""The shards of a dataset: which samples each holds, and how many may be dropped as not finite."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Where photographs come from: a folder, a dataset on the disk or on the Hub, or the ones that scikit-image carries."""
+"""Sources of photographs: a folder, a dataset on the disk or on the Hub, scikit-image's own."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""OUT/.fgr: what an unfinished run keeps so that the same command resumes it; it goes when the dataset is whole."""
+"""OUT/.fgr: what an unfinished run keeps so that the same command resumes it."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Every hyperparameter of `fgr generate`: photographs, degradation, SR models, masks, degradation map, drops."""
+"""Every hyperparameter of `fgr generate`."""
 
 from typing import Literal
 

@@ -1,4 +1,7 @@
-"""The reward model, FinPercep-RM: `from fgr.reward import FinPercepRM, load_reward_model`. Importing it loads no torch."""
+"""The reward model, FinPercep-RM: network, losses, staged training, scoring, evaluation, export.
+
+`from fgr.reward import FinPercepRM, load_reward_model`. Importing it loads no torch.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,7 @@
-"""What a reward model must beat: maps and scores that need no learning. Pure: uint8 (H, W, 3) images in."""
+"""Baselines that a reward model must beat: maps and scores that need no learning. Pure.
+
+Images are uint8 (H, W, 3).
+"""
 
 from collections.abc import Callable
 

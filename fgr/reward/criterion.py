@@ -1,4 +1,4 @@
-"""The criterion of a batch: the reward model's outputs on clean, composite and restored images against the labels."""
+"""The criterion of a batch: outputs on clean, composite and restored images against the labels."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

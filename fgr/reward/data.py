@@ -1,4 +1,4 @@
-"""Batches of aligned crops of samples and their labels, by index or as a stream; the same order after a resumption."""
+"""Batches of aligned crops of samples and their labels, the same order after a resumption."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

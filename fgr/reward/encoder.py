@@ -1,4 +1,4 @@
-"""The image encoder: multi-scale features of a small ConvNet or of any timm backbone, whole, partly frozen or with LoRA."""
+"""The image encoder: multi-scale features of a small ConvNet or of a timm backbone."""
 
 from collections.abc import Iterator
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What a finished run shows of itself: scores and map figures on validation rows, and pictures of the best and the worst."""
+"""Examples of a finished run: scores and maps of validation rows, pictures of the best and worst."""
 
 import json
 from collections.abc import Mapping, Sequence

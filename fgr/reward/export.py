@@ -1,4 +1,4 @@
-"""Reward models as files that run without this package, .pt2 (torch.export) or .onnx, checked against the model."""
+"""Export to ONNX or torch.export: reward models that run without this package, checked."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""FinPercep-RM: a score of the whole image and a map of where it is bad, the score conditioned on the map."""
+"""FinPercep-RM: a score of the whole image, conditioned on a map of where it is bad."""
 
 from collections.abc import Callable
 from math import ceil

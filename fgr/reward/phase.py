@@ -1,4 +1,4 @@
-"""Training one phase of the reward model: steps, averaged weights, validation, checkpoints, and the reasons to stop."""
+"""Training one phase of the reward model: steps, EMA, validation, checkpoints, when to stop."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Opening a reward model by folder, run or Hub id, with a sentence for whatever is wrong with it; saving one."""
+"""Opening a reward model by folder, run or Hub id, and saving one."""
 
 import json
 import os

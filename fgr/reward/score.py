@@ -1,4 +1,4 @@
-"""Scoring images of any size: score and map, in tiles if the image is large, and overlays of the map on the image."""
+"""Scoring images of any size: score and map, tiled if large, and overlays of the map."""
 
 from pathlib import Path
 from typing import Any

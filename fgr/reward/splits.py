@@ -1,4 +1,4 @@
-"""Opening a dataset's splits and people's labels for training and evaluation; a sentence for whatever is missing."""
+"""Opening a dataset's splits and people's labels for training and evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

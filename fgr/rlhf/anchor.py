@@ -1,4 +1,4 @@
-"""The anchor: losses that keep a policy's output near its start, the reference and the input.
+"""The anchor: losses between a policy's output and its start, the reference and the input.
 
 Tensors are float (B, 3, H, W), images in [0, 1].
 """

@@ -1,4 +1,4 @@
-"""Whether a reward is being hacked: it rises while metrics that are not trained on fall.
+"""Whether a reward is being hacked: it rises on held-out images while held-out metrics fall. Pure.
 
 Pure: arrays in. A measurement is float64 (n,), a value an image, the images the same every time. Changes are counted in standard
 deviations over the images at the start, larger = better, so that decibels and scores can be averaged.

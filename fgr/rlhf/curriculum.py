@@ -1,4 +1,4 @@
-"""CCL: which stage of the reward model gives the reward when.
+"""The curriculum CCL: which stage of the reward model gives the reward when. Pure.
 
 Pure: numbers in, a decision with its evidence out.
 `paper` switches after a fixed number of steps, `blend` does so with a cross-fade, `adaptive` (ours) moves on when the held-out

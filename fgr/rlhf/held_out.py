@@ -1,4 +1,4 @@
-"""Held-out evaluation: metrics that the policy is not trained on, of its outputs on fixed held-out inputs."""
+"""Held-out evaluation: metrics that the policy is not trained on, on fixed held-out inputs."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a policy is tuned and audited on: low-resolution inputs, references, preferred pairs.
+"""What a policy is tuned and audited on: low-resolution inputs, with references where there are any.
 
 A dataset's `degradation` column replays the inputs exactly; a folder holds real low-resolution images, without references.
 """

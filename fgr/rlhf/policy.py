@@ -1,4 +1,4 @@
-"""Policies: SR networks being tuned, whole or by low-rank changes, beside the frozen network that they began as."""
+"""Policies that are networks: tuned whole or by low-rank adaptation, beside their frozen start."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""Co-evolution: before the policy is trained on a stage of the reward model, that stage learns from the policy's outputs."""
+"""Co-evolution: a stage of the reward model learns from the policy's outputs before it takes over."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

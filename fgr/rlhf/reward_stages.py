@@ -1,4 +1,4 @@
-"""The rewards of a run by stage: opened from the reward model, scaled once, renewed by a refresh."""
+"""The rewards of a run by stage: opened, scaled once, renewed when a stage is refreshed."""
 
 from collections.abc import Callable, Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""One denoising step of DDIM (Song et al. 2021), deterministic or stochastic, and its likelihood. Pure: tensors in and out."""
+"""One denoising step of DDIM (Song et al. 2021), deterministic or stochastic. Pure."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The trained reward: a value an image, in z-units of a frozen reference set, and its gradient.
+"""The trained reward: images in, a value each out, in z-units; and its gradient by the image.
 
 R_k = λ1 · z(S) + λ2 · z(1 − max^(M)) of stage k of the reward model (FinPercep-RM, section 4.3). The paper leaves open what the
 bar and max^ are: here both terms are standardised on references, composites and the untuned network's outputs, and max^ goes by

@@ -1,4 +1,4 @@
-"""The tuning loop: policy updates, audits, switches of stage, rollbacks, checkpoints."""
+"""The tuning loop: policy updates, audits, switches of stage, rollbacks, checkpoints, when to stop."""
 
 import sys
 import time

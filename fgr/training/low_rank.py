@@ -1,4 +1,4 @@
-"""Low-rank adaptation (LoRA, arXiv 2106.09685): of networks by peft, and of the reward model's encoder by parametrization.
+"""Low-rank adaptation (LoRA, arXiv 2106.09685) of networks and of the reward model's encoder.
 
 The encoder's is our own: it is in published models, scoring with them must not need the extra `diffusion`, and a layer applies
 one weight W + B·A, where peft adds the output of a second layer (other digits).

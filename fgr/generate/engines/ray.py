@@ -1,4 +1,4 @@
-"""The engine `ray`: shards on a Ray cluster, one actor a GPU or CPU slot, each with one shard at a time.
+"""The engine `ray`: shards on a Ray cluster, one actor a GPU or CPU slot, one shard at a time.
 
 A worker that dies, alone or with its machine, loses the shard it had in hand and nothing else: that shard goes back to the
 queue, and another worker is started. Slots that machines bring when they join are used; nothing but small messages goes over

@@ -1,4 +1,7 @@
-"""The algorithms that update a policy, by name."""
+"""The RL algorithms by name, and opening the one that a recipe names.
+
+A new one is a model in `fgr.recipe.algorithms`, a file here and a line in ALGORITHMS.
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
