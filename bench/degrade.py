@@ -1,4 +1,4 @@
-"""Degradation of 512×512 crops: fgr.images.degrade against the Real-ESRGAN pipeline on basicsr's functions, one thread each.
+"""Degradation of 512×512 crops against the Real-ESRGAN pipeline on basicsr's functions, one thread.
 
 python -m bench.degrade [--images 60] [--photos DIR]
 """

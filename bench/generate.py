@@ -1,5 +1,6 @@
-"""Everything of `fgr generate` but SR inference, against a plain script of scikit-image and PIL calls doing the same per image;
-two workers against one; peak memory of ten times the samples.
+"""`fgr generate` without SR inference against a script of scikit-image and PIL calls; its scaling.
+
+The script does the same per image. Also: two workers against one; peak memory of ten times the samples.
 
     python -m bench.generate [--images 24] [--only stages|workers|memory]
 """

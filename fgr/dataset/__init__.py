@@ -1,1 +1,1 @@
-"""A dataset directory: tables on the disk, card, manifest, verification, loading, the Hub."""
+"""A dataset directory: tables on the disk, card, manifest, screening, verification, loading."""

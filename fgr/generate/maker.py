@@ -1,4 +1,4 @@
-"""Makes the samples of shards from a plan and a recipe, and writes each shard whole or not at all."""
+"""Makes the samples of a shard from plan and recipe, and writes it whole or not at all."""
 
 import json
 from collections import Counter

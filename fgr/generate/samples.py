@@ -1,4 +1,4 @@
-"""Which samples a dataset is made of, and how one is made of a reference and its restored image. Pure."""
+"""Which samples a dataset has, and how one is made of a reference and its restored image. Pure."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

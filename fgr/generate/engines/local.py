@@ -1,4 +1,4 @@
-"""The engine `local`: processes of this machine, one a device; this process if there is one device."""
+"""The engine `local`: processes of this machine, one a device; this process if there is one."""
 
 import multiprocessing
 import os
