@@ -78,7 +78,7 @@ def evaluate_on_benchmark(
 
 
 def open_benchmark(path: str | Path) -> Benchmark:
-    """The benchmark in a table or folder; every image is looked for. UserError."""
+    """The benchmark in a table or folder. UserError, also for images that do not exist."""
     place = Path(path).expanduser()
     if place.is_dir():
         found = _folder(place)
@@ -89,7 +89,7 @@ def open_benchmark(path: str | Path) -> Benchmark:
     missing = [file for file in [*found.images, *found.references.values()] if not file.is_file()]
     if missing:
         raise UserError(
-            f"{place} names {len(missing)} images that are not there, for example {missing[0]}.",
+            f"{place} names {len(missing)} images that do not exist, for example {missing[0]}.",
             "Paths are relative to the table.",
         )
     return found
@@ -136,7 +136,7 @@ def _choice(path: Path, value: Any) -> float:
         return CHOICES[str(value).lower()]
     share = _number(path, value, "choice")
     if not 0 <= share <= 1:
-        raise UserError(f"{path}: the choice {value} is none of left, right, tie, and no share in 0 … 1.", FORMATS)
+        raise UserError(f"{path}: the choice {value} is neither left, right or tie nor a share in 0 … 1.", FORMATS)
     return share
 
 
@@ -148,16 +148,14 @@ def _number(path: Path, value: Any, column: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(f"{path}: '{value}' in the column {column} is no number.", FORMATS)
+        raise UserError(f"{path}: '{value}' in the column {column} is not a number.", FORMATS)
     return number
 
 
 def _folder(folder: Path) -> Benchmark:
     labels = sorted((folder / "MOS").glob("*.txt"))
     if not labels or not (folder / "images").is_dir():
-        raise UserError(
-            f"{folder} holds no benchmark that is known.", "SRIQA-Bench has images/METHOD/ and MOS/NAME.txt. " + FORMATS
-        )
+        raise UserError(f"{folder} is not a known benchmark.", "SRIQA-Bench has images/METHOD/ and MOS/NAME.txt. " + FORMATS)
     images: list[Path] = []
     mos, groups, references = [], [], {}
     for file in labels:

@@ -109,5 +109,5 @@ def _one(folder: Path, exact: dict[str, list[Path]], taken: set[str], item: Item
         )
     if len(found) > 1:
         named = ", ".join(str(file.relative_to(folder)) for file in found[:3])
-        raise UserError(f"{folder} has several outputs for '{item.name}': {named}.", "Leave one of them.")
+        raise UserError(f"{folder} has several outputs for '{item.name}': {named}.", "Keep one of them.")
     return found[0]

@@ -140,7 +140,7 @@ def _scale(pairs: Iterable[Pair]) -> int:
     factor = large[0] // small[0]
     if factor < 1 or (small[0] * factor, small[1] * factor) != large:
         raise UserError(
-            f"{pair.reference} ({large[1]}×{large[0]}) is no whole multiple of {pair.low} ({small[1]}×{small[0]}).",
+            f"{pair.reference} ({large[1]}×{large[0]}) is not a whole multiple of {pair.low} ({small[1]}×{small[0]}).",
             "Crop the references to the inputs' size times the scale.",
         )
     return factor
@@ -157,9 +157,9 @@ def find_pairs(folder: Path, layout: str, scale: int | None) -> tuple[list[Pair]
         if pairs:
             _expect_unique(folder, pairs)
             return sorted(pairs, key=lambda pair: pair.name), name
-    wanted = "any layout that is known" if layout == "auto" else f"the layout {layout}"
+    wanted = "any known layout" if layout == "auto" else f"the layout {layout}"
     raise UserError(
-        f"{folder} is not in {wanted}.", f"Arrange it as gt/ and lr/ with equal names. Layouts: {', '.join(LAYOUTS)}."
+        f"{folder} is not arranged in {wanted}.", f"Arrange it as gt/ and lr/ with equal names. Layouts: {', '.join(LAYOUTS)}."
     )
 
 

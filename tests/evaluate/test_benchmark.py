@@ -89,10 +89,10 @@ def test_sriqa_bench_as_it_comes_the_method_behind_the_last_underscore(tmp_path,
     [
         ("image,quality\na.png,3\n", "has the columns image, quality"),
         ("image,mos\n", "no rows"),
-        ("image,mos\nabsent.png,3\n", "names 1 images that are not there"),
-        ("image,mos\na.png,good\n", "'good' in the column mos is no number"),
-        ("left,right,choice\na.png,b.png,both\n", "'both' in the column choice is no number"),
-        ("left,right,choice\na.png,b.png,3\n", "none of left, right, tie"),
+        ("image,mos\nabsent.png,3\n", "names 1 images that do not exist"),
+        ("image,mos\na.png,good\n", "'good' in the column mos is not a number"),
+        ("left,right,choice\na.png,b.png,both\n", "'both' in the column choice is not a number"),
+        ("left,right,choice\na.png,b.png,3\n", "neither left, right or tie"),
     ],
 )
 def test_mistakes_in_a_table_are_sentences(tmp_path, text, message):
@@ -104,7 +104,7 @@ def test_mistakes_in_a_table_are_sentences(tmp_path, text, message):
 def test_what_is_no_benchmark_is_a_sentence(tmp_path, noisy):
     with pytest.raises(UserError, match="no benchmark at"):
         open_benchmark(tmp_path / "absent.csv")
-    with pytest.raises(UserError, match="no benchmark that is known"):
+    with pytest.raises(UserError, match="not a known benchmark"):
         open_benchmark(tmp_path)
     (tmp_path / "x.parquet").write_bytes(b"nothing")
     with pytest.raises(UserError, match="neither CSV nor Parquet"):

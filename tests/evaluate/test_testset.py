@@ -85,7 +85,7 @@ def test_a_limit_is_spread(pairs):
 def test_what_does_not_fit_is_a_sentence(tmp_path, write_image):
     with pytest.raises(UserError, match=r"The dataset .* does not exist"):
         open_test_set(str(tmp_path / "absent"))
-    with pytest.raises(UserError, match="not in any layout"):
+    with pytest.raises(UserError, match="not arranged in any known layout"):
         open_test_set(str(tmp_path))
     with pytest.raises(UserError, match="did you mean 'realsr'"):
         open_test_set(str(tmp_path), layout="realsrr")
@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_a_sentence(tmp_path, write_image):
         open_test_set(str(tmp_path))
     write_image(tmp_path / "lr" / "a.png", np.zeros((9, 12, 3), np.uint8))
     (tmp_path / "lr" / "b.png").unlink()
-    with pytest.raises(UserError, match="no whole multiple"):
+    with pytest.raises(UserError, match="not a whole multiple"):
         open_test_set(str(tmp_path))
 
 
