@@ -22,21 +22,21 @@ import numpy as np
 from bench.environment import describe
 
 TILES = {"latent_tile": 16, "latent_overlap": 8}
-SMALL_KNOBS = {"stablesr": TILES, "stablesr-turbo": TILES}
+SMALL_SETTINGS = {"stablesr": TILES, "stablesr-turbo": TILES}
 
 
 def small(name: str, folder: Path) -> dict[str, Any]:
-    """Put small random weights of `name` into `folder`; return the knobs that fit their size. KeyError if none are known."""
+    """Put small random weights of `name` into `folder`; return the settings that fit their size. KeyError if none are known."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     import small_diffusion
 
     small_diffusion.SMALL[name](folder)
-    return SMALL_KNOBS.get(name, {})
+    return SMALL_SETTINGS.get(name, {})
 
 
 def own_steps(name: str) -> int:
     """The steps that a model takes where none are set."""
-    from fgr.sr.diffusion import MODELS
+    from fgr.sr.diffusion.opening import MODELS
 
     module, kind = MODELS[name]
     return int(getattr(importlib.import_module(f"fgr.sr.diffusion.{module}"), kind).defaults["steps"])
@@ -65,21 +65,21 @@ def measure(name: str, given: argparse.Namespace) -> str:
     from fgr.errors import UserError
     from fgr.sr import Job, open_upscaler
 
-    knobs = dict(one.partition("=")[::2] for one in given.set)
-    knobs = {key: float(value) if value.replace(".", "").isdigit() else value for key, value in knobs.items()}
-    knobs |= {"steps": min(given.steps, own_steps(name))} if given.steps else {}
+    settings = dict(one.partition("=")[::2] for one in given.set)
+    settings = {key: float(value) if value.replace(".", "").isdigit() else value for key, value in settings.items()}
+    settings |= {"steps": min(given.steps, own_steps(name))} if given.steps else {}
     options = {"scale": 4, "device": given.device, "precision": given.precision}
     weights = "official"
     try:
-        upscaler: Any = open_upscaler(name, **options, diffusion=knobs)
+        upscaler: Any = open_upscaler(name, **options, diffusion=settings)
     except UserError:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["FGR_WEIGHTS"] = folder
-            knobs = small(name, Path(folder)) | knobs
-            upscaler, weights = open_upscaler(name, **options, diffusion=knobs), "small random"
+            settings = small(name, Path(folder)) | settings
+            upscaler, weights = open_upscaler(name, **options, diffusion=settings), "small random"
     image = np.random.default_rng(0).integers(0, 256, (given.side, given.side, 3), np.uint8)
     job = [Job(image, "", (given.side, given.side), (0, 0, 0))]
-    watched = {what: Watched(module) for what, module in upscaler.restorer.networks.items()}
+    watched = {what: Watched(module) for what, module in upscaler.model.networks.items()}
     upscaler.upscale(job)
     calls = {what: list(one.calls) for what, one in watched.items()}
     best = {"pipeline": float("inf"), "alone": float("inf")}
@@ -94,7 +94,7 @@ def measure(name: str, given: argparse.Namespace) -> str:
         peak = torch.cuda.max_memory_allocated()
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    case = f"{name} ({weights}), {given.side}×{given.side} → ×4, {upscaler.restorer.knobs['steps']} steps, {given.precision}"
+    case = f"{name} ({weights}), {given.side}×{given.side} → ×4, {upscaler.model.settings['steps']} steps, {given.precision}"
     return (
         f"| {case} | "
         f"{best['pipeline']:.2f} s | {len(calls['unet'])} | {peak / 2**20:.0f} MB | {best['alone']:.2f} s | "
@@ -104,9 +104,9 @@ def measure(name: str, given: argparse.Namespace) -> str:
 
 def alone(calls: dict[str, list[Any]], upscaler: Any) -> None:
     """The same calls on the same inputs; networks that hand features on find those of the last call, which have the same size."""
-    from fgr.sr.diffusion import half
+    from fgr.sr.diffusion.upscaler import numerics
 
-    with half.numerics(upscaler._device, upscaler.precision):
+    with numerics(upscaler.device, upscaler.precision):
         for recorded in calls.values():
             for call, arguments, options in recorded:
                 call(*arguments, **options)
@@ -133,11 +133,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other knobs of inference.diffusion")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other settings of inference.diffusion")
     given = parser.parse_args()
     import torch
 
-    from fgr.sr.diffusion import MODELS
+    from fgr.sr.diffusion.opening import MODELS
 
     torch.set_num_threads(1)
     print(describe("torch", "diffusers"), f"· {given.device}, load {os.getloadavg()[0]:.1f}\n")

@@ -27,16 +27,16 @@ def case(generator: str, reward: str, side: int, train: str, kind: str, device: 
     import torch
 
     from fgr.recipe.rlhf import Policy as PolicySettings
-    from fgr.rlhf import policy as policies
     from fgr.rlhf.inputs import Batch
-    from fgr.rlhf.trainable import make_trainable
+    from fgr.rlhf.policies import open_policy
+    from fgr.sr import parse_name
 
     torch.set_num_threads(1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     where = torch.device(device)
-    policy = policies.open_policy(generator)
+    policy = open_policy(parse_name(generator))
     plan, _, recompute = train.partition("+")
-    make_trainable(policy, PolicySettings(train=plan, lora_rank=16, lora_alpha=16, checkpoint_blocks=bool(recompute)))
+    policy.learn(PolicySettings(train=plan, lora_rank=16, lora_alpha=16, checkpoint_blocks=bool(recompute)))
     policy.to(where)
     optimizer = torch.optim.AdamW(policy.learned().values(), lr=1e-6)
     generator_ = torch.Generator().manual_seed(0)
@@ -102,23 +102,26 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     from small_diffusion import ldm_sr
 
     from fgr.recipe.algorithms import DraftSettings
+    from fgr.recipe.rlhf import Policy as PolicySettings
     from fgr.recipe.rlhf import Reward as RewardSettings
     from fgr.recipe.sampling import Sampling
     from fgr.reward.pretrained import load_stages
     from fgr.rlhf.algorithms.interface import TrainingStep
     from fgr.rlhf.algorithms.pathwise import Pathwise
-    from fgr.rlhf.diffusion_policy import open_diffusion_policy
+    from fgr.rlhf.diffusion_policy import DiffusionPolicy
     from fgr.rlhf.inputs import Batch
+    from fgr.rlhf.policies import open_policy
     from fgr.rlhf.trained_reward import stage_reward
+    from fgr.sr import parse_name
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FGR_WEIGHTS"] = folder
         ldm_sr(Path(folder) / "ldm-sr")
-        policy = open_diffusion_policy("ldm-sr", Sampling(steps=10))
-    policy.learn_lora(8, 8)
-    policy.recompute = recompute
+        policy = open_policy(parse_name("ldm-sr"), "draft", sampling=Sampling(steps=10))
+    policy.learn(PolicySettings(train="lora", lora_rank=8, lora_alpha=8, checkpoint_blocks=recompute))
     policy.to(device)
+    assert isinstance(policy, DiffusionPolicy)
     model = load_stages(reward, device)[-1].requires_grad_(False)
     found = stage_reward(model, RewardSettings())
     found.weight = 1.0

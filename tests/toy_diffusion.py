@@ -1,38 +1,43 @@
-"""A toy diffusion policy with a known best answer: it predicts x_0 by a 1×1 convolution of noise and input."""
+"""Diffusion policies to test on: a toy with a known best answer, and small models of the zoo."""
 
 import torch
 from diffusers import DDIMScheduler
 
+from fgr.recipe.rlhf import Policy as PolicySettings
+from fgr.recipe.sampling import Sampling
 from fgr.rlhf.algorithms.interface import TrainingStep
-from fgr.rlhf.denoisers import Begun
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch
+from fgr.rlhf.policies import open_policy
 from fgr.rlhf.trained_reward import Reward
+from fgr.sr import parse_name
+from fgr.sr.diffusion.samplers import DdimSampler
+from fgr.sr.diffusion.stepwise import Start, draw
 
 LOW = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 BEST = 0.1 / 0.05  # the reward of images of one grey
 
 
-class ToyDenoiser:
+class ToyModel:
     """A latent is one colour in [−1, 1], the image's mean; the network is a 1×1 convolution of noise and colour."""
 
-    multiple = 8
+    multiple, smallest_tile = 8, 8
 
-    def __init__(self):
+    def __init__(self, steps):
         torch.manual_seed(0)
-        self.unet = torch.nn.Sequential(torch.nn.Conv2d(6, 3, 1))
-        torch.nn.init.normal_(self.unet[0].weight, std=0.3)
-        torch.nn.init.constant_(self.unet[0].bias, -0.5)
-        self.scheduler = DDIMScheduler(prediction_type="sample", clip_sample=False)
+        unet = torch.nn.Sequential(torch.nn.Conv2d(6, 3, 1))
+        torch.nn.init.normal_(unet[0].weight, std=0.3)
+        torch.nn.init.constant_(unet[0].bias, -0.5)
+        self.networks, self.settings = {"unet": unet}, {"seed": 0}
+        self.sampler = DdimSampler(DDIMScheduler(prediction_type="sample", clip_sample=False), steps)
 
-    def begin(self, low, sources):
-        noise = torch.cat([torch.randn(1, 3, 1, 1, generator=source) for source in sources])
-        return Begun(noise, {"colour": low.mean((2, 3), keepdim=True), "size": low.shape[-2:]})
+    def begin(self, images, sources):
+        return Start(draw((len(images), 3, 1, 1), sources, images), {"colour": images.mean((2, 3), keepdim=True)})
 
-    def predict(self, latents, time, condition):
-        return self.unet(torch.cat([latents, condition["colour"]], 1))
+    def predict(self, latents, times, start):
+        return self.networks["unet"](torch.cat([latents, start.condition["colour"]], 1))
 
-    def decode(self, latents, condition):
+    def decode(self, latents, start):
         return torch.nn.functional.interpolate(latents, scale_factor=32) / 2 + 0.5
 
     def encode(self, images):
@@ -40,9 +45,21 @@ class ToyDenoiser:
 
 
 def toy(steps=6):
-    policy = DiffusionPolicy("toy", ToyDenoiser(), steps, "0", "none")
+    policy = DiffusionPolicy("toy", ToyModel(steps), "0", "none")
     torch.manual_seed(0)
-    policy.learn_lora(2, 2)
+    policy.learn(low_rank(2, 2))
+    return policy
+
+
+def low_rank(rank=2, alpha=4):
+    """The recipe's `policy` that lets low-rank changes learn."""
+    return PolicySettings(train="lora", lora_rank=rank, lora_alpha=alpha)
+
+
+def diffusion_policy(name, settings=None, rank=2, alpha=4):
+    """The diffusion model of that name in a weights folder, with low-rank changes that learn."""
+    policy = open_policy(parse_name(name), "refl", [name], Sampling(**settings or {}))
+    policy.learn(low_rank(rank, alpha))
     return policy
 
 

@@ -18,8 +18,9 @@ from fgr.reward.pretrained import load_reward_model, load_stages
 from fgr.rlhf import pictures as drawing
 from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Pair, cut, open_inputs, stacked
-from fgr.rlhf.policy import open_policy
+from fgr.rlhf.policies import open_policy
 from fgr.rlhf.trained_reward import Reward, stage_reward
+from fgr.sr import parse_name
 
 Values = dict[str, list[float]]
 BATCH = 8
@@ -30,7 +31,7 @@ class Judge:
 
     def __init__(self, needs: Mapping[str, Path], generator: str, chosen: Any, crops: int, crop: int, device: str) -> None:
         self.device = torch.device(choose_device(device))
-        self.generator, self.recipe, self.data = open_policy(generator).to(self.device), chosen, needs["data"]
+        self.generator, self.recipe, self.data = open_policy(parse_name(generator)).to(self.device), chosen, needs["data"]
         self.photos, self.pairs = spread_pairs(needs["data"], self.generator.scale, crops, crop)
         self.stages = [stage.requires_grad_(False) for stage in load_stages(needs["yardstick"], str(self.device))]
         self.gold = load_reward_model(needs["gold"], str(self.device))
@@ -42,7 +43,7 @@ class Judge:
 
     def judge(self, network: Path, folder: Path, pictures: int) -> dict[str, Any]:
         """Each yardstick's values of a tuned network, an image each, and their photographs; pictures of the first images."""
-        tuned = open_policy(f"spandrel:{network}").to(self.device)
+        tuned = open_policy(parse_name(f"spandrel:{network}")).to(self.device)
         outputs = [self._run(tuned, batch) for batch in self.batches]
         if pictures:
             shown = [self.pairs[number] for number in range(min(pictures, len(self.pairs)))]

@@ -14,7 +14,6 @@ from fgr.metrics.fidelity import psnr
 from fgr.metrics.registry import Metric, Options, open_base, open_metric
 from fgr.rlhf.anchor import scaled_down
 from fgr.rlhf.audit import MetricRole
-from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch, Inputs, Pair, Replayed, stacked
 from fgr.rlhf.policy import Policy
 from fgr.rlhf.trained_reward import Reward
@@ -98,7 +97,7 @@ class HeldOutEvaluation:
 
     def __init__(
         self,
-        policy: Policy | DiffusionPolicy,
+        policy: Policy,
         metrics: HeldOutMetrics,
         rewards: Sequence[Reward],
         pairs: Sequence[Pair],

@@ -21,7 +21,6 @@ from fgr.recipe.rlhf import Refresh
 from fgr.reward.criterion import Criterion
 from fgr.reward.data import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM
-from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Replayed, stacked
 from fgr.rlhf.policy import Policy
 from fgr.training.optimization import Optimization
@@ -44,13 +43,13 @@ class CompositeMaker:
         self._features: FeatureDifference = open_features(self._recipe.map.features, device)
         self._segments: Segments = open_segments(self._recipe.masks.segments, device)
 
-    def rows(self, policy: Policy | DiffusionPolicy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
+    def rows(self, policy: Policy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
         """`count` rows, or fewer where no mask gives a severity in range, as the reward model's training takes them."""
         order = np.random.default_rng(seed).permutation(len(inputs))
         rows = (self._row(policy, inputs, int(order[number % len(order)]), seed + number, device) for number in range(count))
         return [row for row in rows if row is not None]
 
-    def _row(self, policy: Policy | DiffusionPolicy, inputs: Replayed, index: int, seed: int, device: torch.device) -> Row | None:
+    def _row(self, policy: Policy, inputs: Replayed, index: int, seed: int, device: torch.device) -> Row | None:
         pair = inputs[index]
         reference = pair[1]
         with torch.no_grad():

@@ -27,7 +27,6 @@ from fgr.rlhf.inputs import Replayed
 from fgr.rlhf.policy import Weights
 from fgr.rlhf.refresh import refreshed
 from fgr.rlhf.setup import Setup
-from fgr.rlhf.trainable import make_trainable
 from fgr.rlhf.tuning_loop import TuningLoop
 from fgr.training.accelerator import begin_trackers
 
@@ -75,7 +74,7 @@ def open_loop(setup: Setup) -> TuningLoop:
     """The loop at step 0 with its rewards scaled, or at the step of the run's checkpoint."""
     recipe, policy, run = setup.recipe, setup.policy, setup.run
     torch.manual_seed(recipe.seed)  # low-rank changes begin at random
-    make_trainable(policy, recipe.policy)
+    policy.learn(recipe.policy)
     policy.to(setup.device)
     lpips = setup.lpips.measure if setup.lpips else None
     algorithm = open_algorithm(policy, recipe, setup.stages, setup.accelerator.autocast, lpips)

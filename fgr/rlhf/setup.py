@@ -22,9 +22,10 @@ from fgr.rlhf import inputs
 from fgr.rlhf.curriculum import StageSchedule, equal_lengths
 from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Inputs, Replayed
+from fgr.rlhf.policies import open_policy
 from fgr.rlhf.refresh import CompositeMaker
 from fgr.rlhf.reward_stages import RewardStages
-from fgr.rlhf.trainable import open_tuned
+from fgr.sr import parse_name
 from fgr.training import directory
 from fgr.training.accelerator import open_accelerator
 from fgr.training.directory import Run
@@ -39,7 +40,7 @@ class Setup:
         handler = GradScalerKwargs(init_scale=1024.0)
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers, handler)
         self.device = self.accelerator.device
-        self.policy = open_tuned(generator, recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling)
+        self.policy = open_policy(parse_name(generator), recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling)
         models = [stage.requires_grad_(False) for stage in load_stages(reward, str(self.device))]
         self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
         self.trained_on: Inputs = _pairs(recipe, data, self.policy.scale) or self.inputs

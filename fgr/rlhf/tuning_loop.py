@@ -18,8 +18,8 @@ from fgr.rlhf.algorithms.interface import Algorithm, TrainingStep
 from fgr.rlhf.curriculum import AuditPoint, CurriculumState, StageSchedule
 from fgr.rlhf.held_out import HeldOutEvaluation, Measured
 from fgr.rlhf.inputs import Batch
+from fgr.rlhf.network_policy import NetworkPolicy
 from fgr.rlhf.policy import Policy, Weights
-from fgr.rlhf.trainable import TunedPolicy
 from fgr.training.directory import Run
 from fgr.training.loop import take_steps
 from fgr.training.optimization import Optimization, divergence, running_mean, update_ema, warmup
@@ -51,14 +51,14 @@ class TuningLoop:
     """
 
     def __init__(
-        self, policy: TunedPolicy, algorithm: Algorithm, evaluation: HeldOutEvaluation, schedule: StageSchedule,
+        self, policy: Policy, algorithm: Algorithm, evaluation: HeldOutEvaluation, schedule: StageSchedule,
         recipe: RlhfRecipe, run: Run, accelerator: Any, batches: Callable[[int, int], Iterator[Batch]],
         refresh: Refresh | None, maps: Any,
     ) -> None:  # fmt: skip
         self.policy, self.algorithm, self.evaluation, self.schedule, self.run = policy, algorithm, evaluation, schedule, run
         self.recipe, self.training, self.audited = recipe, recipe.training, recipe.audit
         self.accelerator, self.batches, self.refresh, self.maps = accelerator, batches, refresh, maps
-        self.wrapped = isinstance(policy, Policy)  # others are called in parts
+        self.wrapped = isinstance(policy, NetworkPolicy)  # others are called in parts
         self.optimizer = accelerator.prepare(self._new_optimizer())
         self.network = accelerator.prepare(policy) if self.wrapped else policy
         self.optimization = Optimization(

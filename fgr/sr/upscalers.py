@@ -55,7 +55,7 @@ def _without_network(spec: ModelSpec, scale: int | None) -> Upscaler:
 
 
 def _diffusion(spec: ModelSpec, scale: int | None, device: str, *, sampling: Sampling, **how: Any) -> Upscaler:
-    from fgr.sr.diffusion import open_diffusion
+    from fgr.sr.diffusion.opening import open_diffusion
 
     assert spec.scale is not None
     if scale is not None:

@@ -13,8 +13,10 @@ from fgr.dataset import manifest
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.records import MASK_KINDS
-from fgr.rlhf import inputs, policy, refresh
+from fgr.rlhf import inputs, refresh
+from fgr.rlhf.policies import open_policy
 from fgr.rlhf.run import tune
+from fgr.sr import parse_name
 
 
 def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed_from(sources, reward_run, tmp_path, monkeypatch):
@@ -55,7 +57,7 @@ def test_composites_of_the_policy_are_of_the_datasets_own_segments(sources, tmp_
     monkeypatch.setattr(refresh, "open_segments", lambda name, device: asked.append(name) or Halves())
     maker = refresh.CompositeMaker(dividing(sources[2], tmp_path / "data", "sam:some/model"), "cpu")
     data = inputs.open_inputs(sources[2], "train", 4, 64)
-    rows = maker.rows(policy.open_policy(sources[0]), data, 4, 0, torch.device("cpu"))
+    rows = maker.rows(open_policy(parse_name(sources[0])), data, 4, 0, torch.device("cpu"))
     assert asked == ["sam:some/model"]
     assert rows
     for row in rows:

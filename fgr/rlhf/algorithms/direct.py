@@ -10,7 +10,7 @@ from fgr.recipe.rlhf import Anchor
 from fgr.rlhf.algorithms.interface import Figures, TrainingStep
 from fgr.rlhf.anchor import Distance, anchor_terms, total
 from fgr.rlhf.inputs import Batch
-from fgr.rlhf.policy import Policy
+from fgr.rlhf.network_policy import NetworkPolicy
 from fgr.rlhf.trained_reward import Reward, gradient_norm, reward_gradient, surrogate
 
 PROBE = 2 / 255  # displacement at which the anchor's gradient is taken: at the start itself it is 0
@@ -20,7 +20,7 @@ class Direct:
     """`autocast` is entered around the policy alone; `perceptual` is LPIPS, where the anchor weighs it."""
 
     def __init__(
-        self, policy: Policy, rewards: list[Reward], anchor: Anchor, perceptual: Distance | None = None,
+        self, policy: NetworkPolicy, rewards: list[Reward], anchor: Anchor, perceptual: Distance | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:  # fmt: skip
         self.policy, self.rewards, self.anchor, self.perceptual, self.autocast = policy, rewards, anchor, perceptual, autocast

@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from fgr.recipe.algorithms import DpoSettings
 from fgr.rlhf.algorithms.interface import Figures, TrainingStep
-from fgr.rlhf.denoisers import Begun
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.trained_reward import Reward
+from fgr.sr.diffusion.stepwise import Start
 
 Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # inputs, winners, losers, weights (B,)
 
@@ -32,15 +32,15 @@ class Dpo:
     def step(self, batch: Batch, at: TrainingStep) -> Figures:
         """See `Algorithm`."""
         low, winners, losers, weight = PAIRS[self.settings.pairs](self, batch, at.stage)
-        policy, scheduler = self.policy, self.policy.denoiser.scheduler
-        begun = policy.begin(low, policy.sources(low, self.seed + 1 + batch.number))
+        policy = self.policy
+        start = policy.begin(low, policy.sources(low, self.seed + 1 + batch.number))
         source = torch.Generator().manual_seed((self.seed + 11) * 1_000_003 + batch.number)
-        time = torch.randint(scheduler.config.num_train_timesteps, (len(low),), generator=source).to(low.device)
+        time = torch.randint(len(policy.schedule.cumulative), (len(low),), generator=source).to(low.device)
         clean = [policy.latents(images) for images in (winners, losers)]
         noise = torch.randn(clean[0].shape, generator=source).to(low.device)
         with torch.no_grad(), policy.untuned():
-            before = [self._error(latents, noise, time, begun) for latents in clean]
-        now = [self._error(latents, noise, time, begun) for latents in clean]
+            before = [self._error(latents, noise, time, start) for latents in clean]
+        now = [self._error(latents, noise, time, start) for latents in clean]
         loss, margin = dpo_loss(now[0], now[1], before[0], before[1], self.settings.beta, weight)
         at.backward(loss)
         with torch.no_grad():
@@ -50,15 +50,10 @@ class Dpo:
             "accuracy": float((margin > 0).float().mean()), "error": float(now[0].detach().mean()),
         }  # fmt: skip
 
-    def _error(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, begun: Begun) -> torch.Tensor:
-        scheduler = self.policy.denoiser.scheduler
-        noised = scheduler.add_noise(clean, noise, time)
-        targets = {
-            "epsilon": lambda: noise,
-            "sample": lambda: clean,
-            "v_prediction": lambda: scheduler.get_velocity(clean, noise, time),
-        }
-        return errors(self.policy.denoiser.predict(noised, time, begun.condition), targets[scheduler.config.prediction_type]())
+    def _error(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, start: Start) -> torch.Tensor:
+        policy = self.policy
+        output = policy.predict_at(policy.schedule.noised(clean, noise, time), time, start)
+        return errors(output, policy.schedule.target(clean, noise, time))
 
     def _given(self, batch: Batch, stage: int) -> Pairs:
         assert batch.reference is not None

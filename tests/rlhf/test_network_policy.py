@@ -1,24 +1,23 @@
-"""Policies: what learns and what does not, the frozen start, and the file that users run."""
+"""SR networks as policies: what learns and what does not, the frozen start, and the file that users run."""
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-from fgr.errors import UserError
 from fgr.recipe.rlhf import Policy as PolicySettings
-from fgr.rlhf.policy import checkpoint_blocks, open_policy
-from fgr.rlhf.trainable import make_trainable
-from fgr.sr import Job, license_of, open_upscaler
+from fgr.rlhf.network_policy import checkpoint_blocks
+from fgr.rlhf.policies import open_policy
+from fgr.sr import Job, open_upscaler, parse_name
 
 FAMILIES = ("rrdbnet", "compact", "swinir")
 LOW = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def opened(name, train):
-    policy = open_policy(name)
+    policy = open_policy(parse_name(name))
     torch.manual_seed(0)
-    make_trainable(policy, PolicySettings(train=train, lora_rank=4, lora_alpha=8))
+    policy.learn(PolicySettings(train=train, lora_rank=4, lora_alpha=8))
     return policy
 
 
@@ -110,29 +109,3 @@ def test_evaluation_mode_whatever_is_asked_for(network_files):
     policy = opened(network_files["swinir"], "all")
     policy.train()
     assert not any(module.training for module in policy.network.modules())
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("bicubic", "nothing to tune"), ("folder:out", "nothing to tune"), ("realesrgn", "did you mean 'realesrgan'")],
-)
-def test_what_cannot_be_tuned_is_named(name, said):
-    with pytest.raises(UserError, match=said):
-        open_policy(name)
-
-
-def test_a_licence_that_limits_tuning_must_be_accepted_and_stays_with_the_tuned_network(network_files, monkeypatch, tmp_path):
-    from dataclasses import replace
-
-    from fgr.sr import weights
-
-    located = weights.locate
-    monkeypatch.setattr(weights, "locate", lambda name: replace(located(name), license="S-Lab-1.0"))
-    name = network_files["compact"]
-    with pytest.raises(UserError, match=r"S-Lab-1\.0, which allows non-commercial use only: so would be the tuned network"):
-        open_policy(name)
-    policy = open_policy(name, [name])
-    assert policy.license == "S-Lab-1.0"
-    policy.save(tmp_path / "best.safetensors")  # the tuned network is under it too
-    assert license_of(f"spandrel:{tmp_path / 'best.safetensors'}") == "S-Lab-1.0"
-    assert license_of(name) == "unknown"

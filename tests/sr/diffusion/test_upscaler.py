@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from small_diffusion import SMALL, image
+from small_diffusion import image, show_less
 
 from fgr.errors import UserError
 from fgr.sr import Job, NonFiniteOutput, open_upscaler
-from fgr.sr.diffusion import MODELS
-from fgr.sr.diffusion.diffbir import DiffBIR
-from fgr.sr.diffusion.osediff import OSEDiff
-from fgr.sr.diffusion.seesr import SeeSR
+from fgr.sr.diffusion.opening import MODELS
+from fgr.sr.diffusion.stepwise import generators
 
-TILES = {"latent_tile": 16, "latent_overlap": 8}
-KNOBS = {"steps": 2, "prompt": "", "negative_prompt": ""} | TILES
+SETTINGS = {"steps": 2, "prompt": "", "negative_prompt": "", "latent_tile": 16, "latent_overlap": 8}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -22,17 +19,14 @@ def name(request):
 
 
 @pytest.fixture(scope="module")
-def opened(name, tmp_path_factory):
+def opened(name, weights_of):
     """Opens the model `name`."""
-    folder = tmp_path_factory.mktemp("weights")
-    SMALL[name](folder)
     torch.set_num_threads(1)
-    knobs = KNOBS | ({"steps": 1} if name == "osediff" else {})
+    settings = SETTINGS | ({"steps": 1} if name == "osediff" else {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FGR_WEIGHTS", str(folder))
-        for kind in (DiffBIR, OSEDiff, SeeSR):
-            patch.setattr(kind, "least", 128)  # the small networks need not see 512 pixels
-        yield lambda seed=0, **settings: open_upscaler(name, scale=4, diffusion=knobs | {"seed": seed}, **settings)
+        patch.setenv("FGR_WEIGHTS", str(weights_of(name)))
+        show_less(patch)
+        yield lambda seed=0, **options: open_upscaler(name, scale=4, diffusion=settings | {"seed": seed}, **options)
 
 
 def jobs(*images):
@@ -59,21 +53,21 @@ def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_na
         seen.append(output.dtype)
         return output * torch.inf if output.dtype == torch.bfloat16 else None
 
-    upscaler.restorer.networks["vae"].decoder.conv_out.register_forward_hook(overflow)
+    upscaler.model.networks["vae"].decoder.conv_out.register_forward_hook(overflow)
     results = upscaler.upscale(jobs(image(0, 32, 32), image(0, 32, 32)))
     assert seen == [torch.bfloat16, torch.float32] * 2
     assert all(np.abs(result.astype(int) - right).mean() < 8 for result in results)
     assert capfd.readouterr().err.count("overflows in this precision; it runs again in fp32") == 1
-    next(upscaler.restorer.networks["unet"].parameters()).data.fill_(torch.nan)
+    next(upscaler.model.networks["unet"].parameters()).data.fill_(torch.nan)
     with pytest.raises(NonFiniteOutput, match=f"{name} gave values that are not finite"):
         upscaler.upscale(jobs(image(0, 32, 32)))
 
 
 def test_tiles(name, opened):
     """Encoder, UNet and decoder see a tile at a time."""
-    side, seen = opened().restorer.smallest_tile, []
+    side, seen = opened().model.smallest_tile, []
     upscaler = opened(tile=side, overlap=8)
-    upscaler.restorer.networks["vae"].decoder.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape[2:])))
+    upscaler.model.networks["vae"].decoder.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape[2:])))
     [result] = upscaler.upscale(jobs(image(0, side, side + 24)))
     assert result.shape == (4 * side, 4 * (side + 24), 3)
     assert set(seen) == {(4 * side, 4 * side)}
@@ -81,3 +75,33 @@ def test_tiles(name, opened):
     assert upscaler.settings()["tile"] == side
     with pytest.raises(UserError, match=rf"tile of {side // 2} pixels is too small .*\n.*Set tile to {side} or more"):
         opened(tile=side // 2, overlap=8)
+
+
+def test_latents_of_an_output_have_the_shape_of_those_that_sampling_ends_with(name, opened):
+    model, pixels = opened().model, image(0, 64, 64)
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        start = model.begin(images, generators([pixels], 0))
+        assert model.encode(torch.rand(1, 3, 256, 256)).shape == start.latents.shape
+
+
+def test_memory_that_runs_out_gives_smaller_batches_then_tiles_then_a_sentence(weights_of, monkeypatch):
+    monkeypatch.setenv("FGR_WEIGHTS", str(weights_of("ldm-sr")))
+    upscaler = open_upscaler("ldm-sr", scale=4, diffusion={"steps": 2})
+    upscaler.batch = 2
+    tried, limit = [], 64 * 64
+
+    def check(module, inputs):
+        count, _, height, width = inputs[0].shape
+        tried.append((count, height, width))
+        if count * height * width > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    upscaler.model.networks["unet"].register_forward_pre_hook(check)
+    results = upscaler.upscale(jobs(image(0, 128, 64), image(1, 128, 64)))
+    assert [result.shape for result in results] == [(512, 256, 3)] * 2
+    assert list(dict.fromkeys(tried)) == [(2, 128, 64), (1, 128, 64), (1, 64, 64)]
+    assert upscaler.settings()["tile"] == 64
+    limit = 100
+    with pytest.raises(UserError, match="memory of cpu does not suffice for ldm-sr, even with tiles of 64 pixels"):
+        upscaler.upscale(jobs(image(0, 128, 64)))

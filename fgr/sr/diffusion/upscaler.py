@@ -1,51 +1,39 @@
 """Diffusion models as upscalers: batches, tiles, noise that belongs to the image, memory that runs out, NaN."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 
 from fgr.errors import UserError
 from fgr.images import tiles
-from fgr.sr.diffusion import half, noise
+from fgr.sr.diffusion.stepwise import SCALE, DiffusionModel, generators, sample
 from fgr.sr.jobs import Job, NonFiniteOutput
-from fgr.sr.network import is_out_of_memory
+from fgr.sr.network import PRECISIONS, is_out_of_memory
 
 
-class Restorer(Protocol):
-    """A diffusion model, loaded and on its device."""
-
-    multiple: int  # sides of the low-resolution input are extended by reflection to a multiple of this
-    smallest_tile: int  # in low-resolution pixels: below it a tile saves no memory, or shows the model too little
-    knobs: Mapping[str, Any]  # resolved
-    networks: Mapping[str, Any]  # its torch modules by what they do: "unet" and others
-
-    def __call__(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> torch.Tensor:
-        """float32 (B, 3, h, w) in [0, 1] → (B, 3, h·scale, w·scale), nominally in [0, 1]; noise of row i from `sources[i]`."""
-
-
-class Diffusion:
+class DiffusionUpscaler:
     """An upscaler by diffusion. On the CPU images run one at a time, so that their bytes do not depend on their neighbours."""
 
     external = False
 
     def __init__(
-        self, name: str, restorer: Restorer, digest: str, license: str, weights: str, scale: int, device: torch.device,
+        self, name: str, model: DiffusionModel, digest: str, license: str, weights: str, device: torch.device, *,
         tile: int, overlap: int, precision: str, batch: int,
     ) -> None:  # fmt: skip
-        self.name, self.digest, self.license, self.weights, self.scale = name, digest, license, weights, scale
+        self.name, self.digest, self.license, self.weights, self.scale = name, digest, license, weights, SCALE
         self.overlap, self.precision = overlap, precision
-        self.restorer, self._device = restorer, device
+        self.model, self.device = model, device
         self.batch = 1 if device.type == "cpu" else batch
         self.tile = self._expect_tile(tile)
         self._fits: dict[tuple[int, int], tuple[int, int]] = {}  # image size → batch and tile that memory allowed
         self._last_tile = self.tile
 
     def settings(self) -> dict[str, Any]:
-        knobs = dict(self.restorer.knobs)
-        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision, "diffusion": knobs}
+        own = dict(self.model.settings)
+        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision, "diffusion": own}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
@@ -55,7 +43,7 @@ class Diffusion:
             results = self._attempt([job.image for job in jobs], batch, tile)
             if results is not None:
                 break
-            if self._device.type == "cuda":
+            if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             batch, tile = self._smaller(batch, tile, max(size))
             self._fits[size] = batch, tile
@@ -89,12 +77,12 @@ class Diffusion:
     def _forward(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, h, w, 3) → float32 (n, h·scale, w·scale, 3). NonFiniteOutput."""
         height, width = images.shape[1:3]
-        multiple = self.restorer.multiple
+        multiple = self.model.multiple
         padded = np.pad(images, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="reflect")
-        sources = noise.generators(list(images), self.restorer.knobs["seed"])
-        with half.numerics(self._device, self.precision):
-            inputs = torch.from_numpy(padded).to(self._device).permute(0, 3, 1, 2).float().div_(255).contiguous()
-            outputs = self.restorer(inputs, sources).float()
+        sources = generators(list(images), self.model.settings["seed"])
+        with numerics(self.device, self.precision):
+            inputs = torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2).float().div_(255).contiguous()
+            outputs = sample(self.model, inputs, sources).float()
             if not torch.isfinite(outputs).all():
                 raise NonFiniteOutput(f"{self.name} gave values that are not finite")
             cropped = outputs[:, :, : height * self.scale, : width * self.scale]
@@ -104,24 +92,36 @@ class Diffusion:
         if batch > 1:
             return batch // 2, tile
         whole = min(tile or side, side)
-        half_tile = whole // 2 // self.restorer.multiple * self.restorer.multiple
+        half_tile = whole // 2 // self.model.multiple * self.model.multiple
         if half_tile < self._smallest:
             raise UserError(
-                f"The memory of {self._device} does not suffice for {self.name}, even with tiles of {whole} pixels.",
+                f"The memory of {self.device} does not suffice for {self.name}, even with tiles of {whole} pixels.",
                 "Close other programs, start fewer workers, set inference.precision=fp16 on a GPU, or choose a smaller model.",
             )
         return 1, half_tile
 
     @property
     def _smallest(self) -> int:
-        return max(self.restorer.smallest_tile, 2 * self.overlap)
+        return max(self.model.smallest_tile, 2 * self.overlap)
 
     def _expect_tile(self, tile: int) -> int:
-        fitting = tile // self.restorer.multiple * self.restorer.multiple
+        fitting = tile // self.model.multiple * self.model.multiple
         if tile and fitting < self._smallest:
             raise UserError(
                 f"A tile of {tile} pixels is too small for {self.name} with an overlap of {self.overlap}.",
-                f"Set tile to {-(-self._smallest // self.restorer.multiple) * self.restorer.multiple} or more, "
+                f"Set tile to {-(-self._smallest // self.model.multiple) * self.model.multiple} or more, "
                 "or to 0 for whole images.",
             )
         return fitting
+
+
+@contextlib.contextmanager
+def numerics(device: torch.device, precision: str) -> Iterator[None]:
+    """Inference in `precision` by autocast; on CUDA the same bytes every time, and fp32 that is fp32."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if device.type == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False))
+        if PRECISIONS[precision] != torch.float32:
+            stack.enter_context(torch.autocast(device.type, PRECISIONS[precision]))
+        yield

@@ -1,4 +1,4 @@
-"""Latents larger than a model was trained on: predictions of overlapping tiles, merged at every step."""
+"""Latents larger than a model was trained on: predictions of overlapping tiles, averaged at every step."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ VARIANCE = 0.01  # of the weights' Gaussian, in units of the tile's side
 Predict = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # tiles of the latent and of its condition → prediction
 
 
-def merged(predict: Predict, latent: torch.Tensor, condition: torch.Tensor, tile: int, overlap: int) -> torch.Tensor:
+def predict_in_tiles(predict: Predict, latent: torch.Tensor, condition: torch.Tensor, tile: int, overlap: int) -> torch.Tensor:
     """`predict` over (B, C, H, W) in tiles, averaged where they overlap with weights that fall off from their middles.
 
     Tiles lie `tile − overlap` apart; the last of a row and of a column end at the edge. Sides up to `tile` are taken whole.
@@ -28,8 +28,9 @@ def merged(predict: Predict, latent: torch.Tensor, condition: torch.Tensor, tile
     return sums / total
 
 
-def square(height: int, width: int, tile: int, overlap: int) -> tuple[int, int]:
-    """Tile and overlap for a latent by the rule of OSEDiff and SeeSR: whole up to the area of a tile, else square."""
+def square_tile(latent: torch.Tensor, tile: int, overlap: int) -> tuple[int, int]:
+    """Tile and overlap for (B, C, H, W) by the rule of OSEDiff and SeeSR: whole up to the area of a tile, else square."""
+    height, width = latent.shape[2:]
     if height * width <= tile**2:
         return max(height, width), 0
     side = min(tile, height, width)
