@@ -103,7 +103,7 @@ def test_an_addition_touches_few_files_and_is_used(title):
 def test_what_the_page_adds_works(tmp_path):
     for name in ("fgr", "recipes", "annotation"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    digest = small_network(tmp_path / "weights")
+    digest = small_networks(tmp_path / "weights")
     for title, (additions, _) in SECTIONS.items():
         for addition in additions:
             file = tmp_path / addition.path
@@ -119,8 +119,8 @@ def test_what_the_page_adds_works(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def small_network(folder):
-    """A small SR network of random weights where the page's example looks for it; its digest."""
+def small_networks(folder):
+    """The weights of the page's two SR models, of random numbers, where they are looked for; the digest of the first."""
     generator = torch.Generator().manual_seed(0)
     weights, convs, features = {}, 18, 64
     for i in range(convs):
@@ -132,4 +132,5 @@ def small_network(folder):
     folder.mkdir()
     file = folder / "my_x4.safetensors"
     save_file(weights, file)
+    save_file({"weight": torch.zeros(3, 6, 3, 3), "bias": torch.zeros(3)}, folder / "my_diffusion.safetensors")
     return hashlib.sha256(file.read_bytes()).hexdigest()
