@@ -1,4 +1,4 @@
-"""Diffusion models as policies: low-rank changes of the UNet learn; switched off, they leave the frozen start.
+"""Policies that are diffusion models: low-rank adaptation of the UNet, beside the frozen start.
 
 Models run through the interface that the upscalers use (`fgr.sr.diffusion.stepwise`), by deterministic steps (DDIM) on their own
 noise schedules unless an algorithm asks for stochastic ones.

@@ -1,4 +1,4 @@
-"""SR networks as policies, whole or by low-rank changes; recomputing their blocks to save memory."""
+"""Policies that are networks: tuned whole or by low-rank adaptation, blocks recomputed on demand."""
 
 import copy
 from collections import Counter

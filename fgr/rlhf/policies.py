@@ -1,4 +1,4 @@
-"""The policy that a run tunes, opened by its name; licences and algorithms that do not fit it are refused."""
+"""Opening the policy that a run tunes; licences and algorithms that do not fit are refused."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""DiffBIR 2.1 (arXiv 2308.15070): a network takes the degradation away, Stable Diffusion under a ControlNet adds the detail."""
+"""DiffBIR 2.1 (arXiv 2308.15070): a restoration network, then Stable Diffusion under a ControlNet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

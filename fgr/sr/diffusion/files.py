@@ -1,4 +1,4 @@
-"""The files of a diffusion model on this machine: where they are, what they hash to, whether there is room for them."""
+"""The files of a diffusion model on this machine: where they are, digests, room in memory."""
 
 import contextlib
 import hashlib

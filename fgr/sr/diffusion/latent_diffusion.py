@@ -1,4 +1,4 @@
-"""sd-x4-upscaler and ldm-sr: they denoise a latent of the input's size beside the input itself, by DDIM."""
+"""sd-x4-upscaler and ldm-sr: a latent of the input's size, denoised beside the input by DDIM."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Latents larger than a model was trained on: predictions of overlapping tiles, averaged at every step."""
+"""Latents larger than a model was trained on: overlapping tiles, averaged at every step."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Networks read from files, whole or not at all: diffusers folders, and the latent diffusion code's files.
+"""Loading networks of diffusion models: diffusers folders, checkpoints of the latent diffusion code.
 
 Checkpoints of the latent diffusion code hold Stable Diffusion 2 networks in a key layout of their own. Sizes follow from the
 tensors' shapes; what Stable Diffusion 2 fixes is fixed here: four levels of two blocks, heads of 64.

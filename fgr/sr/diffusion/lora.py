@@ -1,4 +1,4 @@
-"""Low-rank changes of a diffusion model's UNet, as diffusers keeps them: NAME+lora:PATH runs NAME with them merged in."""
+"""NAME+lora:PATH: low-rank changes of a diffusion model's UNet, as diffusers keeps them, merged in."""
 
 from pathlib import Path
 from typing import Any

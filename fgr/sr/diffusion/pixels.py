@@ -1,4 +1,4 @@
-"""What is done to pixels before a model sees them and after: enlarging on 8 bits, and colours from the input."""
+"""Pixels before and after a diffusion model: enlarging on 8 bits, and colours from the input."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""ResShift (arXiv 2307.12348) from its published checkpoints: from the enlarged input's latent to the image's in few steps."""
+"""ResShift (arXiv 2307.12348): from the enlarged input's latent to the image's in few steps."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SeeSR (arXiv 2311.16518): Stable Diffusion under a ControlNet, both of which also attend to what a tagger sees in the image.
+"""SeeSR (arXiv 2311.16518): Stable Diffusion under a ControlNet, both guided by an image tagger.
 
 What the tagger sees: tokens of the Recognize Anything Model's Swin (Zhang et al., arXiv 2306.03514), tuned for degraded images
 (DAPE) by LoRA, section 3.2.

@@ -1,4 +1,4 @@
-"""StableSR (arXiv 2305.07015) from its checkpoints: Stable Diffusion 2.1 with a structure encoder and a wrapped decoder."""
+"""StableSR (arXiv 2305.07015): Stable Diffusion with a structure encoder and a wrapped decoder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""StableSR's own networks: the structure encoder, how the UNet takes its features in, the wrapped decoder.
+"""StableSR's own networks: structure encoder, its features in the UNet, wrapped decoder.
 
 Wang et al., Exploiting Diffusion Prior for Real-World Image Super-Resolution (arXiv 2305.07015), sections 3.1 and 3.2; the
 published weights use spatially-adaptive normalisation (SPADE, arXiv 1903.07291) in the place of SFT. Names are those of the

@@ -1,4 +1,4 @@
-"""Diffusion models as upscalers: batches, tiles, noise that belongs to the image, memory that runs out, NaN."""
+"""Diffusion models as upscalers: batches, tiles, each image's own noise, memory that runs out, NaN."""
 
 import contextlib
 from collections.abc import Iterator
