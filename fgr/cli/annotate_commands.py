@@ -109,12 +109,12 @@ def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None
 
     from fgr.annotate import run
 
-    found = run.status(dataset, project, run.token())
+    figures = run.status(dataset, project, run.token())
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(figures, indent=1))
         return
-    _table(found["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
-    for name, value in found.items():
+    _table(figures["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
+    for name, value in figures.items():
         if name != "annotators":
             typer.echo(f"{name.replace('_', ' '):20} {'–' if value is None else value}")
 
@@ -132,20 +132,20 @@ def consensus(
 
     from fgr.annotate import run
 
-    found = run.consensus(load_recipe(recipe, "annotate", overrides), dataset)
+    report = run.consensus(load_recipe(recipe, "annotate", overrides), dataset)
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(report, indent=1))
         return
     columns = ("annotator", "samples", "median_seconds", "correlation", "alpha", "dice", "gold")
-    _table(found.get("annotators", []), columns)
-    for one in found.get("annotators", []):
+    _table(report.get("annotators", []), columns)
+    for one in report.get("annotators", []):
         if one["left_out"]:
             typer.echo(f"left out: {one['annotator']}, {'; '.join(one['left_out'])}")
-    for name, value in found.items():
+    for name, value in report.items():
         if name not in {"annotators", "strengths"}:
             typer.echo(f"{name:20} {'–' if value is None else value}")
-    if "strengths" in found:
-        typer.echo(f"{'compared samples':20} {len(found['strengths'])}")
+    if "strengths" in report:
+        typer.echo(f"{'compared samples':20} {len(report['strengths'])}")
 
 
 @annotate.command("ml-backend")

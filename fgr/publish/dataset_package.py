@@ -22,12 +22,12 @@ def pack_dataset(directory: Path, name: str, consent: Consent, *, write: bool) -
 
     UserError: no finished dataset, a broken promise, terms that forbid it.
     """
-    made = manifest.read(directory)
-    warnings = expect_shareable([maker_of_images(one) for one in made["models"]], "images made with it", consent)
+    content = manifest.read(directory)
+    warnings = expect_shareable([maker_of_images(one) for one in content["models"]], "images made with it", consent)
     files = [f"{table}/{file.name}" for table in records.TABLES for file in tables.shards(directory, table)]
     _verify(directory, files)
     warnings += _photographs(card.licenses(directory), consent)
-    warnings += path_warnings("Card and fgr.json", [str(made["recipe"]["source"]["path"]), *made["recipe"]["models"]])
+    warnings += path_warnings("Card and fgr.json", [str(content["recipe"]["source"]["path"]), *content["recipe"]["models"]])
     if write:
         card.write(directory, name)
     return Package(

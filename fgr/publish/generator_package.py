@@ -53,13 +53,13 @@ def pack_generator(run: Path, name: str, consent: Consent, *, write: bool) -> Pa
 def _try(name: str, scale: int) -> None:
     grey = np.random.default_rng(0).integers(96, 160, (48, 48, 3)).astype(np.uint8)
     try:
-        found = open_upscaler(name, scale=scale).upscale([Job(grey, "grey", (48, 48), (0, 0, 48))])[0]
+        output = open_upscaler(name, scale=scale).upscale([Job(grey, "grey", (48, 48), (0, 0, 48))])[0]
     except NonFiniteOutput as error:
         raise UserError(
             f"The tuned network does not produce an image: {error}.", "Lower the learning rate and tune it again."
         ) from None
-    if found.shape != (48 * scale, 48 * scale, 3):
-        raise UserError(f"The tuned network returns {found.shape[1]}×{found.shape[0]} pixels for 48×48.", "Tune it again.")
+    if output.shape != (48 * scale, 48 * scale, 3):
+        raise UserError(f"The tuned network returns {output.shape[1]}×{output.shape[0]} pixels for 48×48.", "Tune it again.")
 
 
 def _expect_numbers(file: Path) -> None:

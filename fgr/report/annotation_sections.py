@@ -18,6 +18,7 @@ from fgr.report import charts
 from fgr.report.dataset_sections import colour_scale, overlay
 from fgr.report.section import Section, data_uri, render
 
+OVERALL = ("scores", "alpha", "alpha_accepted", "dice", "iou")  # figures of the consensus about all annotators together
 MOST_PANELS = 12  # annotators with a histogram of their own, those with most work
 MOST_MAPS = 10  # people shown beside each other
 Row = Mapping[str, Any]
@@ -31,7 +32,7 @@ def coverage(directory: Path, rows: int) -> Section | None:
     total = tables.count_rows(directory, "samples")
     opinions = Counter(Counter(row["id"] for row in table).values())
     counts = {"none": total - sum(opinions.values())} | {str(n): opinions[n] for n in sorted(opinions)}
-    found = _verdicts(directory)
+    verdicts = _verdicts(directory)
     return Section(
         "Annotations",
         render(
@@ -41,8 +42,10 @@ def coverage(directory: Path, rows: int) -> Section | None:
             total=total,
             projects=Counter(row["project"] for row in table),
             kinds=_kinds(table),
-            people=_people(table, {one["annotator"]: one for one in found.get("annotators", ())}),
-            overall={name: found.get(name) for name in ("scores", "alpha", "alpha_accepted", "dice", "iou")} if found else {},
+            people=_people(table, {one["annotator"]: one for one in verdicts.get("annotators", ())}),
+            overall={name: verdicts.get(name) for name in ("scores", "alpha", "alpha_accepted", "dice", "iou")}
+            if verdicts
+            else {},
         ),
     )
 
@@ -132,11 +135,11 @@ def _pictures(row: Row, work: list[dict[str, Any]], agreed: Mapping[str, Row]) -
 
 def _kinds(table: list[dict[str, Any]]) -> list[tuple[str, int, float]]:
     """(kind, regions, mean severity), the most frequent first."""
-    found: dict[str, list[int]] = defaultdict(list)
+    severities: dict[str, list[int]] = defaultdict(list)
     for row in table:
         for defect in row["defects"]:
-            found[defect["kind"]].append(defect["severity"])
-    return sorted(((kind, len(stars), fmean(stars)) for kind, stars in found.items()), key=lambda one: (-one[1], one[0]))
+            severities[defect["kind"]].append(defect["severity"])
+    return sorted(((kind, len(stars), fmean(stars)) for kind, stars in severities.items()), key=lambda one: (-one[1], one[0]))
 
 
 def _people(table: list[dict[str, Any]], verdicts: Mapping[str, Row]) -> list[dict[str, Any]]:

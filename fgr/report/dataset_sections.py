@@ -27,11 +27,13 @@ def title(directory: Path) -> str:
 
 def summary(directory: Path, rows: int) -> Section:
     """Counts by split, model and mask kind, drops, models, and how it was made."""
-    made = manifest.read(directory)
+    content = manifest.read(directory)
     table = _scalars(directory)
     names = {"split": "split", "SR model": "model", "mask": "mask_kind", "licence": "license"}
     counts = {name: Counter(row[column] for row in table) for name, column in names.items()}
-    return Section("Summary", render("summary.html", made=made, counts=counts, total=len(table), photographs=made["photographs"]))
+    return Section(
+        "Summary", render("summary.html", content=content, counts=counts, total=len(table), photographs=content["photographs"])
+    )
 
 
 def distributions(directory: Path, rows: int) -> Section:
@@ -66,8 +68,8 @@ def gallery(directory: Path, rows: int) -> Section:
 
 def _scalars(directory: Path) -> list[dict[str, Any]]:
     """The small columns of every row, with its split and severity: a few hundred bytes a row, no image is read."""
-    made = manifest.read(directory)
-    alpha, scale = made["recipe"]["map"]["alpha"], made["calibration"]["scale"]
+    content = manifest.read(directory)
+    alpha, scale = content["recipe"]["map"]["alpha"], content["calibration"]["scale"]
     return [
         row | {"split": split, "severity": scale * (alpha * row["pixel_difference"] + (1 - alpha) * row["feature_difference"])}
         for split in records.SPLITS
@@ -93,12 +95,12 @@ def examples(table: list[dict[str, Any]], rows: int) -> dict[str, list[dict[str,
 def _pictures(directory: Path, ids: Iterable[str]) -> dict[str, dict[str, str]]:
     """Data URIs of the chosen samples' images; only shards that hold one are read, a few rows at a time."""
     wanted = set(ids)
-    found: dict[str, dict[str, str]] = {}
+    uris: dict[str, dict[str, str]] = {}
     for shard in tables.shards(directory, "samples"):
         here = {row["id"] for row in tables.read_shard(shard, ["id"])} & wanted
         if here:
-            found |= {row["id"]: _uris(row) for row in tables.read_shard(shard, ["id", *IMAGES], batch=1) if row["id"] in here}
-    return found
+            uris |= {row["id"]: _uris(row) for row in tables.read_shard(shard, ["id", *IMAGES], batch=1) if row["id"] in here}
+    return uris
 
 
 def _uris(row: Mapping[str, Any]) -> dict[str, str]:

@@ -56,9 +56,9 @@ def scores(directory: Path, rows: int) -> Section | None:
     examples = _examples(directory)
     if not examples:
         return None
-    found = [row for row in examples["rows"] if row["mask_kind"] not in ("sham", "full")]
-    right = sum(row["score_sr"] < row["score"] < row["score_reference"] for row in found)
-    note = f"{right} of {len(found)} triplets in order: SR image < composite < reference"
+    partial = [row for row in examples["rows"] if row["mask_kind"] not in ("sham", "full")]
+    right = sum(row["score_sr"] < row["score"] < row["score_reference"] for row in partial)
+    note = f"{right} of {len(partial)} triplets in order: SR image < composite < reference"
     groups: dict[str, list[tuple[float, float]]] = {}
     for row in examples["rows"]:
         groups.setdefault(row["model"], []).append((row["label"], row["score"]))
@@ -101,10 +101,10 @@ def scatter(groups: Mapping[str, list[tuple[float, float]]]) -> str:
 
 
 def _by_phase(directory: Path) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    phases: dict[str, list[dict[str, Any]]] = {}
     for line in runs.metrics(directory):
-        found.setdefault(line["phase"], []).append(line)
-    return found
+        phases.setdefault(line["phase"], []).append(line)
+    return phases
 
 
 def _phase(name: str, lines: list[dict[str, Any]]) -> list[str]:

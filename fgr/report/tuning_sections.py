@@ -24,17 +24,17 @@ def title(directory: Path) -> str:
 
 def summary(directory: Path, rows: int) -> Section:
     """How the run ended, and what it was."""
-    run, found = runs.read(directory), _summary(directory)
+    run, outcome = runs.read(directory), _summary(directory)
     audits = _lines(directory, "audit")
     facts = [("generator", run["facts"]["generator"]["name"]), ("weights", run["facts"]["generator"]["digest"][:16] + "…")]
     facts.append(("stages of the reward model", str(len(run["facts"]["reward"]))))
-    if found:
+    if outcome:
         facts += [
-            ("steps", str(found["steps"])), ("ended", found["ended"] or "as planned"),
-            ("best by the held-out metrics", f"step {found['best_step']}"), ("trained reward", f"{found['reward']:+.2f} sd"),
-            ("held-out metrics", f"{found['held_out']:+.2f} sd"), ("hacking index", f"{found['hacking_index']:+.2f}"),
-            ("alarms", ", ".join(map(str, found["alarms"])) or "none"), ("rollbacks", str(found["rollbacks"])),
-            ("steps without a usable gradient", str(found["skipped"])), ("audited images", str(found["images"])),
+            ("steps", str(outcome["steps"])), ("ended", outcome["ended"] or "as planned"),
+            ("best by the held-out metrics", f"step {outcome['best_step']}"), ("trained reward", f"{outcome['reward']:+.2f} sd"),
+            ("held-out metrics", f"{outcome['held_out']:+.2f} sd"), ("hacking index", f"{outcome['hacking_index']:+.2f}"),
+            ("alarms", ", ".join(map(str, outcome["alarms"])) or "none"), ("rollbacks", str(outcome["rollbacks"])),
+            ("steps without a usable gradient", str(outcome["skipped"])), ("audited images", str(outcome["images"])),
         ]  # fmt: skip
     elif audits:
         facts += [("last audit", f"step {audits[-1]['step']}"), ("ended", "not yet: the same command goes on")]
@@ -64,8 +64,8 @@ def curves(directory: Path, rows: int) -> Section | None:
 
 def comparison(directory: Path, rows: int) -> Section | None:
     """Each figure at the start and of the best network, with its interval over images."""
-    found = _summary(directory)
-    if not found:
+    outcome = _summary(directory)
+    if not outcome:
         return None
     table = [
         [
@@ -73,20 +73,20 @@ def comparison(directory: Path, rows: int) -> Section | None:
             f"{row['start']:.4g}", f"{row['end']:.4g}", f"{row['difference']:+.3g}", f"[{row['low']:+.3g}, {row['high']:+.3g}]",
             f"{100 * row['won']:.0f} %",
         ]
-        for row in found["metrics"]
+        for row in outcome["metrics"]
     ]  # fmt: skip
-    return Section("Start and end", render("tuning_table.html", rows=table, images=found["images"], best=found["best_step"]))
+    return Section("Start and end", render("tuning_table.html", rows=table, images=outcome["images"], best=outcome["best_step"]))
 
 
 def gallery(directory: Path, rows: int) -> Section | None:
     """Images before and after, their difference and the reward model's maps; of an unfinished run, its newest sheet."""
-    found = _summary(directory)
-    if found:
+    outcome = _summary(directory)
+    if outcome:
         shown = [
             [(LABELS[name], data_uri((directory / "examples" / f"{number}-{name}.webp").read_bytes())) for name in names]
-            for number, names in enumerate(found["examples"][:rows])
+            for number, names in enumerate(outcome["examples"][:rows])
         ]
-        return Section("Pictures", render("tuning.html", rows=shown, best=found["best_step"]))
+        return Section("Pictures", render("tuning.html", rows=shown, best=outcome["best_step"]))
     sheets = sorted((directory / "sheets").glob("step-*.webp"))
     if not sheets:
         return None
@@ -102,8 +102,8 @@ def _panel(
 
 
 def _series(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
-    found = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
-    return [step for step, _ in found], [value for _, value in found]
+    points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def _stages(audits: Sequence[Mapping[str, Any]], steps: Sequence[Mapping[str, Any]]) -> dict[float, str]:
