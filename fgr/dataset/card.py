@@ -20,18 +20,18 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 def write(directory: Path, location: str = HERE) -> None:
     """Write README.md for the dataset directory; `location` is what to pass to load_dataset."""
-    made = manifest.read(directory)
-    found = licenses(directory)
-    non_commercial = [model["name"] for model in made["models"] if is_noncommercial(str(model["license"]))]
+    recorded = manifest.read(directory)
+    by_license = licenses(directory)
+    non_commercial = [model["name"] for model in recorded["models"] if is_noncommercial(str(model["license"]))]
     front, body = template()
-    limited = any(False in (model.get("train_on_outputs"), model.get("redistribute")) for model in made["models"])
-    front |= {"license": "other" if limited or non_commercial else _license(found)}
+    limited = any(False in (model.get("train_on_outputs"), model.get("redistribute")) for model in recorded["models"])
+    front |= {"license": "other" if limited or non_commercial else _license(by_license)}
     if front["license"] == "other":
         front["license_name"] = "per-sample-non-commercial" if non_commercial else "per-sample"
     front |= {"size_categories": [_size(tables.count_rows(directory, "samples"))]} | _configs(directory)
     text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
-    facts = {"licenses": dict(sorted(found.items())), "non_commercial": non_commercial, "location": location}
-    atomic.write_text(directory / "README.md", f"---\n{text}---\n{_body(body, directory, made, facts)}")
+    facts = {"licenses": dict(sorted(by_license.items())), "non_commercial": non_commercial, "location": location}
+    atomic.write_text(directory / "README.md", f"---\n{text}---\n{_body(body, directory, recorded, facts)}")
 
 
 def template() -> tuple[dict[str, Any], str]:
@@ -40,7 +40,7 @@ def template() -> tuple[dict[str, Any], str]:
     return yaml.safe_load(front), body
 
 
-def _body(text: str, directory: Path, made: dict[str, Any], facts: dict[str, Any]) -> str:
+def _body(text: str, directory: Path, recorded: dict[str, Any], facts: dict[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     splits = [
@@ -50,10 +50,11 @@ def _body(text: str, directory: Path, made: dict[str, Any], facts: dict[str, Any
     ]
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)  # Markdown, not HTML
     return environment.from_string(text).render(
-        name=made["recipe"]["name"], version=made["fgr"], splits=splits,
-        first_split=splits[0]["name"] if splits else "train", drops=made["drops"], columns=records.TABLES,
-        recipe=made["recipe"], calibration=made["calibration"], models=made["models"], allowed=ALLOWED, people=people(directory),
-        recipe_text=yaml.safe_dump(made["recipe"], sort_keys=False, allow_unicode=True, width=120),
+        name=recorded["recipe"]["name"], version=recorded["fgr"], splits=splits,
+        first_split=splits[0]["name"] if splits else "train", drops=recorded["drops"], columns=records.TABLES,
+        recipe=recorded["recipe"], calibration=recorded["calibration"], models=recorded["models"], allowed=ALLOWED,
+        people=people(directory),
+        recipe_text=yaml.safe_dump(recorded["recipe"], sort_keys=False, allow_unicode=True, width=120),
         root=f"hf://datasets/{facts['location']}" if is_hub_id(facts["location"]) else facts["location"],
         joined=[table for table in records.TABLES if table != "samples" and tables.shards(directory, table)], **facts,
     )  # fmt: skip
@@ -61,22 +62,22 @@ def _body(text: str, directory: Path, made: dict[str, Any], facts: dict[str, Any
 
 def people(directory: Path) -> dict[str, Any]:
     """What the tables of people's work hold, in figures; empty without them."""
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     annotations = list(tables.read_shards(directory, "annotations", ("id", "annotator", "lead_time_s")))
     if annotations:
         times = sorted(row["lead_time_s"] for row in annotations if row["lead_time_s"] is not None)
-        found |= {"annotations": len(annotations), "annotators": len({row["annotator"] for row in annotations})}
-        found |= {"annotated": len({row["id"] for row in annotations}), "seconds": times[len(times) // 2] if times else None}
+        figures |= {"annotations": len(annotations), "annotators": len({row["annotator"] for row in annotations})}
+        figures |= {"annotated": len({row["id"] for row in annotations}), "seconds": times[len(times) // 2] if times else None}
     consensus = list(tables.read_shards(directory, "consensus", ("id", "raters", "agreement", "rejected_raters")))
     if consensus:
         agreements = [row["agreement"] for row in consensus if row["agreement"] is not None and isfinite(row["agreement"])]
-        found |= {"consensus": len(consensus), "raters": sum(row["raters"] for row in consensus) / len(consensus)}
-        found |= {"agreement": sum(agreements) / len(agreements) if agreements else None}
-        found |= {"rejected": len({name for row in consensus for name in row["rejected_raters"] or ()})}
+        figures |= {"consensus": len(consensus), "raters": sum(row["raters"] for row in consensus) / len(consensus)}
+        figures |= {"agreement": sum(agreements) / len(agreements) if agreements else None}
+        figures |= {"rejected": len({name for row in consensus for name in row["rejected_raters"] or ()})}
     preferences = list(tables.read_shards(directory, "preferences", ("annotator",)))
     if preferences:
-        found |= {"preferences": len(preferences), "judges": len({row["annotator"] for row in preferences})}
-    return found
+        figures |= {"preferences": len(preferences), "judges": len({row["annotator"] for row in preferences})}
+    return figures
 
 
 def licenses(directory: Path) -> Counter[str]:

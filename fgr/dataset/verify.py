@@ -38,20 +38,20 @@ class _Seen:
 
 def verify(directory: Path) -> Iterator[Problem]:
     """Yield every broken promise of the dataset in `directory`. UserError if it is not a finished dataset."""
-    made = manifest.read(directory)
+    recorded = manifest.read(directory)
     unusable = list(_unreadable(directory))
-    if made.get("recipe_digest") != digest(made["recipe"]):
+    if recorded.get("recipe_digest") != digest(recorded["recipe"]):
         unusable.append(Problem(manifest.NAME, "", "its recipe is not the one that it was made by (recipe_digest differs)"))
     if unusable:  # nothing else can be checked then
         yield from unusable
         return
-    yield from _files(directory, made)
+    yield from _files(directory, recorded)
     yield from _card(directory)
     seen = _Seen()
     for file in tables.shards(directory, "samples"):
         for row in tables.read_shard(file):
             yield from (
-                Problem(f"samples/{file.name}", str(row["id"]), text) for text in _row(row, tables.split_of(file), made, seen)
+                Problem(f"samples/{file.name}", str(row["id"]), text) for text in _row(row, tables.split_of(file), recorded, seen)
             )
     yield from _joined(directory, seen)
 
@@ -68,8 +68,8 @@ def _unreadable(directory: Path) -> Iterator[Problem]:
                 yield Problem(f"{table}/{file.name}", "", "it is not a readable Parquet file: damaged or cut off")
 
 
-def _files(directory: Path, made: dict[str, Any]) -> Iterator[Problem]:
-    listed = {state["file"]: state for state in made["shards"] if state["rows"]}
+def _files(directory: Path, recorded: dict[str, Any]) -> Iterator[Problem]:
+    listed = {state["file"]: state for state in recorded["shards"] if state["rows"]}
     there = {f"samples/{file.name}": file for file in tables.shards(directory, "samples")}
     for name in sorted(listed.keys() - there.keys()):
         yield Problem(name, "", "missing, though fgr.json lists it")
@@ -79,9 +79,12 @@ def _files(directory: Path, made: dict[str, Any]) -> Iterator[Problem]:
         if file_digest(there[name]) != listed[name]["sha256"]:
             yield Problem(name, "", "its bytes are not those that fgr.json lists (sha256 differs)")
         yield from _state(name, there[name], listed[name])
-    made_or_dropped = sum(state["rows"] + sum(state["drops"].values()) for state in made["shards"])
-    if made_or_dropped != made["recipe"]["samples"]:
-        yield Problem(manifest.NAME, "", f"it counts {made_or_dropped} samples, made or dropped, of {made['recipe']['samples']}")
+    counted, asked = (
+        sum(state["rows"] + sum(state["drops"].values()) for state in recorded["shards"]),
+        recorded["recipe"]["samples"],
+    )
+    if counted != asked:
+        yield Problem(manifest.NAME, "", f"it counts {counted} samples, made or dropped, of {asked}")
     for table in records.TABLES:
         for file in tables.shards(directory, table):
             yield from _schema(table, file)
@@ -134,12 +137,12 @@ def _card(directory: Path) -> Iterator[Problem]:
             yield Problem("README.md", "", f"the table {table} is not declared")
 
 
-def _row(row: dict[str, Any], split: str, made: dict[str, Any], seen: _Seen) -> Iterator[str]:
+def _row(row: dict[str, Any], split: str, recorded: dict[str, Any], seen: _Seen) -> Iterator[str]:
     missing = [name for name in records.columns("samples") if row.get(name) is None]
     if missing:
         yield f"no value in {', '.join(missing)}"
         return
-    yield from _identity(row, split, made, seen)
+    yield from _identity(row, split, recorded, seen)
     try:
         images = {name: codec.decode_rgb(row[name]) for name in ("reference", "sr", "composite")}
         mask, degradation_map = codec.decode_mask(row["mask"]), codec.decode_map(row["degradation_map"])
@@ -149,21 +152,21 @@ def _row(row: dict[str, Any], split: str, made: dict[str, Any], seen: _Seen) -> 
     if len({image.shape[:2] for image in [*images.values(), mask, degradation_map]}) != 1:
         yield "its images differ in size"
         return
-    yield from _pixels(row, images, mask, made)
-    yield from _labels(row, images, mask, degradation_map, made)
+    yield from _pixels(row, images, mask, recorded)
+    yield from _labels(row, images, mask, degradation_map, recorded)
 
 
-def _identity(row: dict[str, Any], split: str, made: dict[str, Any], seen: _Seen) -> Iterator[str]:
+def _identity(row: dict[str, Any], split: str, recorded: dict[str, Any], seen: _Seen) -> Iterator[str]:
     if seen.ids.setdefault(row["id"], split) != split or row["id"] != manifest.row_id(
-        row, manifest.determinants_of(made["recipe"], made["calibration"])
+        row, manifest.determinants_of(recorded["recipe"], recorded["calibration"])
     ):
         yield "its id is not the digest of what determines it, or stands in two splits"
     if seen.splits.setdefault(row["photo_id"], split) != split:
         yield f"its photograph is also in the split '{seen.splits[row['photo_id']]}'"
-    wanted = screen.split_of(row["photo_id"], made["recipe"]["splits"])
+    wanted = screen.split_of(row["photo_id"], recorded["recipe"]["splits"])
     if wanted != split:
         yield f"its photograph belongs to the split '{wanted}'"
-    models = {model["name"]: model["digest"] for model in made["models"]}
+    models = {model["name"]: model["digest"] for model in recorded["models"]}
     if models.get(row["model"]) != row["model_digest"]:
         yield "its SR model or the model's digest is not listed in fgr.json"
     if row["mask_kind"] not in records.MASK_KINDS:
@@ -175,12 +178,12 @@ def _identity(row: dict[str, Any], split: str, made: dict[str, Any], seen: _Seen
             yield f"{name} is not JSON"
 
 
-def _pixels(row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, made: dict[str, Any]) -> Iterator[str]:
+def _pixels(row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, recorded: dict[str, Any]) -> Iterator[str]:
     reference = images["reference"]
     if screen.pixel_digest(reference) != row["source_id"]:
         yield "source_id is not the digest of the reference's pixels"
     sham = row["mask_kind"] == "sham"
-    source = swap.sham_source(reference, made["recipe"]["masks"]["sham_shift"]) if sham else images["sr"]
+    source = swap.sham_source(reference, recorded["recipe"]["masks"]["sham_shift"]) if sham else images["sr"]
     wrong = (images["composite"] != swap.composite(source, reference, mask)).any(axis=2)
     if wrong.any():
         outside = int((wrong & (mask == 0)).sum())
@@ -194,9 +197,9 @@ def _pixels(row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray
 
 
 def _labels(
-    row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, degradation_map: np.ndarray, made: dict[str, Any]
+    row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, degradation_map: np.ndarray, recorded: dict[str, Any]
 ) -> Iterator[str]:
-    settings = made["recipe"]["map"]
+    settings = recorded["recipe"]["map"]
     if degradation_map[mask == 0].any():
         yield "degradation_map is not 0 outside the mask"
     score = 1 - difference.pooled(degradation_map, **settings["pooling"])
@@ -209,7 +212,7 @@ def _labels(
     if feature is None:
         return
     combined = difference.combined(pixel, feature, settings["alpha"], settings["smooth"])
-    expected = codec.quantised(difference.degradation_map(combined, mask, made["calibration"]["scale"]))
+    expected = codec.quantised(difference.degradation_map(combined, mask, recorded["calibration"]["scale"]))
     if not np.array_equal(expected, degradation_map):
         yield f"degradation_map differs from its definition in {int((expected != degradation_map).sum())} pixels"
 

@@ -22,8 +22,8 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
 
     Rows whose SR output was made elsewhere are passed over. UserError if an SR model's weights have changed.
     """
-    made = manifest.read(directory)
-    features = open_features(made["recipe"]["map"]["features"], device)
+    recorded = manifest.read(directory)
+    features = open_features(recorded["recipe"]["map"]["features"], device)
     upscalers: dict[tuple[str, str], Upscaler] = {}
     for file, row in _evenly_drawn(directory, number):
         record = json.loads(row["degradation"])
@@ -32,11 +32,11 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
         key = (row["model"], row["inference"])
         if key not in upscalers:
             network = parse_name(row["model"]).model  # the row says itself how it ran
-            settings = made["recipe"]["inference"] | json.loads(row["inference"])
+            settings = recorded["recipe"]["inference"] | json.loads(row["inference"])
             upscalers[key] = open_upscaler(network, scale=row["scale"], device=device, **settings)
         _expect_weights(upscalers[key], row)
         with one_cpu_thread():
-            texts = list(_compare(row, record, upscalers[key], features, made))
+            texts = list(_compare(row, record, upscalers[key], features, recorded))
         yield from (Problem(file, row["id"], text) for text in texts)
         if not texts:
             yield None
@@ -61,7 +61,7 @@ def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
 
 
 def _compare(
-    row: dict[str, Any], record: dict[str, Any], upscaler: Upscaler, features: Any, made: dict[str, Any]
+    row: dict[str, Any], record: dict[str, Any], upscaler: Upscaler, features: Any, recorded: dict[str, Any]
 ) -> Iterator[str]:
     reference = codec.decode_rgb(row["reference"])
     size = reference.shape[0]
@@ -71,8 +71,8 @@ def _compare(
         yield f"sr differs on replay in {int((sr != stored).any(axis=2).sum())} pixels"
         return
     if row["mask_kind"] != "sham":
-        settings, feature = made["recipe"]["map"], features.difference(reference, sr)
+        settings, feature = recorded["recipe"]["map"], features.difference(reference, sr)
         pair = make_pair(reference, sr, feature, settings["alpha"], settings["smooth"])
-        again = difference.degradation_map(pair.combined, codec.decode_mask(row["mask"]), made["calibration"]["scale"])
+        again = difference.degradation_map(pair.combined, codec.decode_mask(row["mask"]), recorded["calibration"]["scale"])
         if not np.array_equal(codec.quantised(again), codec.decode_map(row["degradation_map"])):
             yield "degradation_map differs on replay"
