@@ -43,7 +43,7 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
     try:
         return _run(setup)
     except (MemoryError, RuntimeError) as error:
-        from fgr.sr.network import is_out_of_memory
+        from fgr.sr.memory import is_out_of_memory
 
         if not is_out_of_memory(error):
             raise

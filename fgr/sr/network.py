@@ -11,15 +11,14 @@ from spandrel import ImageModelDescriptor, ModelLoader
 
 from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.images import tiles
-from fgr.sr import memory, winograd
+from fgr.sr import winograd
 from fgr.sr.jobs import Job, NonFiniteOutput
+from fgr.sr.memory import MemoryFit, pixels_that_fit
 from fgr.sr.weights import Found, Loaded
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_TILE = 32
 COMPILER = "inductor"
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 class Network:
@@ -37,133 +36,71 @@ class Network:
         self.digest, self.license, self.weights = found.digest, found.license, found.line
         self.descriptor = build_descriptor(name, loaded, scale)
         self.scale: int = self.descriptor.scale
-        self._multiple = self.descriptor.size_requirements.multiple_of
-        self._smallest = max(SMALLEST_TILE, 2 * overlap, self.descriptor.size_requirements.minimum, self._multiple)
         self._device = torch.device(choose_device(device))
         _expect_precision(self.descriptor, name, precision)
-        self.tile = self._expect_tile(tile)
-        self.batch = 1 if self._device.type == "cpu" else batch
         self.descriptor.to(self._device).eval()
         self.descriptor.model.requires_grad_(False).to(memory_format=torch.channels_last)
-        self._room = memory.pixels_that_fit(self.descriptor.model, self.scale) if self._device.type == "cpu" else None
+        needs = self.descriptor.size_requirements
+        self.fit = MemoryFit(
+            name, self._device, self.scale, tile=tile, overlap=overlap, batch=batch, multiple=needs.multiple_of,
+            smallest=max(SMALLEST_TILE, needs.minimum, needs.multiple_of),
+            room=pixels_that_fit(self.descriptor.model, self.scale) if self._device.type == "cpu" else None,
+        )  # fmt: skip
         self.descriptor.model.register_forward_hook(_expect_finite)
         if self._device.type == "cpu" and precision == "fp32" and not compile:
             winograd.speed_up(self.descriptor.model)
         if compile:
             self.descriptor.model.compile(backend=COMPILER, dynamic=False)
-        self._fits: dict[tuple[int, int], tuple[int, int]] = {}  # image size → batch and tile that memory allowed
-        self._last_tile = self.tile
 
     def settings(self) -> dict[str, Any]:
-        return {"tile": self._last_tile, "overlap": self.overlap, "precision": self.precision, **self._others}
+        return {"tile": self.fit.last_tile, "overlap": self.overlap, "precision": self.precision, **self._others}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
-        size = max(job.image.shape[0] for job in jobs), max(job.image.shape[1] for job in jobs)
-        batch, tile = self._fits.get(size) or self._first(size)
-        while True:
-            with contextlib.suppress(_OutOfMemory):
-                results = self._attempt([job.image for job in jobs], batch, tile)
-                break
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-            batch, tile = self._smaller(batch, tile, max(size))
-            self._fits[size] = batch, tile
-        self._last_tile = tile
-        return results
-
-    def _first(self, size: tuple[int, int]) -> tuple[int, int]:
-        batch, tile = self.batch, self.tile
-        while self._room and min(tile or size[0], size[0]) * min(tile or size[1], size[1]) > self._room:
-            batch, tile = self._smaller(1, tile, max(size))
-        return batch, tile
-
-    def _attempt(self, images: list[np.ndarray], batch: int, tile: int) -> list[np.ndarray]:
-        try:
-            return list(self._run(images, batch, tile))
-        except (MemoryError, RuntimeError) as error:
-            if type(error).__module__ == "torch._dynamo.exc":
-                raise UserError(
-                    f"{self.name} could not be compiled ({str(error).strip().splitlines()[0][:160]}).",
-                    "Set inference.compile=false.",
-                ) from None
-            if not is_out_of_memory(error):
-                raise
-        raise _OutOfMemory  # outside the handler: the traceback would keep the network's activations alive
-
-    def _run(self, images: list[np.ndarray], batch: int, tile: int) -> Iterator[np.ndarray]:
-        start = 0
-        while start < len(images):
-            image = images[start]
-            if tile and max(image.shape[:2]) > tile:
-                yield tiles.upscale(image, self._forward, self.scale, tile, self.overlap, batch)
-                start += 1
-                continue
-            alike = [image]
-            while len(alike) < batch and start + len(alike) < len(images) and images[start + len(alike)].shape == image.shape:
-                alike.append(images[start + len(alike)])
-            yield from self._restored(np.stack(alike))
-            start += len(alike)
+        return self.fit.run([job.image for job in jobs], self._forward, self._restored)
 
     def _forward(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, h, w, 3) → float32 (n, h·scale, w·scale, 3) in [0, 1]. NonFiniteOutput."""
-        with torch.inference_mode(), self._numerics():
+        with numerics(self._device, self.precision):
             return self._outputs(images).cpu().numpy()
 
     def _restored(self, images: np.ndarray) -> np.ndarray:
         """The same, rounded to uint8 on the device: a quarter of the bytes to bring from there."""
-        with torch.inference_mode(), self._numerics():
+        with numerics(self._device, self.precision):
             return self._outputs(images).clamp_(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
 
     def _outputs(self, images: np.ndarray) -> torch.Tensor:
         inputs = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)  # channels last in memory, as it came
-        outputs = self.descriptor(inputs.float().div_(255)).float()
+        with self._compiling():
+            outputs = self.descriptor(inputs.float().div_(255)).float()
         if not torch.isfinite(outputs).all():
             raise NonFiniteOutput(f"{self.name} gave values that are not finite")
         return outputs.permute(0, 2, 3, 1).contiguous()
 
     @contextlib.contextmanager
-    def _numerics(self) -> Iterator[None]:
-        dtype = PRECISIONS[self.precision]
-        with contextlib.ExitStack() as stack:
-            if self._device.type == "cuda":  # the same bytes every time, and fp32 that is fp32
-                stack.enter_context(
-                    torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-                )
-            if dtype != torch.float32:
-                stack.enter_context(torch.autocast(self._device.type, dtype))
+    def _compiling(self) -> Iterator[None]:
+        """UserError where torch.compile cannot compile the network."""
+        try:
             yield
-
-    def _smaller(self, batch: int, tile: int, side: int) -> tuple[int, int]:
-        if batch > 1:
-            return batch // 2, tile
-        whole = min(tile or side, side)
-        half = whole // 2 // self._multiple * self._multiple
-        if half < self._smallest:
+        except RuntimeError as error:
+            if type(error).__module__ != "torch._dynamo.exc":
+                raise
             raise UserError(
-                f"The memory of {self._device} does not suffice for {self.name}, even with tiles of {whole} pixels.",
-                "Close other programs, start fewer workers, or choose a smaller model.",
-            )
-        return 1, half
-
-    def _expect_tile(self, tile: int) -> int:
-        fitting = tile // self._multiple * self._multiple
-        if tile and fitting < self._smallest:
-            raise UserError(
-                f"A tile of {tile} pixels is too small for {self.name} with an overlap of {self.overlap}.",
-                f"Set tile to {-(-self._smallest // self._multiple) * self._multiple} or more, or to 0 for whole images.",
-            )
-        return fitting
+                f"{self.name} could not be compiled ({str(error).strip().splitlines()[0][:160]}).",
+                "Set inference.compile=false.",
+            ) from None
 
 
-class _OutOfMemory(Exception):
-    pass
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a failed forward pass ran out of memory, on any device."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
+@contextlib.contextmanager
+def numerics(device: torch.device, precision: str) -> Iterator[None]:
+    """Inference in `precision` by autocast; on CUDA the same bytes every time, and fp32 that is fp32."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if device.type == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False))
+        if PRECISIONS[precision] != torch.float32:
+            stack.enter_context(torch.autocast(device.type, PRECISIONS[precision]))
+        yield
 
 
 def wrong_scale(name: str, has: int, wanted: int) -> UserError:

@@ -1,5 +1,6 @@
 """How large an input the memory allows."""
 
+import pytest
 import torch
 
 from fgr.sr import memory
@@ -23,3 +24,19 @@ def test_what_cannot_be_counted_is_not_guessed(monkeypatch):
 
 def test_this_machines_memory_is_known():
     assert memory.total_bytes() > 2**28
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 40000000000 bytes."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (MemoryError(), True),
+        (RuntimeError("expected scalar type Half but found Float"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error, expected):
+    assert memory.is_out_of_memory(error) is expected

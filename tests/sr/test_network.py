@@ -150,7 +150,7 @@ def test_an_image_has_the_same_bytes_alone_and_in_company(small, tile):
 def test_batches_off_the_cpu_keep_order_and_content(small):
     images = [PHOTO[i : i + 40, i : i + 40] for i in range(5)] + [PHOTO[:40, :44]]
     upscaler = small()
-    upscaler.batch = 4
+    upscaler.fit.batch = 4
     tried = limit_memory(upscaler, 10**9)
     together = upscaler.upscale(jobs(*images))
     assert tried == [(4, 40, 40), (1, 40, 40), (1, 40, 44)]
@@ -160,7 +160,7 @@ def test_batches_off_the_cpu_keep_order_and_content(small):
 
 def test_memory_that_runs_out_first_halves_the_batch(small):
     upscaler = small()
-    upscaler.batch = 4
+    upscaler.fit.batch = 4
     tried = limit_memory(upscaler, 2 * 64 * 64)
     images = [PHOTO[:64, :64]] * 4
     restored = upscaler.upscale(jobs(*images))
@@ -233,22 +233,6 @@ def test_a_real_allocation_failure_on_the_cpu_is_survived(tmp_path):
     shape, _, tile = done.stdout.rpartition(" ")
     assert shape == "(1400, 1400, 3)"
     assert int(tile) in (350, 175)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory."), True),
-        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 40000000000 bytes."), True),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (MemoryError(), True),
-        (RuntimeError("expected scalar type Half but found Float"), False),
-    ],
-)
-def test_what_counts_as_out_of_memory(error, expected):
-    assert network.is_out_of_memory(error) is expected
 
 
 def test_the_cpus_memory_is_counted_before_it_runs_out(small, monkeypatch):

@@ -32,7 +32,7 @@ def test_an_image_has_the_same_bytes_alone_and_in_company(folder, name):
     assert alone.shape == (72, 52, 3)
     assert np.array_equal(upscaler.upscale(jobs(second, first))[1], alone)
     assert np.array_equal(opened(name).upscale(jobs(first))[0], alone)
-    upscaler.batch = 2  # as on a GPU: the noise is the same, sums may be added in another order
+    upscaler.fit.batch = 2  # as on a GPU: the noise is the same, sums may be added in another order
     assert np.abs(upscaler.upscale(jobs(second, first))[1].astype(int) - alone).max() <= 1
 
 

@@ -38,7 +38,7 @@ def test_an_images_noise_is_its_own_and_the_seeds(name, opened):
     upscaler = opened()
     [alone] = upscaler.upscale(jobs(first))
     assert np.array_equal(upscaler.upscale(jobs(second, first))[1], alone)
-    upscaler.batch = 2  # as on a GPU: the noise is the same, sums may be added in another order
+    upscaler.fit.batch = 2  # as on a GPU: the noise is the same, sums may be added in another order
     difference = np.abs(upscaler.upscale(jobs(second, first))[1].astype(int) - alone)
     # ResShift's decoder quantises: of two code words all but equally near it may take the other
     assert (difference > 1).mean() <= (0.01 if name.startswith("resshift") else 0)
@@ -88,7 +88,7 @@ def test_latents_of_an_output_have_the_shape_of_those_that_sampling_ends_with(na
 def test_memory_that_runs_out_gives_smaller_batches_then_tiles_then_a_sentence(weights_of, monkeypatch):
     monkeypatch.setenv("FGR_WEIGHTS", str(weights_of("ldm-sr")))
     upscaler = open_upscaler("ldm-sr", scale=4, diffusion={"steps": 2})
-    upscaler.batch = 2
+    upscaler.fit.batch = 2
     tried, limit = [], 64 * 64
 
     def check(module, inputs):
