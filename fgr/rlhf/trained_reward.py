@@ -30,7 +30,7 @@ def p_norm(map_: torch.Tensor, p: float) -> torch.Tensor:
 
 
 def hard_max(map_: torch.Tensor) -> torch.Tensor:
-    """The largest value of each map: (B, 1, H, W) → (B,). Its gradient touches one pixel (hazard H5)."""
+    """The largest value of each map: (B, 1, H, W) → (B,). Its gradient touches one pixel."""
     return map_.flatten(1).amax(dim=1)
 
 

@@ -100,6 +100,11 @@ def test_an_addition_touches_few_files_and_is_used(title):
     assert uses
 
 
+@pytest.mark.parametrize(("name", "path"), re.findall(r"`(\w+)` (?:in|of) `(fgr/[\w/]+\.py)`", PAGE))
+def test_every_table_that_the_page_names_exists(name, path):
+    assert re.search(rf"^(def |class )?{name}\b", (ROOT / path).read_text(), re.MULTILINE)
+
+
 def test_what_the_page_adds_works(tmp_path):
     for name in ("fgr", "recipes", "annotation"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
