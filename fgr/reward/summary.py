@@ -42,7 +42,7 @@ def summary(records: Sequence[Record], held_out: Sequence[str] = ()) -> dict[str
 
 
 def clean(records: Iterable[Record]) -> dict[str, float]:
-    """Scores of the clean photographs, each once: their spread, and their agreement with S_base, which a collapsed gate would lose."""
+    """Scores of the clean photographs, each once: their spread and agreement with S_base, lost where a gate collapses."""
     once = {record["source_id"]: record for record in records}.values()
     scores = np.array([record["scores"]["model"][2] for record in once])
     base = np.array([record.get("base", np.nan) for record in once])
