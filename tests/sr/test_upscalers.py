@@ -111,7 +111,7 @@ def test_settings_of_a_name_reach_a_diffusion_model_that_has_them(monkeypatch):
         given.update(how)
         return SimpleNamespace(name=spec.text, settings=lambda: {"diffusion": {"steps": 100, "seed": 0}})
 
-    monkeypatch.setattr("fgr.sr.diffusion.open_diffusion", opened)
+    monkeypatch.setattr("fgr.sr.diffusion.opening.open_diffusion", opened)
     assert (
         open_upscaler("ldm-sr@steps=4@tile=64", scale=4, tile=32, diffusion={"steps": 50, "seed": 3}).name
         == "ldm-sr@steps=4@tile=64"
