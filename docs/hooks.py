@@ -33,7 +33,7 @@ def options(name: str) -> Iterator[str]:
     command: Any = typer.main.get_command(app)
     for part in name.split():
         command = command.commands[part]
-    yield from ("| | default | |", "|---|---|---|")
+    yield from ("| option | default | meaning |", "|---|---|---|")
     for parameter in command.params:
         if "--help" in parameter.opts:
             continue
@@ -66,7 +66,7 @@ def _model(cls: Any, prefix: str, chosen: str = "") -> Iterator[str]:
     yield (cls.__doc__ or "").strip()
     fields = {name: field for name, field in cls.model_fields.items() if not (chosen and name == "name")}
     if fields:
-        yield from ("", "| key | values | default | |", "|---|---|---|---|")
+        yield from ("", "| key | values | default | meaning |", "|---|---|---|---|")
     nested = []
     for name, field in fields.items():
         key, description = f"{prefix}{name}", cell(field.description or "")
