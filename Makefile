@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := dev,docs,offline,annotate,diffusion,onnx,app,ray
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-train claims test check clean
+.PHONY: setup demo demo-train claims test fuzz check clean
 
 setup: $(STAMP)
 
@@ -36,6 +36,10 @@ claims: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+# The property tests of hostile inputs with a hundred times their budget in `make test`.
+fuzz: setup
+	FGR_FUZZ=large $(BIN)/python -m pytest -m fuzz --timeout 0
 
 check: setup
 	$(BIN)/ruff check .
