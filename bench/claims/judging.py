@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fgr import atomic
+from fgr.dataset import cells
 from fgr.devices import choose_device
 from fgr.images import codec, degrade
 from fgr.images.arrays import as_images, as_tensor
@@ -67,7 +68,7 @@ class Judge:
         for row in rows:
             if row["mask_kind"] in ("sham", "full") or not least <= row["mask_area"] <= most:
                 continue
-            images = [codec.decode_rgb(row[name]["bytes"]) for name in ("composite", "reference")]
+            images = [cells.pixels(row, name) for name in ("composite", "reference")]
             both = as_tensor(images).to(self.device)
             values = self.held_out.measure(both, Batch(both, both), both)
             kept = {name: [float(one) for one in values[name]] for name in ("gold_score", "gold_severity", "niqe")}
@@ -139,7 +140,7 @@ def spread_pairs(data: Path, scale: int, crops: int, crop: int) -> tuple[list[st
         photo = names[turn % len(names)]
         references = list(by_photo[photo].values())
         row = rows[references[turn // len(names) % len(references)]]
-        reference = codec.decode_rgb(row["reference"]["bytes"])
+        reference = cells.pixels(row, "reference")
         low = degrade.apply(reference, json.loads(row["degradation"]))
         photos.append(photo)
         pairs.append(cut((low, reference), scale, crop, False, np.random.default_rng(turn)))

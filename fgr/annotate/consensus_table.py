@@ -10,7 +10,7 @@ import numpy as np
 from fgr import atomic
 from fgr.annotate import consensus
 from fgr.annotate.raters import RaterStatistics, Ratings, Row, by_sample, exclusion_reasons, gather, statistics
-from fgr.dataset import card, tables
+from fgr.dataset import card, cells, tables
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.metrics import agreement
@@ -59,7 +59,9 @@ def _rows(
         good = accepted[who]
         if not good.any():
             continue
-        maps = np.stack([codec.decode_mask(row["degradation_map"]) for row, ok in zip(rows, good, strict=True) if ok])
+        maps = np.stack(
+            [cells.pixels(row, "degradation_map", codec.decode_mask) for row, ok in zip(rows, good, strict=True) if ok]
+        )
         dice = agreement.mean_pairwise(agreement.overlaps((maps > 0).reshape(len(maps), -1))[0])
         yield {
             "id": sample,

@@ -10,7 +10,7 @@ from typing import Any
 
 from fgr.annotate import tasks
 from fgr.annotate.push import Predict, sample_rows
-from fgr.images import codec
+from fgr.dataset import cells
 from fgr.recipe.annotate import Prediction
 
 HOST = "127.0.0.1"
@@ -23,7 +23,7 @@ def predictions(directory: Path, predict: Predict, settings: Prediction, request
     keys = [str((task.get("data") or {}).get(tasks.KEY) or "") for task in requested]
     regions = {}
     for row in sample_rows(directory, set(keys)):
-        values, _ = predict(codec.decode_rgb(row["composite"]))
+        values, _ = predict(cells.pixels(row, "composite"))
         regions[row["id"]] = tasks.regions(tasks.levels(values, settings.smooth, settings.floor, settings.min_area))
     return [{"result": regions.get(key, []), "model_version": VERSION} for key in keys]
 

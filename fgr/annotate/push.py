@@ -10,9 +10,8 @@ from fgr import atomic
 from fgr.annotate import labelling, tasks
 from fgr.annotate.campaign import Campaign, Entry
 from fgr.annotate.studio import Studio
-from fgr.dataset import tables
+from fgr.dataset import cells, tables
 from fgr.errors import UserError
-from fgr.images import codec
 from fgr.progress import Progress
 from fgr.recipe.annotate import AnnotateRecipe
 
@@ -147,9 +146,9 @@ def _regions(entry: Entry, row: Mapping[str, Any], recipe: AnnotateRecipe, predi
         return []
     if prediction.source == "reward":
         assert predict is not None
-        values, _ = predict(codec.decode_rgb(row["composite"]))
+        values, _ = predict(cells.pixels(row, "composite"))
     else:
-        values = codec.decode_map(row["degradation_map"])
+        values = cells.pixels(row, "degradation_map")
     return tasks.regions(tasks.levels(values, prediction.smooth, prediction.floor, prediction.min_area))
 
 

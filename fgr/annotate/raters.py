@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fgr.annotate import consensus
-from fgr.dataset import tables
+from fgr.dataset import cells, tables
 from fgr.images import codec
 from fgr.metrics import agreement
 from fgr.recipe.annotate import Consensus
@@ -52,7 +52,7 @@ def gather(directory: Path, gold: Mapping[str, str]) -> Ratings:
     truths = gold_truths(directory, set(gold) & set(samples))
     for sample, rows in by_sample(directory):
         columns = np.array([column[row["annotator"]] for row in rows])
-        maps = np.stack([codec.decode_mask(row["degradation_map"]) for row in rows]) > 0
+        maps = np.stack([cells.pixels(row, "degradation_map", codec.decode_mask) for row in rows]) > 0
         _add_overlaps(ratings, columns, maps.reshape(len(rows), -1))
         if sample in truths:
             for row, who, painted in zip(rows, columns.tolist(), maps, strict=True):
@@ -80,7 +80,7 @@ def _add_overlaps(ratings: Ratings, columns: np.ndarray, painted: np.ndarray) ->
 def gold_truths(directory: Path, ids: set[str]) -> dict[str, np.ndarray]:
     """Where the samples `ids` have their defects: boolean (H, W) by id."""
     rows = tables.read_rows(directory, "samples", ("id", "degradation_map")) if ids else iter(())
-    return {row["id"]: codec.decode_map(row["degradation_map"]) > TRUTH for row in rows if row["id"] in ids}
+    return {row["id"]: cells.pixels(row, "degradation_map") > TRUTH for row in rows if row["id"] in ids}
 
 
 @dataclass(frozen=True, slots=True)

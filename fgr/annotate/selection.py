@@ -10,9 +10,8 @@ import numpy as np
 from fgr.annotate.campaign import Campaign, Entry
 from fgr.annotate.push import Predict, sample_rows
 from fgr.annotate.tasks import PAIR
-from fgr.dataset import tables
+from fgr.dataset import cells, tables
 from fgr.errors import UserError
-from fgr.images import codec
 from fgr.progress import Progress
 from fgr.recipe.annotate import AnnotateRecipe
 
@@ -69,8 +68,8 @@ def _with_interest(directory: Path, candidates: list[Candidate], recipe: Annotat
     found = []
     with Progress("predict", len(pool), "samples") as progress:
         for row in sample_rows(directory, set(pool)):
-            values, _ = predict(codec.decode_rgb(row["composite"]))
-            interest = disagreement(codec.decode_map(row["degradation_map"]), values)
+            values, _ = predict(cells.pixels(row, "composite"))
+            interest = disagreement(cells.pixels(row, "degradation_map"), values)
             found.append(replace(pool[row["id"]], interest=interest))
             progress.advance()
     return found

@@ -14,6 +14,7 @@ from fgr.annotate.campaign import Campaign
 from fgr.annotate.raters import gold_truths
 from fgr.annotate.reader import Tally, annotated_tasks, known_people, reader, table_of
 from fgr.annotate.studio import Studio
+from fgr.dataset import cells
 from fgr.images import codec
 from fgr.metrics import agreement
 
@@ -40,7 +41,7 @@ def status(studio: Studio, directory: Path, campaign: Campaign) -> dict[str, Any
                 key = str(task["data"][tasks.KEY])
                 progress.rows[key, row["annotator"]] = (row.get("score", float("nan")), row.get("lead_time_s", 0.0), stamp)
                 if table == "annotations":
-                    painted = codec.decode_mask(row["degradation_map"]) > 0
+                    painted = cells.pixels(row, "degradation_map", codec.decode_mask) > 0
                     maps[key].append(np.packbits(painted))
                     if key in truths:
                         right = consensus.gold_right(campaign.gold[key], row["score"], painted, truths[key])

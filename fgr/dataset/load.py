@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fgr import records
+from fgr.dataset import cells
 from fgr.errors import UserError, nearest
-from fgr.images import codec
 
 Format = Literal["numpy", "torch"]
 
@@ -49,18 +49,17 @@ def load_samples(
 
 def _decoder(format: Format) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     media = set(records.media_columns("samples"))
-    cells = {"numpy": lambda pixels: pixels, "torch": _tensor}[format]
+    converted = {"numpy": lambda pixels: pixels, "torch": _tensor}[format]
 
     def decode(row: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: cells(_pixels(name, value["bytes"])) if name in media else value for name, value in row.items()}
+        return {name: converted(_pixels(row, name)) if name in media else value for name, value in row.items()}
 
     return decode
 
 
-def _pixels(name: str, data: bytes) -> np.ndarray:
-    if name == "mask":
-        return codec.decode_mask(data).astype(np.float32) / 255
-    return codec.decode_map(data) if name == "degradation_map" else codec.decode_rgb(data)
+def _pixels(row: Mapping[str, Any], name: str) -> np.ndarray:
+    found = cells.pixels(row, name)
+    return found.astype(np.float32) / 255 if name == "mask" else found
 
 
 def _tensor(pixels: np.ndarray) -> Any:

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from fgr.dataset import cells
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError, nearest
 from fgr.image_files import images_in, read_image
-from fgr.images import codec, degrade
+from fgr.images import degrade
 
 Load = Callable[[], np.ndarray]
 REFERENCES = ("gt", "hr", "hq", "test_hr", "reference", "references", "target", "gtmod12", "high", "original")
@@ -116,7 +117,7 @@ def _item(rows: Any, number: int, source_id: str, record: str, photo: str) -> It
     name = "-".join(digests)  # safe as a file's name, whatever the data
 
     def reference() -> np.ndarray:
-        return codec.decode_rgb(rows[number]["reference"]["bytes"])
+        return cells.pixels(rows[number], "reference")
 
     return Item(name, photo, (name,), reference, lambda: degrade.apply(reference(), json.loads(record)))
 

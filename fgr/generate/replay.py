@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fgr.dataset import manifest, tables
+from fgr.dataset import cells, manifest, tables
 from fgr.dataset.verify import Problem
 from fgr.devices import one_cpu_thread
 from fgr.errors import UserError
@@ -63,16 +63,16 @@ def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
 def _compare(
     row: dict[str, Any], record: dict[str, Any], upscaler: Upscaler, features: Any, recorded: dict[str, Any]
 ) -> Iterator[str]:
-    reference = codec.decode_rgb(row["reference"])
+    reference = cells.pixels(row, "reference")
     size = reference.shape[0]
     sr = upscaler.upscale([Job(degrade.apply(reference, record), "", (size, size), (0, 0, size))])[0]
-    stored = codec.decode_rgb(row["sr"])
+    stored = cells.pixels(row, "sr")
     if not np.array_equal(sr, stored):
         yield f"sr differs on replay in {int((sr != stored).any(axis=2).sum())} pixels"
         return
     if row["mask_kind"] != "sham":
         settings, feature = recorded["recipe"]["map"], features.difference(reference, sr)
         pair = make_pair(reference, sr, feature, settings["alpha"], settings["smooth"])
-        again = difference.degradation_map(pair.combined, codec.decode_mask(row["mask"]), recorded["calibration"]["scale"])
-        if not np.array_equal(codec.quantised(again), codec.decode_map(row["degradation_map"])):
+        again = difference.degradation_map(pair.combined, cells.pixels(row, "mask"), recorded["calibration"]["scale"])
+        if not np.array_equal(codec.quantised(again), cells.pixels(row, "degradation_map")):
             yield "degradation_map differs on replay"

@@ -6,12 +6,15 @@ Every encoding is exact but the map's, which keeps 12 bits (error ≤ 1.4e-4, ze
 """
 
 import io
+import warnings
 
 import cv2
 import numpy as np
 from PIL import Image
 
 MAP_LEVELS = 4095
+FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "TIFF")  # what an image column may be encoded in
+MAX_PIXELS = 2**26  # of an image in a column: 8192×8192, far more than a crop has
 
 
 def encode_rgb(image: np.ndarray) -> bytes:
@@ -54,9 +57,14 @@ def encode_map(values: np.ndarray) -> bytes:
 
 def decode_map(data: bytes) -> np.ndarray:
     """The float32 (H, W) map in [0, 1] of a 16-bit grey PNG; ValueError for anything else."""
+    return decode_words(data).astype(np.float32) / np.float32(65535)
+
+
+def decode_words(data: bytes) -> np.ndarray:
+    """The uint16 (H, W) values in a 16-bit grey PNG, as they are stored; ValueError for anything else."""
     words = _decode(data, cv2.IMREAD_UNCHANGED)
     _expect(words, np.uint16, 2)
-    return words.astype(np.float32) / np.float32(65535)
+    return words
 
 
 def encode_labels(labels: np.ndarray) -> bytes:
@@ -68,9 +76,7 @@ def encode_labels(labels: np.ndarray) -> bytes:
 
 def decode_labels(data: bytes) -> np.ndarray:
     """The int32 (H, W) labels in a 16-bit grey PNG; ValueError for anything else."""
-    labels = _decode(data, cv2.IMREAD_UNCHANGED)
-    _expect(labels, np.uint16, 2)
-    return labels.astype(np.int32)
+    return decode_words(data).astype(np.int32)
 
 
 def _words(values: np.ndarray) -> np.ndarray:
@@ -86,10 +92,26 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _decode(data: bytes, flags: int) -> np.ndarray:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    width, height = _size(data)
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}×{height} pixels are more than {MAX_PIXELS}")
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise ValueError("these bytes are not an image")
     return pixels
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height as the header says them: nothing is decoded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                return image.size
+        except Image.DecompressionBombError:
+            raise ValueError(f"its header announces more than {MAX_PIXELS} pixels") from None
+        except Exception:  # a damaged header raises errors of every class
+            raise ValueError("these bytes are not an image") from None
 
 
 def _expect(pixels: np.ndarray, dtype: type, dimensions: int) -> None:

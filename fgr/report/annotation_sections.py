@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fgr.dataset import tables
+from fgr.dataset import cells, tables
 from fgr.images import codec
 from fgr.metrics import agreement
 from fgr.report import charts
@@ -107,7 +107,7 @@ def _disputes(directory: Path) -> Iterator[tuple[float, str]]:
     """(dispute, sample) of every sample with at least two opinions."""
     for sample, group in _by_sample(directory):
         if len(group) > 1:
-            maps = np.stack([codec.decode_mask(row["degradation_map"]).ravel() > 0 for row in group])
+            maps = np.stack([cells.pixels(row, "degradation_map", codec.decode_mask).ravel() > 0 for row in group])
             yield dispute(np.array([row["score"] for row in group]), maps), sample
 
 
@@ -122,12 +122,12 @@ def _rows(directory: Path, table: str, columns: tuple[str, ...] | None = None) -
 
 def _pictures(row: Row, work: list[dict[str, Any]], agreed: Mapping[str, Row]) -> list[tuple[str, str]]:
     """(caption, data URI) of the reference, the image, the consensus and everybody's map."""
-    composite = codec.decode_rgb(row["composite"])
+    composite = cells.pixels(row, "composite")
     maps = [("consensus", agreed[row["id"]])] if row["id"] in agreed else []
     maps += [(f"{one['annotator']} · {one['score']:.0f}", one) for one in work]
-    shown = [("reference", data_uri(row["reference"])), ("image", data_uri(row["composite"]))]
+    shown = [("reference", data_uri(cells.encoded(row, "reference"))), ("image", data_uri(cells.encoded(row, "composite")))]
     for caption, one in maps:
-        values = codec.decode_mask(one["degradation_map"])
+        values = cells.pixels(one, "degradation_map", codec.decode_mask)
         outline = np.where(values > 0, 255, 0).astype(np.uint8)
         shown.append((caption, data_uri(codec.encode_rgb(overlay(composite, outline, values.astype(np.float32) / 255)))))
     return shown

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fgr import records
-from fgr.dataset import manifest, tables
+from fgr.dataset import cells, manifest, tables
 from fgr.images import codec
 from fgr.report import charts
 from fgr.report.section import Section, data_uri, render
@@ -104,8 +104,8 @@ def _pictures(directory: Path, ids: Iterable[str]) -> dict[str, dict[str, str]]:
 
 
 def _uris(row: Mapping[str, Any]) -> dict[str, str]:
-    uris = {name: data_uri(row[name]) for name in ("reference", "sr", "composite")}
-    shown = overlay(codec.decode_rgb(row["composite"]), codec.decode_mask(row["mask"]), codec.decode_map(row["degradation_map"]))
+    uris = {name: data_uri(cells.encoded(row, name)) for name in ("reference", "sr", "composite")}
+    shown = overlay(*(cells.pixels(row, name) for name in ("composite", "mask", "degradation_map")))
     return uris | {"overlay": data_uri(codec.encode_rgb(shown))}
 
 

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
+from fgr.dataset import cells
 from fgr.images import codec
 
 IMAGES = ("reference", "composite", "sr")
@@ -71,16 +72,16 @@ class Samples(Dataset):
 
     def decode(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """The arrays of a row: RGB and mask as uint8, the target as uint16, people's labels where there are any."""
-        sample: dict[str, Any] = {name: codec.decode_rgb(row[name]["bytes"]) for name in IMAGES}
-        sample["mask"] = codec.decode_mask(row["mask"]["bytes"])
-        sample["target"] = cv2.imdecode(np.frombuffer(row["degradation_map"]["bytes"], np.uint8), cv2.IMREAD_UNCHANGED)
+        sample: dict[str, Any] = {name: cells.pixels(row, name) for name in IMAGES}
+        sample["mask"] = cells.pixels(row, "mask")
+        sample["target"] = cells.pixels(row, "degradation_map", codec.decode_words)
         human = self.consensus.get(row["id"])
         if human is None:
             empty = np.zeros_like(sample["mask"])
             return sample | {"human_map": empty, "human_score": 0.0, "human_weight": 0.0, "human_map_weight": 0.0}
         weight = float(human["agreement"] if human["agreement"] is not None and human["raters"] > 1 else 0.5)
         return sample | {
-            "human_map": codec.decode_mask(human["degradation_map"]["bytes"]), "human_score": human["score_mean"] / 100,
+            "human_map": cells.pixels(human, "degradation_map", codec.decode_mask), "human_score": human["score_mean"] / 100,
             "human_weight": 1.0, "human_map_weight": weight,
         }  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fgr.dataset import cells
 from fgr.errors import UserError
 from fgr.hub_files import is_hub_id
 from fgr.records import media_columns
@@ -55,9 +56,8 @@ def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bo
 
 def size_of(rows: Any) -> tuple[int, int]:
     """Height and width of the first row's images."""
-    from fgr.images import codec
-
-    return codec.decode_mask(next(iter(rows))["mask"]["bytes"]).shape
+    height, width = cells.pixels(next(iter(rows)), "mask").shape
+    return height, width
 
 
 def open_consensus(data: str) -> dict[str, dict[str, Any]]:

@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from fgr.dataset import cells
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
 from fgr.image_files import KNOWN_SUFFIXES, images_below, read_image
-from fgr.images import codec, degrade
+from fgr.images import degrade
 from fgr.images.arrays import as_tensor
 
 Pair = tuple[np.ndarray, ...]  # low-resolution input uint8 (h, w, 3), and images (h·scale, w·scale, 3): the reference, its rival
@@ -64,7 +65,7 @@ class Replayed:
     def __getitem__(self, index: int) -> Pair:
         if index not in self._kept:
             row = self.rows[self._chosen[index]]
-            reference = codec.decode_rgb(row["reference"]["bytes"])
+            reference = cells.pixels(row, "reference")
             pair = degrade.apply(reference, json.loads(row["degradation"])), reference
             size = sum(image.nbytes for image in pair)
             if size > self._room:
@@ -78,7 +79,7 @@ class Replayed:
         order = np.random.default_rng(0).permutation(len(self.rows))
         for index in order.tolist():
             row = self.rows[index]
-            yield {name: codec.decode_rgb(row[name]["bytes"]) for name in ("reference", "composite")}
+            yield {name: cells.pixels(row, name) for name in ("reference", "composite")}
 
 
 class Folder:
@@ -133,8 +134,8 @@ class PreferencePairs:
     def __getitem__(self, index: int) -> Pair:
         winner, loser = self._pairs[index]
         row = self.rows[winner[0]]
-        low = degrade.apply(codec.decode_rgb(row["reference"]["bytes"]), json.loads(row["degradation"]))
-        return low, *(codec.decode_rgb(self.rows[place][column]["bytes"]) for place, column in (winner, loser))
+        low = degrade.apply(cells.pixels(row, "reference"), json.loads(row["degradation"]))
+        return low, *(cells.pixels(self.rows[place], column) for place, column in (winner, loser))
 
 
 class Inputs(Protocol):

@@ -73,3 +73,16 @@ def test_labels_come_back_as_they_were():
             codec.encode_labels(wrong)
     with pytest.raises(ValueError, match="expected uint16"):
         codec.decode_labels(codec.encode_mask(np.zeros((2, 2), np.uint8)))
+
+
+def test_formats_and_sizes_are_checked_before_a_pixel_is_decoded(monkeypatch):
+    with pytest.raises(ValueError, match="not an image"):
+        codec.decode_rgb(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    monkeypatch.setattr(codec, "MAX_PIXELS", 63)
+    for decode, data in (
+        (codec.decode_rgb, codec.encode_rgb(noise(0, 8, 8, 3))),
+        (codec.decode_mask, codec.encode_mask(noise(0, 8, 8))),
+        (codec.decode_map, codec.encode_map(np.zeros((8, 8), np.float32))),
+    ):
+        with pytest.raises(ValueError, match="8×8 pixels are more than 63"):
+            decode(data)
