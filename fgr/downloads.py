@@ -1,4 +1,4 @@
-"""Downloads of single files that resume where an earlier attempt broke off.
+"""Downloads of single files that resume where one broke off, and the folder that weights go to.
 
 pooch begins a broken download anew, so this is our own.
 """
@@ -25,6 +25,14 @@ TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 1 << 20
 STATES = {401: GATED, 403: GATED, 404: GONE, 410: GONE}
 TOO_MANY, RANGE_REFUSED, PARTIAL = 429, 416, 206
+
+
+def weights_folder() -> Path:
+    """Where weights are looked for and kept: FGR_WEIGHTS, or fgr/weights in the user's cache."""
+    chosen = os.environ.get("FGR_WEIGHTS")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "fgr" / "weights"
 
 
 def download(address: str, target: Path, sha256: str | None) -> None:

@@ -52,7 +52,10 @@ def generate(
 
 def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int, int]) -> bool:
     factory = MakerFactory(recipe, out)
-    workspace, described = factory.workspace, describe(factory.models(engine.device))
+    models = factory.models(engine.device)
+    workspace, described = factory.workspace, describe(models)
+    features = {"name": models.features.name, "digest": models.features.digest, "origin": models.features.origin}
+    print(f"fgr: the map's features: {features['name']} ({features['origin']})", file=sys.stderr)
     references = _plan_and_calibrate(factory, described, engine)
     shards = plan_shards(references.source_ids(), recipe)
     mine = [one for one in shards[part[0] :: part[1]] if not workspace.is_done(one)]
@@ -63,7 +66,7 @@ def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int
             atomic.remove_stale(out)  # of workers that were ended while they wrote
     if not all(workspace.is_done(one) for one in shards):
         return False
-    _finish(recipe, workspace, shards, references, described["models"])
+    _finish(recipe, workspace, shards, references, {"models": described["models"], "features": features})
     return True
 
 
@@ -102,7 +105,7 @@ def _finish(
     workspace: Workspace,
     shards: Sequence[Shard],
     references: plan.ReferencePlan,
-    models: Sequence[Mapping[str, Any]],
+    opened: Mapping[str, Any],
 ) -> None:
     out, states = workspace.out, [workspace.shard_state(shard) for shard in shards]
     drops = Counter(references.drops)
@@ -115,7 +118,7 @@ def _finish(
         )
     content = {
         "fgr": __version__, "recipe": resolved(recipe), "recipe_digest": digest(recipe),
-        "models": models, "calibration": json.loads(workspace.calibration.read_text()),
+        **opened, "calibration": json.loads(workspace.calibration.read_text()),
         "shards": states, "drops": dict(sorted(drops.items())), "photographs": references.photographs, "versions": _versions(),
     }  # fmt: skip
     manifest.write(out, content)

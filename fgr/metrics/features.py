@@ -4,27 +4,29 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
-from fgr import hub_files
+from fgr.backbones import Backbone, open_backbone
 from fgr.errors import UserError, nearest
+from fgr.hub_files import first_line
 from fgr.images import difference
-from fgr.tensors import file_digest
 
-INSTEAD = "map.features=timm:vit_small_patch14_dinov2.lvd142m (Apache-2.0) or map.features=gradient (no weights)"
-WEIGHTS, CONFIG = "model.safetensors", "config.json"  # what timm and the Hub call them
+INSTEAD = (
+    "map.features=timm:tf_efficientnet_lite0 (Apache-2.0, in the extra `offline`), "
+    "map.features=timm:vit_small_patch14_dinov2.lvd142m (Apache-2.0) or map.features=gradient (no weights)"
+)
 KEPT_REFERENCES = 8
 
 
 class FeatureDifference(Protocol):
-    """A feature difference by name; `digest` identifies its weights."""
+    """A feature difference by name; `digest` identifies its weights, `origin` says where they are from."""
 
     name: str
     digest: str
+    origin: str
 
     def extract(self, a: np.ndarray, b: np.ndarray) -> Any:
         """The features of two images, on the device; to be called by one thread at a time. `compare` makes a map of them."""
@@ -40,7 +42,7 @@ def open_features(name: str, device: str = "cpu") -> FeatureDifference:
     """Open the feature difference `name` on a torch device.
 
     gradient       multi-scale gradient-magnitude similarity; no weights
-    timm:MODEL     cosine distance of the dense features of a network that timm knows; weights from the Hub or its cache
+    timm:MODEL     cosine distance of the dense features of a network that timm knows; weights as `fgr.backbones` finds them
     timm:FOLDER    the same for timm's own format on the disk, config.json and model.safetensors; its path holds a slash
 
     UserError: an unknown name; weights that are absent, gated, damaged or do not fit; a network without dense features.
@@ -53,8 +55,9 @@ def open_features(name: str, device: str = "cpu") -> FeatureDifference:
             f"There is no feature difference '{name}'{nearest(kind, [*FEATURES, 'timm:MODEL'])}",
             f"Known: {', '.join(FEATURES)}, timm:MODEL, timm:FOLDER.",
         )
-    local = "/" in model or os.sep in model
-    return DenseFeatures(name, *(_from_folder(Path(model).expanduser()) if local else _from_hub(model)), device)
+    folder = model if "/" in model or os.sep in model else ""
+    backbone = open_backbone("" if folder else model, folder, any_size=True, instead=f"; or name another: {INSTEAD}")
+    return DenseFeatures(name, backbone, device)
 
 
 class Gradient:
@@ -62,6 +65,7 @@ class Gradient:
 
     name = "gradient"
     digest = "gms-3-scales"
+    origin = "no weights"
 
     def extract(self, a: np.ndarray, b: np.ndarray) -> Any:
         return a, b
@@ -83,12 +87,13 @@ class DenseFeatures:
     depend on which references are remembered.
     """
 
-    def __init__(self, name: str, model: Any, digest: str, device: str) -> None:
+    def __init__(self, name: str, backbone: Backbone, device: str) -> None:
         import torch
 
         self.name = name
-        self.digest = digest
-        self._model = model.eval().requires_grad_(False).to(device)
+        self.digest, self.origin = backbone.weights.digest, backbone.weights.origin
+        model = backbone.network
+        self._model = model.requires_grad_(False).to(device)
         self._device = device
         mean, std = (torch.tensor(model.pretrained_cfg[key], device=device).view(1, 3, 1, 1) for key in ("mean", "std"))
         self._mean, self._std = mean, std
@@ -139,7 +144,7 @@ class DenseFeatures:
         try:
             self._features(np.zeros((2 * self._cell, 3 * self._cell, 3), np.uint8))
         except (AssertionError, RuntimeError, ValueError, TypeError) as error:
-            raise _unusable(self.name, f"does not take images of any size ({hub_files.first_line(error)})") from None
+            raise _unusable(self.name, f"does not take images of any size ({first_line(error)})") from None
 
 
 def _deepest(name: str, model: Any) -> tuple[list[int], int]:
@@ -149,73 +154,6 @@ def _deepest(name: str, model: Any) -> tuple[list[int], int]:
     sides = [int(level["reduction"]) for level in model.feature_info]
     last = len(sides) - 1
     return ([last] if sides[last] == sides[last - 1] else [last - 1, last]), sides[last]
-
-
-def _from_hub(model: str) -> tuple[Any, str]:
-    """The network `model` with the weights that timm lists for it, and their digest."""
-    import timm
-
-    with_weights = timm.list_models(pretrained=True)  # names with the tag of their weights
-    architectures = timm.list_models()
-    if model not in with_weights and model not in architectures:
-        raise UserError(
-            f"timm knows no network '{model}'{nearest(model, [*with_weights, *architectures])}",
-            "Write timm:MODEL as timm lists it, or timm:FOLDER with a slash in its path.",
-        )
-    config = timm.get_pretrained_cfg(model)
-    if config is None or not config.hf_hub_id:
-        raise UserError(f"timm has no weights on the Hub for '{model}'.", f"Name another network, {INSTEAD}.")
-    file = _downloaded(model, config.hf_hub_id)
-    return _created(model, file, pretrained_cfg_overlay={"file": str(file), "custom_load": False})
-
-
-def _downloaded(model: str, repository: str) -> Path:
-    page = hub_files.page(repository)
-    try:
-        return hub_files.cached(repository, WEIGHTS) or hub_files.fetch(repository, WEIGHTS)
-    except hub_files.Unavailable as error:
-        if error.state in (hub_files.GATED, hub_files.GONE):
-            raise UserError(
-                f"The Hub does not hand out the weights of '{model}': {error}.",
-                f"Accept their licence at {page}, log in with `hf auth login` and run again; or name another: {INSTEAD}.",
-            ) from None
-        reason: BaseException = error
-    except OSError as error:
-        reason = error
-    raise UserError(
-        f"The weights of '{model}' are not on this machine and could not be fetched ({hub_files.first_line(reason)}).",
-        f"With a connection, accept their licence at {page} if it asks, log in with `hf auth login` and run again; "
-        f"or name a folder (timm:FOLDER), or another: {INSTEAD}.",
-    )
-
-
-def _from_folder(folder: Path) -> tuple[Any, str]:
-    """The network in a folder in timm's format, and the digest of its weights."""
-    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f"{folder} holds no {' and no '.join(missing)}.",
-            "timm:FOLDER needs both, as timm.models.save_for_hf(model, FOLDER, safe_serialization=True) writes them.",
-        )
-    return _created(f"local-dir:{folder}", folder / WEIGHTS)
-
-
-def _created(model: str, file: Path, **options: Any) -> tuple[Any, str]:
-    """Build a network and load `file` strictly into it; transformers so that they take images of any size."""
-    import timm
-    from safetensors import SafetensorError
-
-    try:
-        try:
-            network = timm.create_model(model, pretrained=True, dynamic_img_size=True, **options)
-        except TypeError:  # no transformer: it takes any size, or is refused when it is tried
-            network = timm.create_model(model, pretrained=True, **options)
-    except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file} could not be loaded into the network '{model}' ({hub_files.first_line(error)}).",
-            "The file is damaged or belongs to another network: copy or download it anew.",
-        ) from None
-    return network, file_digest(file)
 
 
 def _unusable(name: str, problem: str) -> UserError:

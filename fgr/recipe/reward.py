@@ -10,8 +10,13 @@ from fgr.recipe.fields import SCORES, Share, Strict, Weight, is_score
 class Encoder(Strict):
     """The backbone whose features score and map are made of."""
 
-    name: str = Field("tiny", description="'tiny' (0.4 M parameters, from scratch) or a timm backbone, e.g. resnet50_clip.openai")
-    pretrained: bool = Field(True, description="begin with timm's weights; no effect on tiny")
+    name: str = Field(
+        "tiny", description="'tiny' (0.4 M parameters, from scratch) or a timm backbone, such as tf_efficientnet_lite0"
+    )
+    pretrained: bool = Field(True, description="begin with the backbone's published weights; no effect on tiny")
+    weights: str | None = Field(
+        None, description="a file, or a folder in timm's format, to begin with; else a package, the Hub's cache, or the Hub"
+    )
     train: Literal["all", "none", "deepest", "lora"] = Field(
         "all", description="which of its parameters learn: all, none, those of the deepest level, low-rank changes alone (LoRA)"
     )
@@ -118,6 +123,8 @@ class RewardRecipe(Strict):
     def _fits(self) -> "RewardRecipe":
         if (self.encoder.train == "lora") != (self.encoder.lora_rank > 0):
             raise ValueError("encoder.train=lora and encoder.lora_rank > 0 go together")
+        if self.encoder.weights and (self.encoder.name == "tiny" or not self.encoder.pretrained):
+            raise ValueError("encoder.weights is for a timm backbone with encoder.pretrained=true")
         if self.encoder.name == "tiny" and self.encoder.train == "none":
             raise ValueError("the encoder tiny starts from random weights: train: none would leave them so")
         if self.base.name != "full-reference" and not is_score(self.base.name):

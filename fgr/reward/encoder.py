@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fgr.backbones import Backbone, open_backbone
 from fgr.errors import UserError, nearest
-from fgr.hub_files import first_line
 from fgr.training.low_rank import LowRank
 
 RESIDUAL_GAIN = 4.0
@@ -131,9 +131,9 @@ def energy(detail: torch.Tensor) -> torch.Tensor:
 class TimmEncoder(nn.Module):
     """A timm backbone's `features_only` pyramid, finest first."""
 
-    def __init__(self, name: str, pretrained: bool) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.backbone = _create(name, pretrained)
+        self.backbone = _create(name)
         info = self.backbone.feature_info
         self.channels, self.reductions = tuple(info.channels()), tuple(info.reduction())
         config = getattr(self.backbone, "pretrained_cfg", None) or self.backbone.default_cfg
@@ -143,40 +143,39 @@ class TimmEncoder(nn.Module):
         return list(self.backbone(x))
 
 
-def build_encoder(name: str, pretrained: bool = False) -> TinyEncoder | TimmEncoder:
-    """The encoder `tiny`, or a timm backbone by name. UserError for an unknown name or weights that are not available."""
-    return TinyEncoder() if name == "tiny" else TimmEncoder(name, pretrained)
+def build_encoder(name: str) -> TinyEncoder | TimmEncoder:
+    """The encoder `tiny`, or a timm backbone by name, with random weights. UserError for an unknown name."""
+    return TinyEncoder() if name == "tiny" else TimmEncoder(name)
 
 
-def _create(name: str, pretrained: bool) -> Any:
+def _create(name: str) -> Any:
     import timm
 
     if not timm.is_model(name):
         known = ["tiny", *timm.list_models()]
         raise UserError(
             f"Unknown encoder '{name}'{nearest(name.partition('.')[0], known)}.",
-            "Name 'tiny' or a timm backbone with multi-scale features, for example resnet50_clip.openai.",
+            "Name 'tiny' or a timm backbone with multi-scale features, for example tf_efficientnet_lite0.",
         )
     try:
-        return timm.create_model(name, pretrained=pretrained, features_only=True)
+        return timm.create_model(name, pretrained=False, features_only=True)
     except (OSError, ValueError, RuntimeError) as error:
-        if not pretrained:
-            raise UserError(f"timm's '{name}' has no multi-scale features: {error}", "Name another backbone.") from None
-        raise UserError(
-            f"The weights of '{name}' are not available: {first_line(error)}",
-            "Check the connection and HF_TOKEN (gated weights: accept their licence on the Hub), fetch them once on a machine "
-            "with a connection and copy the Hub cache, or set encoder.pretrained=false or encoder.name=tiny.",
-        ) from None
+        raise UserError(f"timm's '{name}' has no multi-scale features: {error}", "Name another backbone.") from None
 
 
-def load_pretrained(encoder: nn.Module, name: str) -> None:
-    """Fill `encoder`, with or without low-rank changes, with timm's weights of `name`. UserError if they are not available."""
+def open_pretrained(name: str, weights: str = "") -> Backbone:
+    """The backbone that an encoder begins with, from a file or folder `weights` or as `fgr.backbones` finds it. UserError."""
+    return open_backbone(name, weights, features_only=True, instead="; or set encoder.pretrained=false or encoder.name=tiny")
+
+
+def load_pretrained(encoder: nn.Module, backbone: Backbone) -> None:
+    """Fill `encoder`, with or without low-rank changes, with the weights of a backbone of its name."""
     own = encoder.state_dict()
-    weights = {}
-    for key, value in build_encoder(name, pretrained=True).state_dict().items():
+    filled = {}
+    for key, value in backbone.network.state_dict(prefix="backbone.").items():
         parent, _, leaf = key.rpartition(".")
-        weights[key if key in own else f"{parent}.parametrizations.{leaf}.original"] = value
-    encoder.load_state_dict(own | weights)
+        filled[key if key in own else f"{parent}.parametrizations.{leaf}.original"] = value
+    encoder.load_state_dict(own | filled)
 
 
 def set_trained(encoder: nn.Module, trained: Trained) -> None:

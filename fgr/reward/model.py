@@ -12,9 +12,10 @@ from safetensors.torch import load_model
 from torch import nn
 from torch.nn import functional
 
+from fgr.backbones import Backbone
 from fgr.errors import UserError
 from fgr.reward.decoder import Decoder
-from fgr.reward.encoder import ChannelNorm, Trained, build_encoder, set_trained
+from fgr.reward.encoder import ChannelNorm, Trained, build_encoder, load_pretrained, set_trained
 from fgr.training.low_rank import parametrize_low_rank
 
 Gate = Literal["concat", "paper", "complement", "residual"]
@@ -63,6 +64,7 @@ class FinPercepRM(
     how the map modulates the deepest feature before the score's MLP: `paper` is the published equation f ⊙ M, which leaves
     nothing of a clean image (M → 0); the default `concat` keeps both f ⊙ (1 − M) and f ⊙ M. The MLP scores each place of the
     deepest feature and the score is their mean: a local score holds in any photograph, that of pooled features overfits soon.
+    `encoder_weights` only says what the encoder's training began with; a model's own weights are in its file.
     """
 
     input_mean: torch.Tensor
@@ -80,13 +82,14 @@ class FinPercepRM(
         hidden: int = 64,
         gain: float = 1.0,
         lora_rank: int = 0,
+        encoder_weights: str = "",
     ) -> None:
         super().__init__()
         if not 0 <= stage <= stages:
             raise ValueError(f"stage {stage} is not within 0 … {stages}")
         self.settings: dict[str, Any] = {
             "encoder": encoder, "gate": gate, "stage": stage, "stages": stages, "width": width, "hidden": hidden, "gain": gain,
-            "lora_rank": lora_rank,
+            "lora_rank": lora_rank, "encoder_weights": encoder_weights,
         }  # fmt: skip
         self.gate, self.gain, self.stage, self.stages = gate, gain, stage, stages
         self.encoder = build_encoder(encoder)
@@ -195,6 +198,13 @@ class FinPercepRM(
         """Give an untrained map the value `mean` everywhere. A bias learns slowly: what it lacks, every weight would learn."""
         if self.decoder is not None:
             self.decoder.set_mean(mean)
+
+    def load_encoder(self, backbone: Backbone) -> None:
+        """Let the encoder begin with the weights of a backbone of its name, and take images as that one does."""
+        load_pretrained(self.encoder, backbone)
+        config = backbone.network.pretrained_cfg
+        self.input_mean.copy_(torch.tensor(config["mean"]).view(1, 3, 1, 1))
+        self.input_std.copy_(torch.tensor(config["std"]).view(1, 3, 1, 1))
 
     def set_scale(self, mean: float, std: float) -> None:
         """Put the score on another scale: its untrained head gives about `mean`, one unit of it is `std`."""

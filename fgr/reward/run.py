@@ -4,6 +4,7 @@ RUN/base       S_base's student: what the first phase distilled
 RUN/stage-K    RM_K, each initialised with the stage before
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +19,11 @@ from fgr.recipe.reward import RewardRecipe
 from fgr.reward import data as batches
 from fgr.reward import examples, splits
 from fgr.reward.criterion import Criterion, labels
-from fgr.reward.encoder import build_encoder, load_pretrained
+from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
 from fgr.reward.phase import Phase, Validation
 from fgr.reward.pretrained import save_reward_model
+from fgr.training import directory
 from fgr.training.accelerator import begin_trackers, open_accelerator
 from fgr.training.directory import Run
 
@@ -70,7 +72,7 @@ class _Trainer:
         self.pairs = splits.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
         self._check_data(data)
         FinPercepRM(**self._settings(0))  # a misspelt encoder or too many stages: before anything is written
-        self.facts = {"data": splits.split_facts(self.rows)}
+        self.facts: dict[str, Any] = {"data": splits.split_facts(self.rows)} | self._begun_with()
         self.run.expect("reward", resolved(recipe), self.facts)
         self._check_weights()
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
@@ -118,9 +120,13 @@ class _Trainer:
             if before.decoder is None and model.decoder is not None:
                 model.set_map_mean(self._map_mean())
             return model.train()
-        model = FinPercepRM(**self._settings(stage))
-        if self.recipe.encoder.pretrained and self.recipe.encoder.name != "tiny":
-            load_pretrained(model.encoder, self.recipe.encoder.name)
+        if self._pretrained:
+            backbone = open_pretrained(self.recipe.encoder.name, self.recipe.encoder.weights or "")
+            self._expect_begun_with(backbone.weights.digest)
+            model = FinPercepRM(**self._settings(stage), encoder_weights=str(backbone.weights))
+            model.load_encoder(backbone)
+        else:
+            model = FinPercepRM(**self._settings(stage))
         model.set_scale(*self._scale(criterion))
         return model.train()
 
@@ -188,10 +194,33 @@ class _Trainer:
         """Open the weights that training begins with, which may have to be downloaded, before a new run's folder is made."""
         if (self.out / "run.json").exists():
             return
-        if self.recipe.encoder.pretrained:
-            build_encoder(self.recipe.encoder.name, pretrained=True)
+        if self._pretrained:
+            weights = open_pretrained(self.recipe.encoder.name, self.recipe.encoder.weights or "").weights
+            self.facts["encoder"] = {"origin": weights.origin, "digest": weights.digest}
+            if self.accelerator.is_main_process:
+                print(f"fgr: the encoder begins with {weights}", file=sys.stderr)
         if self.recipe.base.name != "full-reference":
             open_base(self.recipe.base.name)
+
+    @property
+    def _pretrained(self) -> bool:
+        return self.recipe.encoder.pretrained and self.recipe.encoder.name != "tiny"
+
+    def _begun_with(self) -> dict[str, Any]:
+        """What run.json says of the weights that the encoder began with; nothing of a new run, or of one before version 0.2."""
+        if not (self.out / "run.json").exists():
+            return {}
+        return {name: fact for name, fact in directory.read(self.out)["facts"].items() if name == "encoder"}
+
+    def _expect_begun_with(self, digest: str) -> None:
+        """UserError if a run that is resumed before it trained anything would begin with other weights."""
+        recorded = self.facts.get("encoder", {}).get("digest", digest)
+        if recorded != digest:
+            raise UserError(
+                f"The weights of '{self.recipe.encoder.name}' here are not those that the run in {self.out} began with: sha256 "
+                f"{digest[:16]}… instead of {recorded[:16]}….",
+                "Make the same weights available (run.json says where they were), or name another --out.",
+            )
 
     def _check_data(self, data: str) -> None:
         side = min(splits.size_of(self.rows["train"]))

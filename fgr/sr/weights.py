@@ -1,12 +1,12 @@
 """The weights of a network: where they lie on this machine, under which licence, and reading them."""
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fgr import hub_files as hub
+from fgr.downloads import weights_folder
 from fgr.errors import UserError
 from fgr.sr import conversion
 from fgr.sr.spec import ModelSpec, parse_name
@@ -41,10 +41,7 @@ class Loaded:
 
 def folder() -> Path:
     """Where official weights are looked for and converted ones are kept: FGR_WEIGHTS, or fgr/weights in the user's cache."""
-    chosen = os.environ.get("FGR_WEIGHTS")
-    if chosen:
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "fgr" / "weights"
+    return weights_folder()
 
 
 def locate(spec: ModelSpec) -> Found:

