@@ -1,6 +1,7 @@
 """Weight files: their tensors, read without running anything in a file, and files' digests."""
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,18 @@ CALLBACKS = (  # classes that Lightning's checkpoints name as keys; the restrict
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint",
 )
+PREFIXES = ("_orig_mod.", "module.", "netG.", "net_g.", "net.", "generator.")  # torch.compile, DataParallel, training programs
+HOLDERS = ("params_ema", "state_dict_ema", "model_ema", "ema_model", "g_ema", "ema", "netG", "net_g", "generator", "g")
+BOOKKEEPING = ("n_averaged",)  # what torch's AveragedModel counts beside the weights
+PLAIN = ("pro",)  # plain values that belong to an architecture: Real-CUGAN's
+DEEPEST = 4  # dicts in dicts
+SHOWN_KEYS = 4
+NOT_WEIGHTS = {  # how a file begins → what it is, what to do
+    b"version https://git-lfs": ("a Git LFS pointer, not the file itself", "Fetch the file with `git lfs pull`, or download it."),
+    b"<!doctype html": ("a web page, not weights", "Download the file itself, not the page that shows it."),
+    b"<html": ("a web page, not weights", "Download the file itself, not the page that shows it."),
+    b"<?xml": ("an answer in XML, not weights", "Download the file itself: the server answered with a message."),
+}
 
 
 class _Callback:
@@ -31,21 +44,57 @@ def file_digest(file: Path | str) -> str:
 def read_tensors(file: Path, lazily: bool = False) -> dict[str, Any]:
     """The state dict (name → torch tensor, on the CPU) in a .safetensors, .pth, .pt or .ckpt file.
 
-    Pickled objects other than tensors are refused, not run; wrappers such as `params_ema` or `state_dict` are taken off. With
-    `lazily` tensors stay on the disk until they are used, for large files of which a part is wanted; the file must stay there.
+    Pickled objects other than tensors are refused, not run; wrappers such as `params_ema`, `state_dict`, `module.` or
+    `_orig_mod.` are taken off, and numbers of an optimiser's or of an average's beside the tensors are left out. With `lazily`
+    tensors stay on the disk until they are used, for large files of which a part is wanted; the file must stay there.
     UserError: another suffix, a file that is damaged or holds anything but tensors.
     """
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{file} is not a weight file by its name.", f"Name a file ending in {', '.join(SUFFIXES)}.")
     content = _safetensors(file) if file.suffix.lower() == ".safetensors" else unpickled(file, lazily)
 
+    state = unwrapped(content) if isinstance(content, dict) else {}
+    if not state:
+        has = f": its keys are {first_keys(content)}" if isinstance(content, dict) and content else ""
+        raise UserError(f"{file} holds no state dict{has}.", "Save the network's state dict, by preference as .safetensors.")
+    return state
+
+
+def unwrapped(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """The tensors of a network in what a training program saved, under the names that the network gives them; or none."""
     import torch
+
+    found: Mapping[Any, Any] = content
+    for _ in range(DEEPEST):
+        found = _inner(found)
+    tensors = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    kept = {key: value for key, value in tensors.items() if key.rpartition(".")[2] not in BOOKKEEPING}
+    plain = {key: torch.tensor(found[key]) for key in PLAIN if isinstance(found.get(key), bool | int | float)}
+    while prefix := next((one for one in PREFIXES if kept and all(key.startswith(one) for key in kept)), ""):
+        kept = {key.removeprefix(prefix): value for key, value in kept.items()}
+    return kept | plain if kept else {}
+
+
+def _inner(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """What a training program's dict holds the network in; the dict itself if that is it."""
     from spandrel import canonicalize_state_dict
 
-    state = canonicalize_state_dict(content) if isinstance(content, dict) else None
-    if not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{file} holds no state dict.", "Save the network's state dict, by preference as .safetensors.")
-    return dict(state)
+    texts = {key: value for key, value in content.items() if isinstance(key, str)}
+    inner = canonicalize_state_dict(texts)
+    if inner.keys() != texts.keys():
+        return inner
+    return next((texts[name] for name in HOLDERS if isinstance(texts.get(name), Mapping)), texts)
+
+
+def first_keys(names: Iterable[Any]) -> str:
+    """The first keys of a state dict as a list in words, cut short."""
+    every = [str(name)[:48] for name in names]
+    return ", ".join(every[:SHOWN_KEYS]) + (f" and {len(every) - SHOWN_KEYS} more" if len(every) > SHOWN_KEYS else "")
+
+
+def non_finite(state: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors that hold values which are not finite."""
+    return [name for name, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
 
 
 def unpickled(file: Path, lazily: bool = False) -> Any:
@@ -56,6 +105,7 @@ def unpickled(file: Path, lazily: bool = False) -> Any:
 
     import torch
 
+    _expect_weights(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's advice on foreign pickles; they are refused below
@@ -78,6 +128,7 @@ def metadata(file: Path) -> dict[str, str]:
         return {}
     from safetensors import SafetensorError, safe_open
 
+    _expect_weights(file)
     try:
         with safe_open(file, "pt") as content:
             return dict(content.metadata() or {})
@@ -89,10 +140,23 @@ def _safetensors(file: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _expect_weights(file)
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise _damaged(file, error) from None
+
+
+def _expect_weights(file: Path) -> None:
+    """UserError for what downloads often leave in a weight file's place."""
+    try:
+        with open(file, "rb") as stream:
+            begins = stream.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    except OSError:
+        return  # the reader says why
+    for sign, (what, hint) in NOT_WEIGHTS.items():
+        if begins.startswith(sign):
+            raise UserError(f"{file} is {what}.", hint)
 
 
 def _damaged(file: Path, error: Exception) -> UserError:

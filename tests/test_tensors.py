@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from fgr.errors import UserError
-from fgr.tensors import file_digest, metadata, read_tensors, unpickled
+from fgr.tensors import file_digest, metadata, non_finite, read_tensors, unpickled
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 
@@ -57,12 +57,15 @@ def cut_off(path):
     [
         (".pth", cut_off, "is damaged or cut off"),
         (".pth", lambda path: path.write_bytes(b""), "is damaged or cut off"),
-        (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is damaged or cut off"),
+        (".pth", lambda path: path.write_bytes(b"\n <!DOCTYPE html><html>404</html>"), "is a web page, not weights"),
+        (".safetensors", lambda path: path.write_bytes(b"<html>404</html>"), "is a web page, not weights"),
+        (".pth", lambda path: path.write_bytes(b"<?xml version='1.0'?><Error/>"), "is an answer in XML, not weights"),
+        (".safetensors", lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid"), "LFS pointer"),
         (".pth", lambda path: None, "is damaged or cut off"),
         (".pth", lambda path: torch.save(torch.nn.Linear(2, 2), path), "could run code, so it was refused"),
         (".pth", lambda path: torch.save([1, 2], path), "holds no state dict"),
         (".pth", lambda path: torch.save({}, path), "holds no state dict"),
-        (".pth", lambda path: torch.save({"epoch": 3, "loss": 0.1}, path), "holds no state dict"),
+        (".pth", lambda path: torch.save({"epoch": 3, "loss": 0.1}, path), "holds no state dict: its keys are epoch, loss"),
         (".safetensors", lambda path: path.write_bytes(b""), "is damaged or cut off"),
         (".safetensors", lambda path: path.write_bytes(b"\xff" * 100), "is damaged or cut off"),
         (".safetensors", lambda path: torch.save(STATE, path), "is damaged or cut off"),
@@ -76,6 +79,45 @@ def test_bad_weight_files(tmp_path, suffix, write, says):
     with pytest.raises(UserError, match=says) as raised:
         read_tensors(path)
     assert len(str(raised.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+        lambda state: {"state_dict": {f"net.{key}": value for key, value in state.items()}, "epoch": 3},
+        lambda state: {"generator": {f"generator.{key}": value for key, value in state.items()}, "discriminator": {}},
+        lambda state: {"n_averaged": torch.tensor(7), **{f"module.{key}": value for key, value in state.items()}},
+        lambda state: {"ema": {"net.n_averaged": torch.tensor(7)} | {f"net.{key}": one for key, one in state.items()}},
+        lambda state: {"model": {"params": state}, "optimizer": {"state": {0: torch.ones(1)}}},
+        lambda state: state | {"epoch": 3, "optimizer": {"lr": 1e-3}},
+    ],
+)  # fmt: skip
+def test_wrappers_of_training_programs_come_off(tmp_path, wrapped):
+    torch.save(wrapped(STATE), tmp_path / "weights.pth")
+    found = read_tensors(tmp_path / "weights.pth")
+    assert found.keys() == STATE.keys()
+    assert all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+def test_a_plain_value_of_the_architecture_stays(tmp_path):
+    torch.save(STATE | {"pro": True}, tmp_path / "cugan.pth")
+    found = read_tensors(tmp_path / "cugan.pth")
+    assert found.keys() == {*STATE, "pro"}
+    assert isinstance(found["pro"], torch.Tensor)
+
+
+def test_a_dict_that_holds_itself_is_no_state_dict(tmp_path):
+    content = {"a": 1}
+    content["model"] = content
+    torch.save(content, tmp_path / "round.pth")
+    with pytest.raises(UserError, match="holds no state dict: its keys are a, model"):
+        read_tensors(tmp_path / "round.pth")
+
+
+def test_values_that_are_not_finite_are_named():
+    assert non_finite({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")]), "c": torch.tensor(3)}) == ["b"]
 
 
 def test_what_a_file_says_of_itself(tmp_path):

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fgr.errors import UserError
 from fgr.recipe import rlhf as recipe
+from fgr.rlhf.gradient_reach import SIDE, choose_mode
 from fgr.rlhf.policy import Policy, Weights
 
 LAYERS = (nn.Conv2d, nn.Linear)  # that low-rank changes are added to
@@ -31,13 +32,14 @@ class NetworkPolicy(Policy):
     def learn(self, settings: recipe.Policy) -> None:
         """Every weight beside a frozen copy, or low-rank changes of convolutions and linear layers, 0 at first.
 
-        UserError without blocks to recompute, without layers for low-rank changes, without peft.
+        UserError without blocks to recompute, without layers for low-rank changes, without peft, without gradients.
         """
         if settings.checkpoint_blocks and not checkpoint_blocks(self.network):
             raise UserError(f"{self.name} has no repeated blocks to recompute.", "Set policy.checkpoint_blocks=false.")
         if settings.train == "all":
-            self._frozen = [copy.deepcopy(self.network)]
             self.network.requires_grad_(True)
+            self.left_out = choose_mode(self.name, self.network, self._run)
+            self._frozen = [copy.deepcopy(self.network).requires_grad_(False)]
             return
         layers = [
             name for name, layer in self.network.named_modules() if isinstance(layer, LAYERS) and getattr(layer, "groups", 1) == 1
@@ -45,6 +47,12 @@ class NetworkPolicy(Policy):
         if not layers:
             raise UserError(f"{self.name} has no convolution or linear layer for low-rank changes.", "Use policy.train=all.")
         self._adapt(layers, settings.lora_rank, settings.lora_alpha)
+        self.network.eval()  # the new layers too
+        self.left_out = choose_mode(self.name, self.network, self._run)
+
+    def train(self, mode: bool = True) -> "NetworkPolicy":
+        """The mode that `learn` chose, whatever is asked for."""
+        return self
 
     def forward(self, low: torch.Tensor) -> torch.Tensor:
         """The policy's output."""
@@ -67,11 +75,19 @@ class NetworkPolicy(Policy):
         network = self.network
         if self.adapted is not None:
             network = copy.deepcopy(self.adapted).merge_and_unload()
+        if self._learns_otherwise:  # what the architecture merges for inference is merged in evaluation mode
+            network = copy.deepcopy(network).eval()
+            with torch.no_grad():
+                self._run(network, torch.zeros(1, 3, SIDE, SIDE, device=next(network.parameters()).device))
         return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
 
     def save(self, path: Path, **about: str) -> None:
         """Write the tuned network as safetensors that spandrel opens; `about` becomes its metadata."""
         self._write(path, self.state(), about)
+
+    @property
+    def _learns_otherwise(self) -> bool:
+        return any(module.training for module in self.network.modules())
 
     def _run(self, network: Any, low: torch.Tensor) -> torch.Tensor:
         # descriptor(image) runs in inference mode; this is the same call with gradients

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from fgr import atomic
+from fgr.errors import UserError
 from fgr.recipe import rlhf as recipe
+from fgr.tensors import first_keys, non_finite
 from fgr.training.low_rank import add_adapters
 
 Weights = dict[str, torch.Tensor]
@@ -26,8 +28,16 @@ class Policy(nn.Module):
 
     def __init__(self, name: str, network: nn.Module, digest: str, license: str) -> None:
         super().__init__()
+        wrong = non_finite(network.state_dict())
+        if wrong:
+            raise UserError(
+                f"The weights of the SR model '{name}' hold values that are not finite, in {len(wrong)} of its tensors: "
+                f"{first_keys(wrong)}.",
+                "Copy or download them anew, or tune another model.",
+            )
         self.name, self.digest, self.license = name, digest, license
         self.network = network.eval().requires_grad_(False)
+        self.left_out: frozenset[str] = frozenset()  # parameters without a part in the output
         self.adapted: Any = None  # peft's model around the network, where low-rank changes learn
 
     def learn(self, settings: recipe.Policy) -> None:
@@ -59,7 +69,8 @@ class Policy(nn.Module):
 
     def learned(self) -> Weights:
         """The tensors that learn, by name, by reference."""
-        return {name: value for name, value in self.network.named_parameters() if value.requires_grad}
+        found = self.network.named_parameters()
+        return {name: value for name, value in found if value.requires_grad and name not in self.left_out}
 
     @contextlib.contextmanager
     def holding(self, values: Weights) -> Iterator[None]:

@@ -15,6 +15,7 @@ from fgr.sr import winograd
 from fgr.sr.jobs import Job, NonFiniteOutput
 from fgr.sr.memory import MemoryFit, pixels_that_fit
 from fgr.sr.weights import Found, Loaded
+from fgr.tensors import first_keys
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_TILE = 32
@@ -124,8 +125,10 @@ def build_descriptor(name: str, loaded: Loaded, scale: int | None) -> ImageModel
             descriptor = ModelLoader().load_from_state_dict(loaded.state)
     except Exception as error:  # architectures reject foreign tensors with errors of many kinds
         reason = (str(error).strip().splitlines() or [""])[0].rstrip(".: ") or type(error).__name__
+        keys = first_keys(loaded.state)
         raise UserError(
-            f"{loaded.found.file} holds no network that spandrel knows ({reason[:160]}).", "Give the weights of an SR network."
+            f"{loaded.found.file} holds no network that spandrel knows ({reason[:120]}; its keys are {keys}).",
+            "Give the weights of an SR network.",
         ) from None
     if not isinstance(descriptor, ImageModelDescriptor) or {descriptor.input_channels, descriptor.output_channels} != {3}:
         raise UserError(

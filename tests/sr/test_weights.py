@@ -104,9 +104,9 @@ def test_any_network_that_spandrel_knows(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("suffix", "write", "says"),
     [
-        (".pth", lambda path: torch.save({"a.weight": torch.zeros(3)}, path), "no network that spandrel knows"),
+        (".pth", lambda path: torch.save({"a.weight": torch.zeros(3)}, path), "keys are a\\.weight"),
         (".pth", lambda path: torch.save({**compact(), "body.4.bias": torch.zeros(5)}, path), "no network that spandrel knows"),
-        (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is damaged or cut off"),
+        (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is a web page, not weights"),
         (".safetensors", lambda path: save_file(compact(into=1), path), "does not restore RGB images|no network that spandrel"),
         (".bin", lambda path: path.write_bytes(b"x"), "is not a weight file by its name"),
         (".pth", lambda path: path.mkdir(), "cannot be read: Is a directory"),
