@@ -140,6 +140,6 @@ def _expect_room(partial: Path, missing: int) -> None:
     free = shutil.disk_usage(partial.parent).free
     if missing > free:
         raise UserError(
-            f"{partial.parent} has room for {free >> 20} MB, but {missing >> 20} MB of {_name(partial)} are missing.",
-            "Free some, or name a folder on another disk in FGR_WEIGHTS.",
+            f"{partial.parent} has {free >> 20} MB free, but {missing >> 20} MB of {_name(partial)} are still to come.",
+            "Free some space, or name a folder on another disk in FGR_WEIGHTS.",
         )

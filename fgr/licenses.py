@@ -83,7 +83,7 @@ def expect_accepted(licenses: Mapping[str, str], accepted: Sequence[str]) -> Non
         names = ", ".join(name for name, _, _ in refused)
         raise UserError(
             "\n".join(lines),
-            f"If that suits you, say so in the recipe (accept_license: [{names}]) or on the command line "
+            f"If you accept that, say so in the recipe (accept_license: [{names}]) or on the command line "
             f"(accept_license='[{names}]'); otherwise choose models that `fgr models` lists without such a limit.",
         )
 

@@ -70,7 +70,7 @@ def cut_off(path):
         (".safetensors", lambda path: path.write_bytes(b"\xff" * 100), "is damaged or cut off"),
         (".safetensors", lambda path: torch.save(STATE, path), "is damaged or cut off"),
         (".safetensors", lambda path: None, "is damaged or cut off"),
-        (".bin", lambda path: path.write_bytes(b"x"), "is not a weight file by its name"),
+        (".bin", lambda path: path.write_bytes(b"x"), "does not have the name of a weight file"),
     ],
 )  # fmt: skip
 def test_bad_weight_files(tmp_path, suffix, write, says):

@@ -166,7 +166,7 @@ def _upscale(read: Read, score: Score, upscale: Upscale, models: Sequence[str]) 
 
     def run(path: str | None, name: str, share: float) -> tuple[Any, Any, str]:
         if path is None:
-            raise gr.Error("Give an image first.")
+            raise gr.Error("Choose an image first.")
         low = read(path)
         scored = score(upscale(name, low))
         plain = score(fitted(low, scored.image.shape[:2]))

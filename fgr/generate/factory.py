@@ -47,7 +47,10 @@ class MakerFactory:
             ) from None
         other = differences(described, json.loads(json.dumps(describe(models))))
         if other:
-            raise UserError("\n".join(["A machine has other weights than the run began with:", *other]), "Give it the same.")
+            raise UserError(
+                "\n".join(["A machine has different weights from those that the run began with:", *other]),
+                "Put the same weights on every machine.",
+            )
         return self.maker(device, plan.load(self.workspace.plan), calibration["scale"], calibration)
 
     def models(self, device: str) -> Models:

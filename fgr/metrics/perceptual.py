@@ -66,5 +66,5 @@ def _fetch(url: str, file: Path, needed_by: str) -> None:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(
             f"The weights {file.name}, which {needed_by} needs, are not available: {reason}.",
-            f"Connect, or copy the file into {file.parent} (TORCH_HOME names another folder).",
+            f"Connect to the internet, or copy the file into {file.parent} (TORCH_HOME names another folder).",
         ) from None

@@ -84,7 +84,7 @@ def open_metrics(names: Sequence[str], options: Options | None = None) -> list[M
         raise problems[0]
     if problems:
         listed = "\n".join(f"  {problem.message} {problem.hint or ''}" for problem in problems)
-        raise UserError(f"{len(problems)} metrics are not available:\n{listed}", "Put that right, or leave them out.")
+        raise UserError(f"{len(problems)} metrics are not available:\n{listed}", "Correct that, or leave them out.")
     return found
 
 

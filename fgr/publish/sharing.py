@@ -51,13 +51,14 @@ def expect_shareable(models: Sequence[UsedModel], what: str, consent: Consent) -
     if for_some and not consent.non_commercial:
         raise UserError(
             f"The licence of {_listed(for_some)} allows passing on {what} for non-commercial use only.",
-            "If that is how you publish it, say --non-commercial: the card will say so too. Else make it again without.",
+            "If you publish it for such use, add --non-commercial, which the card will state too. "
+            "Otherwise make it again without them.",
         )
     unknown = [model for model in models if model.may is None]
     if unknown and consent.public and not consent.vouched:
         raise UserError(
             f"The licence of {_listed(unknown)} does not say whether {what} may be passed on, and they would be public.",
-            "If you have the right to publish them, say so with --vouch.",
+            "If you have the right to publish them, add --vouch.",
         )
     return [f"The licence of {model} does not say whether {what} may be passed on: see that you may." for model in unknown]
 

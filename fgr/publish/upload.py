@@ -20,8 +20,8 @@ def check_name(name: str) -> None:
     """UserError unless `name` is ORG/NAME as the Hub takes it."""
     if not is_hub_id(name):
         raise UserError(
-            f"'{name}' is not a name that the Hub takes: it must be ORG/NAME.",
-            "Letters, digits and single - _ . only: acme/fgr-portraits.",
+            f"'{name}' is not a valid repository name: it must be ORG/NAME.",
+            "Use letters, digits and single - _ . only, for example acme/fgr-portraits.",
         )
 
 
@@ -59,7 +59,7 @@ def upload(
 
 def _expect_private(name: str, private: bool, there: Any) -> None:
     if private and not there.private:
-        raise UserError(f"{name} exists and is public.", "Say --public if that is meant, or name another repository.")
+        raise UserError(f"{name} exists and is public.", "Add --public if that is intended, or name another repository.")
 
 
 def _literal(file: str) -> str:
@@ -75,19 +75,21 @@ def sentences(name: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        told = _sentence(name, error)
-        if told is None:
+        translated = _sentence(name, error)
+        if translated is None:
             raise
-        raise told from None
+        raise translated from None
 
 
 def _sentence(name: str, error: BaseException) -> UserError | None:
     from huggingface_hub import errors
 
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return UserError("HF_HUB_OFFLINE is set, so nothing goes to the Hub.", "Unset it, or look with --dry-run.")
+        return UserError(
+            "HF_HUB_OFFLINE is set, so nothing can be uploaded.", "Unset it, or use --dry-run to see what would be uploaded."
+        )
     if isinstance(error, errors.LocalTokenNotFoundError):
-        return UserError("The Hub does not know who you are.", LOG_IN)
+        return UserError("You are not logged in to the Hub.", LOG_IN)
     if isinstance(error, errors.HfHubHTTPError):
         return _refusal(name, error)
     if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "hf_xet"):
@@ -97,18 +99,23 @@ def _sentence(name: str, error: BaseException) -> UserError | None:
 
 def _refusal(name: str, error: Any) -> UserError:
     status = getattr(error.response, "status_code", None)
-    said = getattr(error, "server_message", None) or " ".join(str(error).split())[:200]
+    detail = getattr(error, "server_message", None) or " ".join(str(error).split())[:200]
     if status == 401:
-        return UserError("The Hub does not know who you are, or your token is no longer valid.", LOG_IN)
+        return UserError("You are not logged in to the Hub, or your token is no longer valid.", LOG_IN)
     if status == 403:
-        return UserError(f"You may not write to {name}: {said}", "Join the organisation, or use a token with the right to write.")
+        return UserError(
+            f"You do not have write access to {name}: {detail}", "Join the organisation, or use a token with the right to write."
+        )
     if status == 404:
-        return UserError(f"The Hub has no place for {name}: {said}", f"Check the organisation's name. {LOG_IN}")
+        return UserError(
+            f"The Hub has no such organisation or repository: {name}: {detail}", f"Check the organisation's name. {LOG_IN}"
+        )
     return UserError(
-        f"The Hub refused the upload to {name} (HTTP {status}): {said}", "Run the same command again: what arrived is kept."
+        f"The Hub refused the upload to {name} (HTTP {status}): {detail}",
+        "Run the same command again: what was uploaded is kept.",
     )
 
 
 def _unreachable(name: str, error: BaseException) -> UserError:
     reason = " ".join(str(error).split())[:200] or type(error).__name__
-    return UserError(f"The upload to {name} broke off: {reason}", "Run the same command again: what arrived is kept.")
+    return UserError(f"The upload to {name} was interrupted: {reason}", "Run the same command again: what was uploaded is kept.")

@@ -126,7 +126,7 @@ class RewardRecipe(Strict):
         if self.encoder.weights and (self.encoder.name == "tiny" or not self.encoder.pretrained):
             raise ValueError("encoder.weights is for a timm backbone with encoder.pretrained=true")
         if self.encoder.name == "tiny" and self.encoder.train == "none":
-            raise ValueError("the encoder tiny starts from random weights: train: none would leave them so")
+            raise ValueError("the encoder tiny starts from random weights, and train: none would leave it untrained")
         if self.base.name != "full-reference" and not is_score(self.base.name):
             known = ", ".join(("full-reference", *SCORES, "pyiqa:METRIC"))
             raise ValueError(f"base.name '{self.base.name}' is not one of {known}")

@@ -64,8 +64,9 @@ def export(model: FinPercepRM, path: Path) -> dict[str, float]:
             differences = _parity(plain.model, read(temporary))
         if max(differences.values()) > TOLERANCE:
             raise UserError(
-                f"The file does not agree with the model: score ±{differences['score']:.2g}, map ±{differences['map']:.2g}.",
-                "Nothing was written. Export on the CPU with the versions of torch and onnx that fgr names.",
+                f"The exported file does not reproduce the model's outputs: "
+                f"score ±{differences['score']:.2g}, map ±{differences['map']:.2g}.",
+                "Nothing was written. Export on the CPU with the versions of torch and onnx that fgr requires.",
             )
         os.replace(temporary, path)
     finally:

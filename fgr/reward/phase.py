@@ -129,7 +129,7 @@ class Phase:
             raise UserError(
                 f"The loss {trouble} in step {state.step + 1} of {self.name} (loss {total:.3g}, gradient norm {norm:.3g}, "
                 f"mean loss so far {state.mean:.3g}).",
-                "The last checkpoint and the finished stages are good. Begin again with a lower training.lr or training.clip"
+                "The last checkpoint and the finished stages are intact. Start again with a lower training.lr or training.clip"
                 ", or precision=no.",
             )
         state.mean = running_mean(state.mean, total)

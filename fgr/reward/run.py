@@ -232,12 +232,12 @@ class _Trainer:
         wants_people = self.recipe.loss.human_score or self.recipe.loss.human_map
         if wants_people and not self.consensus:
             raise UserError(
-                f"The recipe weighs people's labels, but {data} has no table 'consensus'.",
+                f"The recipe gives weight to people's labels, but {data} has no table 'consensus'.",
                 "Make it with fgr annotate consensus, or set loss.human_score=0 loss.human_map=0.",
             )
         if self.recipe.loss.preference and not self.pairs:
             raise UserError(
-                f"The recipe weighs preferences, but {data} has none between its training rows.", "Set loss.preference=0."
+                f"The recipe gives weight to preferences, but {data} has none among its training rows.", "Set loss.preference=0."
             )
 
 

@@ -61,7 +61,7 @@ class Decision:
 def equal_lengths(stages: int, steps: int) -> tuple[int, ...]:
     """`steps` shared out evenly over `stages`, the longer ones last. ValueError for fewer steps than stages."""
     if steps < stages:
-        raise ValueError(f"{steps} steps do not suffice for {stages} stages")
+        raise ValueError(f"{steps} steps are not enough for {stages} stages")
     short, more = divmod(steps, stages)
     return tuple(short + (number >= stages - more) for number in range(stages))
 

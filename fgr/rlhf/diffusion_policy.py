@@ -50,7 +50,7 @@ class DiffusionPolicy(Policy):
     def learn(self, settings: recipe.Policy) -> None:
         """Low-rank changes: of the attention's projections, or of every layer where there is no attention. UserError else."""
         if settings.train != "lora":
-            raise UserError(f"Of '{self.name}' only low-rank changes are tuned.", "Set policy.train=lora.")
+            raise UserError(f"Of '{self.name}' only low-rank changes can be tuned.", "Set policy.train=lora.")
         self.recompute = settings.checkpoint_blocks
         layers = [name for name, layer in self.network.named_modules() if isinstance(layer, LAYERS)]
         chosen = [name for name in layers if name.endswith(ATTENTION)] or layers

@@ -126,7 +126,7 @@ class HeldOutEvaluation:
         if wrong:
             raise UserError(
                 f"The held-out metrics {', '.join(wrong)} are not finite on some images.",
-                "Go on from the best checkpoint with a lower training.lr, or training.precision=no.",
+                "Continue from the best checkpoint with a lower training.lr, or training.precision=no.",
             )
         return Measured(joined, torch.cat(kept))
 

@@ -117,7 +117,7 @@ class PreferencePairs:
 
         self.rows = splits.open_split(data, split)
         if set(self.rows["scale"]) != {scale}:
-            raise UserError(f"The dataset {data} is not of scale ×{scale}.", "Name a generator and a dataset of one scale.")
+            raise UserError(f"The dataset {data} is not of scale ×{scale}.", "Name a generator and a dataset of the same scale.")
         self._pairs = {"triplets": _triplets, "preferences": _preferences}[kind](self.rows, data)
         if not self._pairs:
             raise UserError(
@@ -216,7 +216,7 @@ def cut(pair: Pair, scale: int, crop: int, flips: bool, rng: np.random.Generator
 def stacked(pairs: Sequence[Pair], number: int = 0) -> Batch:
     """A batch of pairs of one size. UserError for pairs of several sizes."""
     if len({pair[0].shape for pair in pairs}) > 1:
-        raise UserError("The low-resolution images differ in size: they make no batch.", "Set data.crop, or data.batch=1.")
+        raise UserError("The low-resolution images differ in size, so they cannot be batched.", "Set data.crop, or data.batch=1.")
     low, *others = (as_tensor(images) for images in zip(*pairs, strict=True))
     reference, rival = (*others, None, None)[:2]
     return Batch(low, reference, rival, number)
@@ -232,7 +232,7 @@ def _distinct(rows: Any, data: str, split: str, scale: int) -> list[int]:
     if scales != {scale}:
         raise UserError(
             f"The dataset {data} is of scale {', '.join(f'×{one}' for one in sorted(scales))}, the generator upscales ×{scale}.",
-            "Name a generator and a dataset of one scale.",
+            "Name a generator and a dataset of the same scale.",
         )
     first: dict[tuple[str, str], int] = {}
     for index, key in enumerate(zip(rows["source_id"], rows["degradation"], strict=True)):
@@ -240,7 +240,7 @@ def _distinct(rows: Any, data: str, split: str, scale: int) -> list[int]:
             first.setdefault(key, index)
     if not first:
         raise UserError(
-            f"No row of the split '{split}' of {data} can be degraded anew: its low-resolution inputs were made elsewhere.",
+            f"No row of the split '{split}' of {data} can be degraded again: its low-resolution inputs were made elsewhere.",
             "Give those low-resolution images as a folder: --data FOLDER.",
         )
     return list(first.values())

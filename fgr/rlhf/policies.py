@@ -51,8 +51,8 @@ def _open_diffusion(spec: ModelSpec, algorithm: str, accepted: Sequence[str], sa
     policy = DiffusionPolicy(spec.text, model, found.digest, found.license)
     if algorithm == "grpo" and policy.steps < 2:
         raise UserError(
-            f"'{spec.text}' samples in {policy.steps} step: none of it is stochastic, which grpo needs.",
-            "Use refl or draft, or sampling.steps.",
+            f"'{spec.text}' samples in {policy.steps} step, which is deterministic; grpo needs stochastic steps.",
+            "Use refl or draft, or raise sampling.steps.",
         )
     return policy
 
@@ -73,7 +73,7 @@ def _expect_kind(spec: ModelSpec, algorithm: str) -> None:
         return
     if tuned == "networks":
         raise UserError(
-            f"'{spec.text}' is a diffusion model: back-propagation through its whole sampling does not fit any memory.",
+            f"'{spec.text}' is a diffusion model: back-propagation through all its sampling steps needs too much memory.",
             f"Use algorithm.name={' or '.join(_that_tune('diffusion models'))}.",
         )
     if spec.base not in TUNABLE:
@@ -98,6 +98,6 @@ def _expect_license(spec: ModelSpec, license: str, accepted: Sequence[str]) -> N
     found = terms_of(license)
     if found.limit and spec.text not in accepted:
         raise UserError(
-            f"The SR model '{spec.text}' is under {license}, which {found.limit}: so would be the tuned network.",
-            f"If that suits you, say so in the recipe: policy.accept_license='[{spec.text}]'.",
+            f"The SR model '{spec.text}' is under {license}, which {found.limit}: the tuned network would be so too.",
+            f"If you accept that, say so in the recipe: policy.accept_license='[{spec.text}]'.",
         )

@@ -48,7 +48,7 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
         if not is_out_of_memory(error):
             raise
         raise UserError(
-            f"The memory of {setup.device} does not suffice for batches of {recipe.data.batch} crops of "
+            f"{setup.device} does not have enough memory for batches of {recipe.data.batch} crops of "
             f"{recipe.data.crop} low-resolution pixels.",
             "Lower data.batch (training.accumulate makes up for it), data.crop or audit.crop, or set "
             "policy.checkpoint_blocks=true, policy.train=lora or training.precision=bf16.",

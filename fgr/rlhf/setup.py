@@ -107,16 +107,18 @@ def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedu
     if chosen.strictness and len(chosen.strictness) != stages[-1].stage:
         raise UserError(
             f"curriculum.strictness has {len(chosen.strictness)} values, the reward model has maps in {stages[-1].stage} stages.",
-            "Give one a stage from RM_1 on, or none.",
+            "Give one value for each stage from RM_1 on, or none.",
         )
     if chosen.schedule == "none":
         stage = number - 1 if chosen.stage is None else chosen.stage
         if stage >= number:
-            raise UserError(f"The reward model has the stages 0 … {number - 1}, no stage {stage}.", "Change curriculum.stage.")
+            raise UserError(
+                f"The reward model has the stages 0 … {number - 1}; there is no stage {stage}.", "Change curriculum.stage."
+            )
         return StageSchedule("none", stage, stage)
     if number < 2:
         raise UserError(
-            "A curriculum needs a reward model with stages, and this is a single one.",
+            "A curriculum needs a reward model with stages, but this one has a single stage.",
             "Name the run that holds them (RUN, not RUN/stage-K), or train against this one: --schedule none.",
         )
     if chosen.steps and len(chosen.steps) != number:
@@ -125,7 +127,7 @@ def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedu
             f"Give {number} values, or none.",
         )
     if not chosen.steps and recipe.training.steps < number:
-        raise UserError(f"{recipe.training.steps} steps do not suffice for {number} stages.", "Raise training.steps.")
+        raise UserError(f"{recipe.training.steps} steps are not enough for {number} stages.", "Raise training.steps.")
     lengths = chosen.steps or equal_lengths(number, recipe.training.steps)
     return StageSchedule(chosen.schedule, 0, number - 1, lengths, chosen.blend_steps)
 
@@ -161,8 +163,8 @@ def _refuse_earlier_version(out: Path) -> None:
     """UserError for a run begun before version 0.2: its recipe has the keys of every algorithm, its checkpoint other fields."""
     if (out / "run.json").exists() and {"late", "group"} <= directory.read(out)["recipe"].get("algorithm", {}).keys():
         raise UserError(
-            f"The run in {out} was begun by an earlier version of fgr, which alone can resume it.",
-            "Its networks, figures and report stay readable. To tune anew, name another --out.",
+            f"The run in {out} was begun by an earlier version of fgr, and only that version can resume it.",
+            "Its networks, figures and report remain readable. To start again, name another --out.",
         )
 
 

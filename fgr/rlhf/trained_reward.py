@@ -65,7 +65,8 @@ class Reward:
                 what = "gives values that are no numbers" if not torch.isfinite(row).all() else "is the same for every image"
                 raise UserError(
                     f"The reward's term '{name}' of {self.name} {what} (clean, composite and restored images were tried).",
-                    "Judge the reward model with `fgr evaluate`; train it longer or at a lower rate, or weigh this term 0.",
+                    "Check the reward model with `fgr evaluate`; train it longer or at a lower learning rate, "
+                    "or set this term's weight to 0.",
                 )
 
     def z(self, image: torch.Tensor) -> torch.Tensor:
@@ -137,7 +138,9 @@ def plain_reward(settings: RewardSettings, stages: Sequence[Any], device: torch.
         elif int(rest) < len(stages):
             scores.append(_score_of(stages[int(rest)]))
         else:
-            raise UserError(f"The reward model has the stages 0 … {len(stages) - 1}, no stage {rest}.", "Change reward.plain.")
+            raise UserError(
+                f"The reward model has the stages 0 … {len(stages) - 1}; there is no stage {rest}.", "Change reward.plain."
+            )
     weights = dict.fromkeys(names, 1.0)
     return Reward(" + ".join(names), lambda image: [score(image) for score in scores], weights, settings.bound, settings.smooth)
 

@@ -172,7 +172,7 @@ class TuningLoop:
         best, path = self.state.best, self.run.directory / "best.safetensors"
         self.write(path, best["weights"], best["step"])
         return UserError(
-            f"No usable gradient in {self.state.bad} steps in a row (step {self.state.step}, last norm {norm:.3g}).",
+            f"There was no usable gradient in {self.state.bad} steps in a row (step {self.state.step}, last norm {norm:.3g}).",
             f"The weights of step {best['step']} are the last good ones: {path}. Begin again "
             "with a lower training.lr, reward.ratio or training.clip, or with training.precision=no.",
         )

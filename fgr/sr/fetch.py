@@ -113,7 +113,9 @@ def _fetch_hub_file(spec: ModelSpec) -> Path:
 def _no_source(name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> UserError:
     lines = [f"  {source}: {error}" for source, error in failures]
     by_hand = f"or put {file.name} into {weights.folder()} yourself."
-    return UserError("\n".join([f"No source gives {file.name} of '{name}':", *lines]), f"{_next(failures)} – {by_hand}")
+    return UserError(
+        "\n".join([f"{file.name} of '{name}' could not be fetched from any source:", *lines]), f"{_next(failures)} – {by_hand}"
+    )
 
 
 def _next(failures: list[tuple[str, hub.Unavailable]]) -> str:
@@ -122,7 +124,7 @@ def _next(failures: list[tuple[str, hub.Unavailable]]) -> str:
     if hub.OFFLINE in states:
         return "Unset HF_HUB_OFFLINE"
     if hub.UNREACHABLE in states:
-        return "Run the same command again: it goes on where it broke off"
+        return "Run the same command again: it continues where it stopped"
     if hub.GATED in states:
         return "Accept the licence on the page named above, log in with `hf auth login` and run the same command again"
     return "The sources named above are gone: choose another model"

@@ -81,8 +81,8 @@ def _read(file: Path, size: tuple[int, int]) -> np.ndarray:
                 if upright.size[::-1] != size:
                     raise UserError(
                         f"{file} has {upright.size[0]}×{upright.size[1]} pixels, its photograph {size[1]}×{size[0]}.",
-                        "Outputs must have the photograph's size: restore a photograph that was made smaller by the scale.",
+                        "Outputs must have the photograph's size: run the SR model on photographs reduced by the scale.",
                     )
                 return np.asarray(upright.convert("RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as an image ({error}).", "Make it anew.") from None
+        raise UserError(f"{file} cannot be read as an image ({error}).", "Write it again.") from None

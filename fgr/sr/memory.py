@@ -93,7 +93,7 @@ class MemoryFit:
         half = before // 2 // self.multiple * self.multiple
         if half < self.smallest:
             raise UserError(
-                f"The memory of {self.device} does not suffice for {self.name}, even with tiles of {before} pixels.",
+                f"{self.device} does not have enough memory for {self.name}, even with tiles of {before} pixels.",
                 "Close other programs, start fewer workers, set inference.precision=fp16 on a GPU, or choose a smaller model.",
             )
         return 1, half

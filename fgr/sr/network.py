@@ -107,7 +107,7 @@ def numerics(device: torch.device, precision: str) -> Iterator[None]:
 def wrong_scale(name: str, has: int, wanted: int) -> UserError:
     """The error for a network of another factor than the recipe's."""
     return UserError(
-        f"The SR model '{name}' upscales ×{has}, but ×{wanted} is asked for.", f"Set scale={has}, or choose another model."
+        f"The SR model '{name}' upscales ×{has}, but ×{wanted} was requested.", f"Set scale={has}, or choose another model."
     )
 
 

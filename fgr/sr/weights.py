@@ -145,7 +145,7 @@ def mixed(strong: Loaded, weak: Loaded, share: float) -> Loaded:
     """share · strong + (1 − share) · weak, tensor by tensor. UserError if the two are not of one network."""
     if {name: value.shape for name, value in strong.state.items()} != {name: value.shape for name, value in weak.state.items()}:
         raise UserError(
-            f"{strong.found.file} and {weak.found.file} do not hold one network: they cannot be mixed.", "Fetch them anew."
+            f"{strong.found.file} and {weak.found.file} hold different networks, which cannot be mixed.", "Fetch them again."
         )
     digest = hashlib.sha256(f"{share!r} {strong.found.digest} {weak.found.digest}".encode()).hexdigest()
     line = f"{share:g} of {strong.found.line}; {1 - share:g} of {weak.found.line}"

@@ -35,7 +35,7 @@ def test_a_machine_that_does_not_see_the_folder_or_has_other_weights_is_refused(
     described = json.loads((copied / ".fgr/models.json").read_text())
     described["models"][0]["digest"] = "0" * 64
     (copied / ".fgr/models.json").write_text(json.dumps(described))
-    with pytest.raises(UserError, match=r"(?s)other weights than the run began with:.*models: .*0000"):
+    with pytest.raises(UserError, match=r"(?s)different weights from those that the run began with:.*models: .*0000"):
         factories.MakerFactory(tiny_recipe, copied)("cpu")
 
 

@@ -56,7 +56,7 @@ def test_a_file_that_disagrees_is_not_left(tmp_path, monkeypatch):
     monkeypatch.setitem(
         exporting.WRITERS, ".pt2", (lambda plain, image, shapes, path: path.touch(), lambda path: lambda x: (x.sum(), x))
     )
-    with pytest.raises(UserError, match="does not agree with the model"):
+    with pytest.raises(UserError, match="does not reproduce the model's outputs"):
         export(awake(stage=0), tmp_path / "rm.pt2")
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match=r"neither in \.pt2"):

@@ -17,7 +17,7 @@ from fgr.rlhf.setup import Setup
         (["curriculum.steps=[2, 6]"], "curriculum.steps has 2 values, the reward model 3 stages"),
         (["curriculum.strictness=[0.1]"], "curriculum.strictness has 1 values, the reward model has maps in 2 stages"),
         (["curriculum.schedule=none", "curriculum.stage=7"], "no stage 7"),
-        (["training.steps=2"], "2 steps do not suffice for 3 stages"),
+        (["training.steps=2"], "2 steps are not enough for 3 stages"),
         (["data.crop=64"], r"crops asked for are 64 \(data.crop\)"),
         (["audit.patch=128"], "cannot be fitted"),
     ],

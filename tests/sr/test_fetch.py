@@ -140,7 +140,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, listed):
 def test_what_arrived_is_kept_for_the_next_run(server, listed):
     target = listed("/net.pth")
     server.breaks = download.ATTEMPTS
-    with pytest.raises(UserError, match=r"(?s)the connection broke after \d+ of 3072000 bytes.*goes on where it broke off"):
+    with pytest.raises(UserError, match=r"(?s)the connection broke after \d+ of 3072000 bytes.*continues where it stopped"):
         fetch("net")
     assert not target.exists()
     [partial] = target.parent.iterdir()
@@ -214,7 +214,7 @@ def test_what_cannot_be_had_is_a_state_and_a_sentence(server, listed, source, st
     listed(source)
     assert ask("net") == state
     assert catalogue(["net"], ask=True)[0]["state"] == state
-    with pytest.raises(UserError, match=f"(?s)No source gives net.pth of 'net':.*{says}"):
+    with pytest.raises(UserError, match=f"(?s)net.pth of 'net' could not be fetched from any source:.*{says}"):
         fetch("net")
     with pytest.raises(UserError, match=r"(?s)has no weights here: there is no net\.pth.*fgr models net --fetch"):
         open_upscaler("net", scale=4)
@@ -223,7 +223,7 @@ def test_what_cannot_be_had_is_a_state_and_a_sentence(server, listed, source, st
 @pytest.mark.parametrize("source", ["http://127.0.0.1:9/net.pth", "http://name.invalid/net.pth"])
 def test_no_connection(listed, source):
     listed(source)
-    with pytest.raises(UserError, match=r"(?s)No source gives net\.pth.*Run the same command again"):
+    with pytest.raises(UserError, match=r"(?s)net\.pth of 'net' could not be fetched.*Run the same command again"):
         fetch("net")
 
 
@@ -240,7 +240,7 @@ def test_no_room_on_the_disk_is_said_before_anything_is_written(listed, monkeypa
     target = listed("/net.pth")
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1 << 20))
-    with pytest.raises(UserError, match=r"has room for 1 MB, but 2 MB of net\.pth are missing\.\n.*FGR_WEIGHTS"):
+    with pytest.raises(UserError, match=r"has 1 MB free, but 2 MB of net\.pth are still to come\.\n.*FGR_WEIGHTS"):
         fetch("net")
     assert not list(target.parent.iterdir())
 

@@ -197,7 +197,7 @@ def test_what_one_size_taught_does_not_touch_another(small):
 def test_memory_that_never_suffices_ends_in_a_sentence(small):
     upscaler = small()
     tried = limit_memory(upscaler, 10)
-    with pytest.raises(UserError, match=r"does not suffice for spandrel:.*, even with tiles of 50 pixels"):
+    with pytest.raises(UserError, match=r"does not have enough memory for spandrel:.*, even with tiles of 50 pixels"):
         upscaler.upscale(jobs(PHOTO[:200, :200]))
     assert tried == [(1, 200, 200), (1, 100, 100), (1, 50, 50)]
 
@@ -245,7 +245,7 @@ def test_the_cpus_memory_is_counted_before_it_runs_out(small, monkeypatch):
     upscaler.upscale(jobs(PHOTO[:100, :101]))
     assert upscaler.settings()["tile"] == 50
     monkeypatch.setattr(memory, "total_bytes", lambda: 1000)
-    with pytest.raises(UserError, match="memory of cpu does not suffice"):
+    with pytest.raises(UserError, match="cpu does not have enough memory"):
         small().upscale(jobs(PHOTO[:100, :100]))
 
 

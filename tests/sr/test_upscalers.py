@@ -55,7 +55,7 @@ def test_a_photograph_is_restored_as_well_as_it_should_be(astronaut, name, expec
 
 
 def test_another_scale_is_refused_before_weights_are_converted(tmp_path):
-    with pytest.raises(UserError, match="upscales ×4, but ×2 is asked for"):
+    with pytest.raises(UserError, match="upscales ×4, but ×2 was requested"):
         open_upscaler("realesrgan", scale=2)
     assert not (tmp_path / "weights").exists()
 
@@ -145,7 +145,7 @@ def test_denoise_mixes_the_weights_of_two_networks(general, image, tmp_path):
 def test_networks_that_do_not_fit_are_not_mixed(general, tmp_path):
     state = general["realesr-general-wdn"] | {"body.1.weight": torch.zeros(9)}
     torch.save({"params": state}, tmp_path / "weights" / ZOO["realesr-general-wdn"].files[0].name)
-    with pytest.raises(UserError, match="do not hold one network: they cannot be mixed"):
+    with pytest.raises(UserError, match="hold different networks, which cannot be mixed"):
         open_upscaler("realesr-general@denoise=0.5", scale=4)
 
 

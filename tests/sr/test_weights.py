@@ -108,7 +108,7 @@ def test_any_network_that_spandrel_knows(tmp_path, suffix):
         (".pth", lambda path: torch.save({**compact(), "body.4.bias": torch.zeros(5)}, path), "no network that spandrel knows"),
         (".pth", lambda path: path.write_bytes(b"<html>404</html>"), "is a web page, not weights"),
         (".safetensors", lambda path: save_file(compact(into=1), path), "does not restore RGB images|no network that spandrel"),
-        (".bin", lambda path: path.write_bytes(b"x"), "is not a weight file by its name"),
+        (".bin", lambda path: path.write_bytes(b"x"), "does not have the name of a weight file"),
         (".pth", lambda path: path.mkdir(), "cannot be read: Is a directory"),
         (".pth", lambda path: None, "There is no weight file"),
     ],

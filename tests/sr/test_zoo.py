@@ -156,7 +156,7 @@ def test_the_network_for_two(small):
     image = np.random.default_rng(0).integers(0, 256, (15, 18, 3), np.uint8)
     [restored] = open_upscaler("realesrgan-x2", scale=2).upscale([Job(image, "", (30, 36), (0, 0, 30))])
     assert restored.shape == (30, 36, 3)
-    with pytest.raises(UserError, match="'realesrgan-x2' upscales ×2, but ×4 is asked for"):
+    with pytest.raises(UserError, match="'realesrgan-x2' upscales ×2, but ×4 was requested"):
         open_upscaler("realesrgan-x2", scale=4)
 
 

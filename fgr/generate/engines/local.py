@@ -54,7 +54,7 @@ class Local:
         except BrokenProcessPool:
             raise UserError(
                 "A worker process was killed, perhaps because memory ran out.",
-                "Run the same command again to go on from the last whole shard, with fewer --workers if it happens again.",
+                "Run the same command again to continue from the last complete shard, with fewer --workers if it happens again.",
             ) from None
         finally:
             _stop(pool)

@@ -200,7 +200,7 @@ def worker_device(asked: str, resources: Mapping[str, float]) -> str:
     wanted = ("cuda" if available["cuda"] else "cpu") if asked == "auto" else asked
     if not available.get(wanted, False):
         raise UserError(
-            f"The Ray cluster has no device '{wanted}'.",
+            f"The Ray cluster does not have the device '{wanted}'.",
             f"Choose --device from: auto, {', '.join(name for name in available if available[name])}.",
         )
     return wanted
@@ -209,7 +209,7 @@ def worker_device(asked: str, resources: Mapping[str, float]) -> str:
 def _too_many(doing: str) -> UserError:
     return UserError(
         f"For the {TRIES}th time a worker of the Ray cluster was lost {doing}, perhaps because memory ran out.",
-        "Run the same command again to go on from the last whole shard, with fewer --workers or on more memory.",
+        "Run the same command again to continue from the last complete shard, with fewer --workers or on more memory.",
     )
 
 

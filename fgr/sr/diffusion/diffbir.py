@@ -35,7 +35,7 @@ class DiffBIR:
         self.smallest_tile = self.least // SCALE
         if settings["latent_tile"] % PIXELS or settings["latent_overlap"] >= settings["latent_tile"]:
             raise UserError(
-                f"Latent tiles of {settings['latent_tile']} that share {settings['latent_overlap']} cannot be.",
+                f"Latent tiles of {settings['latent_tile']} cannot overlap by {settings['latent_overlap']}.",
                 f"Set latent_tile to a multiple of {PIXELS}, and latent_overlap lower.",
             )
         self.sampler = AncestralSampler(spaced(settings["steps"]), zero_terminal(alphas_cumprod()), "v_prediction")

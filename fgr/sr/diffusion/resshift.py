@@ -29,7 +29,7 @@ class ResShift:
         self.settings = settings
         if settings["steps"] > self.length:
             raise UserError(
-                f"This ResShift has {self.length} steps, and {settings['steps']} are asked for.",
+                f"This ResShift model has {self.length} steps, but steps={settings['steps']} was requested.",
                 f"Set steps to {self.length} or less.",
             )
         self.sampler = ResidualShiftSampler(self.length, self.least, settings["steps"])

@@ -127,7 +127,7 @@ class Seen:
             module = _built(kind, config)
         except Exception as error:  # configurations fail in many ways
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(f"{folder / 'config.json'} describes no {kind.__name__} ({reason}).", "Fetch it anew.") from None
+            raise UserError(f"{folder / 'config.json'} describes no {kind.__name__} ({reason}).", "Fetch it again.") from None
         state = read_tensors(file)
         second = [name for name in state if "image_attentions" in name and name.endswith("attn2.to_k.weight")]
         if not second:

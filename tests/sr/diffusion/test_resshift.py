@@ -92,7 +92,7 @@ def test_more_steps_than_there_are_and_files_in_the_wrong_place(folder, tmp_path
     monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
     for file in (FIFTEEN, VQ):
         shutil.copy(folder / file, tmp_path)
-    with pytest.raises(UserError, match=r"This ResShift has 15 steps, and 16 are asked for.\n.*15 or less"):
+    with pytest.raises(UserError, match=r"This ResShift model has 15 steps, but steps=16 was requested.\n.*15 or less"):
         open_upscaler("resshift", scale=4, diffusion={"steps": 16})
     shutil.copy(folder / FIFTEEN, tmp_path / VQ)
     with pytest.raises(

@@ -103,5 +103,5 @@ def test_memory_that_runs_out_gives_smaller_batches_then_tiles_then_a_sentence(w
     assert list(dict.fromkeys(tried)) == [(2, 128, 64), (1, 128, 64), (1, 64, 64)]
     assert upscaler.settings()["tile"] == 64
     limit = 100
-    with pytest.raises(UserError, match="memory of cpu does not suffice for ldm-sr, even with tiles of 64 pixels"):
+    with pytest.raises(UserError, match="cpu does not have enough memory for ldm-sr, even with tiles of 64 pixels"):
         upscaler.upscale(jobs(image(0, 128, 64)))
