@@ -1,8 +1,11 @@
 """Progress of long work: a live bar on a terminal, one line a minute elsewhere; always on stderr."""
 
+import contextlib
 import sys
 import time
+import warnings
 from collections import Counter
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -59,3 +62,25 @@ class Progress:
         left = elapsed / self.done * (self.total - self.done) if self.done else 0
         eta = f" · {left / 60:.0f} min left" if self.done < self.total and self.done else ""
         print(f"{self.title}: {self.done}/{self.total} · {self._note()}{eta}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def without_loading_bars() -> Iterator[None]:
+    """transformers shows no bar for the weights that it loads inside, and bars or none as before afterwards."""
+    try:
+        from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars  # type: ignore[attr-defined]
+        from transformers.utils import logging
+    except ModuleNotFoundError:
+        yield
+        return
+    shown, downloads_hidden = logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that a variable keeps the Hub's own bars off, as it did before
+                logging.enable_progress_bar()
+        if downloads_hidden:
+            disable_progress_bars()

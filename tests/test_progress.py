@@ -1,6 +1,8 @@
 """Progress where stderr is not a terminal: lines, now and then."""
 
-from fgr.progress import Progress
+import pytest
+
+from fgr.progress import Progress, without_loading_bars
 
 
 def test_lines_tell_the_count_the_drops_and_nothing_on_stdout(capsys):
@@ -22,3 +24,20 @@ def test_an_error_ends_it_without_a_line(capsys):
     except ValueError:
         pass
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("shown", "downloads_hidden"), [(True, False), (True, True), (False, True)])
+def test_transformers_shows_its_bars_as_before_afterwards(shown, downloads_hidden):
+    hub = pytest.importorskip("huggingface_hub.utils")
+    logging = pytest.importorskip("transformers.utils.logging")
+    change = {True: logging.enable_progress_bar, False: logging.disable_progress_bar}
+    before, before_hub = logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
+    try:
+        change[shown]()
+        (hub.disable_progress_bars if downloads_hidden else hub.enable_progress_bars)()
+        with without_loading_bars():
+            assert not logging.is_progress_bar_enabled()
+        assert (logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()) == (shown, downloads_hidden)
+    finally:
+        change[before]()
+        (hub.disable_progress_bars if before_hub else hub.enable_progress_bars)()

@@ -71,7 +71,7 @@ class MakerFactory:
 
 def open_models(recipe: GenerateRecipe, device: str) -> Models:
     """The recipe's SR models and what else has weights, on `device`. UserError with everything that is missing."""
-    settings = recipe.inference.model_dump()
+    settings = dict(recipe.inference)
     opening: dict[str, Callable[[], Any]] = {
         name: partial(open_upscaler, name, scale=recipe.scale, device=device, **settings) for name in recipe.models
     }

@@ -9,6 +9,7 @@ import numpy as np
 from fgr import hub_files as hub
 from fgr.errors import UserError, missing_extra, nearest
 from fgr.images import masks
+from fgr.progress import without_loading_bars
 from fgr.tensors import file_digest
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")  # what transformers and the Hub call them
@@ -106,6 +107,7 @@ def _next(error: hub.Unavailable) -> str:
     return f"{steps[error.state]}; or name another: {INSTEAD}."
 
 
+@without_loading_bars()
 def _generator(files: dict[str, Path], device: str) -> Any:
     """transformers' mask generation for the model in `files`, every weight of which came from there."""
     try:
@@ -113,7 +115,6 @@ def _generator(files: dict[str, Path], device: str) -> Any:
     except ModuleNotFoundError:
         raise missing_extra("transformers", "diffusion", "Masks by SAM") from None
 
-    transformers.utils.logging.disable_progress_bar()
     folder = files[FILES[0]].parent
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -14,7 +14,7 @@ from fgr.metrics.maps import correlation
 
 NAN = float("nan")
 RESAMPLES = 500  # of the rank correlations, each a sort
-Pair = tuple[int, int, float, str]  # numbers of the left and the right image, share of people for the left, group
+RatedPair = tuple[int, int, float, str]  # numbers of the left and the right image, share of people for the left, group
 
 
 def score_figures(score: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -80,13 +80,13 @@ def opinion_figures(scores: np.ndarray, mos: np.ndarray, groups: Sequence[str]) 
     return found | (pair_accuracy(scores, pairs) if pairs else {})
 
 
-def choice_figures(scores: np.ndarray, pairs: Sequence[Pair]) -> dict[str, Any]:
+def choice_figures(scores: np.ndarray, pairs: Sequence[RatedPair]) -> dict[str, Any]:
     """Accuracy on the pairs on which people have a majority; the rest are counted as `ties`."""
     clear = [pair for pair in pairs if pair[2] != 0.5]
     return pair_accuracy(scores, clear) | {"ties": len(pairs) - len(clear)}
 
 
-def pair_accuracy(scores: np.ndarray, pairs: Sequence[Pair]) -> dict[str, Any]:
+def pair_accuracy(scores: np.ndarray, pairs: Sequence[RatedPair]) -> dict[str, Any]:
     """Share of pairs in people's order, equal scores as half, and its 95 % interval over groups (scenes)."""
     if not pairs:
         return {"accuracy": NAN, "low": NAN, "high": NAN, "pairs": 0}

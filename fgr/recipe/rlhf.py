@@ -170,7 +170,7 @@ class RlhfRecipe(Strict):
     def _mistakes(self) -> Iterator[str]:
         reward, anchor, audit, chosen = self.reward, self.anchor, self.audit, self.algorithm
         scheduled, staged = self.curriculum.schedule != "none", self.curriculum.stage is not None
-        no_reward = [name for name in reward.plain if not _is_plain(name)]
+        no_reward = [name for name in reward.plain if stage_named(name) is None and not is_score(name)]
         no_metric = [name for name in audit.metrics if name != "lpips" and not is_score(name)]
         scores = ", ".join((*SCORES, "pyiqa:NAME"))
         anchored = any((anchor.start, anchor.reference, anchor.low_frequency, anchor.consistency))
@@ -187,6 +187,7 @@ class RlhfRecipe(Strict):
         yield from (mistake for mistake, made in checks.items() if made)
 
 
-def _is_plain(name: str) -> bool:
-    kind, _, rest = name.partition(":")
-    return is_score(name) or (kind == "rm-stage" and rest.isdigit())
+def stage_named(name: str) -> int | None:
+    """K of `rm-stage:K` in `reward.plain`; None for what names no stage."""
+    kind, _, stage = name.partition(":")
+    return int(stage) if kind == "rm-stage" and stage.isdecimal() else None

@@ -37,7 +37,7 @@ MAP_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 }
 
 
-def map_loss(map_: torch.Tensor, target: torch.Tensor, known: torch.Tensor, kind: str = "l1") -> torch.Tensor:
+def map_loss(map_: torch.Tensor, target: torch.Tensor, known: torch.Tensor, kind: str) -> torch.Tensor:
     """L_map where the target is `known` (0 or 1 a pixel), every image counting alike.
 
     `l1` is the paper's; `bce` is cross entropy against a soft target; `focal` weighs it by the squared error (quality focal loss,
@@ -80,7 +80,7 @@ def rank_loss(
     margins: tuple[Margin, Margin],
     sr_below: torch.Tensor,
     composite_below: torch.Tensor,
-    kind: str = "margin",
+    kind: str,
 ) -> torch.Tensor:
     """L_rank: S_SR < S_syn < S_GT with margins (m1, m2), each one number or one an image (B,).
 

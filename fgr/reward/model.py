@@ -14,12 +14,14 @@ from torch.nn import functional
 
 from fgr.backbones import Backbone
 from fgr.errors import UserError
+from fgr.recipe.reward import Model
 from fgr.reward.decoder import Decoder
 from fgr.reward.encoder import ChannelNorm, Trained, build_encoder, load_pretrained, set_trained
 from fgr.training.low_rank import parametrize_low_rank
 
 Gate = Literal["concat", "paper", "complement", "residual"]
 Pool = Callable[[torch.Tensor], torch.Tensor]
+DEFAULTS = Model()  # the recipe's
 
 GATES: dict[str, Callable[[torch.Tensor, torch.Tensor, float], list[torch.Tensor]]] = {
     "concat": lambda f, m, gain: [f * (1 - m), f * m],
@@ -75,12 +77,12 @@ class FinPercepRM(
     def __init__(
         self,
         encoder: str = "tiny",
-        gate: Gate = "concat",
+        gate: Gate = DEFAULTS.gate,
         stage: int = 3,
         stages: int = 3,
-        width: int = 48,
-        hidden: int = 64,
-        gain: float = 1.0,
+        width: int = DEFAULTS.width,
+        hidden: int = DEFAULTS.hidden,
+        gain: float = DEFAULTS.gain,
         lora_rank: int = 0,
         encoder_weights: str = "",
     ) -> None:

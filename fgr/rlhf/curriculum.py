@@ -26,7 +26,7 @@ class StageSchedule:
     first: int
     last: int
     lengths: tuple[int, ...] = ()
-    blend_steps: int = 20
+    blend_steps: int = 1  # in which one fades into the next
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import torch
 
 from fgr.errors import UserError
 from fgr.recipe.rlhf import Reward as RewardSettings
+from fgr.recipe.rlhf import stage_named
 
 Raw = Callable[[torch.Tensor], list[torch.Tensor]]
 Maximum = Callable[[torch.Tensor], torch.Tensor]
@@ -132,14 +133,14 @@ def plain_reward(settings: RewardSettings, stages: Sequence[Any], device: torch.
     scores: list[Callable[[torch.Tensor], torch.Tensor]] = []
     names = settings.plain
     for name in names:
-        kind, _, rest = name.partition(":")
-        if kind != "rm-stage":
+        stage = stage_named(name)
+        if stage is None:
             scores.append(open_base(name, device, differentiable=True))
-        elif int(rest) < len(stages):
-            scores.append(_score_of(stages[int(rest)]))
+        elif stage < len(stages):
+            scores.append(_score_of(stages[stage]))
         else:
             raise UserError(
-                f"The reward model has the stages 0 … {len(stages) - 1}; there is no stage {rest}.", "Change reward.plain."
+                f"The reward model has the stages 0 … {len(stages) - 1}; there is no stage {stage}.", "Change reward.plain."
             )
     weights = dict.fromkeys(names, 1.0)
     return Reward(" + ".join(names), lambda image: [score(image) for score in scores], weights, settings.bound, settings.smooth)

@@ -10,15 +10,18 @@ import numpy as np
 from PIL import Image
 
 from fgr.errors import UserError
+from fgr.recipe.generate import Inference
 from fgr.recipe.sampling import Sampling
 from fgr.sr.jobs import Job, Upscaler
 from fgr.sr.spec import DENOISE_WEAK, ModelSpec, parse_name
 
+DEFAULTS = Inference()  # the recipe's
+
 
 def open_upscaler(
-    name: str, *, scale: int | None, device: str = "cpu", tile: int = 0, overlap: int = 16, precision: str = "fp32",
-    batch: int = 1, compile: bool = False, passes: int = 1, denoise: float | None = None,
-    diffusion: Mapping[str, Any] | None = None,
+    name: str, *, scale: int | None, device: str = "cpu", tile: int = DEFAULTS.tile, overlap: int = DEFAULTS.overlap,
+    precision: str = DEFAULTS.precision, batch: int = DEFAULTS.batch, compile: bool = DEFAULTS.compile, passes: int = 1,
+    denoise: float | None = None, diffusion: Sampling | Mapping[str, Any] = DEFAULTS.diffusion,
 ) -> Upscaler:  # fmt: skip
     """Open the SR model `name` (see `spec`) for `scale`, or for the only factor that it has.
 
@@ -36,9 +39,7 @@ def open_upscaler(
     if spec.kind in ("bicubic", "folder"):
         opened = _without_network(spec, scale)
     elif spec.kind == "diffusion":
-        opened = _diffusion(
-            spec, scale, device, batch=batch, sampling=Sampling(**dict(diffusion or {}) | spec.sampling), **chosen
-        )
+        opened = _diffusion(spec, scale, device, batch=batch, sampling=Sampling(**dict(diffusion) | spec.sampling), **chosen)
     else:
         opened = _network(spec, scale, device, batch=batch, denoise=denoise, compile=compile, **chosen)
     return Repeated(opened, passes) if passes > 1 else opened

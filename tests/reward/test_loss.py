@@ -25,15 +25,15 @@ def grid(*values):
 
 def test_map_loss_by_hand():
     map_, target = grid(0.5, 0.2, 0.0, 1.0), grid(0.25, 0.2, 0.5, 0.0)
-    assert map_loss(map_, target, torch.ones(1, 1, 2, 2)).item() == pytest.approx((0.25 + 0 + 0.5 + 1) / 4)
-    assert map_loss(map_, target, grid(1.0, 0.0, 1.0, 0.0)).item() == pytest.approx((0.25 + 0.5) / 2)
+    assert map_loss(map_, target, torch.ones(1, 1, 2, 2), "l1").item() == pytest.approx((0.25 + 0 + 0.5 + 1) / 4)
+    assert map_loss(map_, target, grid(1.0, 0.0, 1.0, 0.0), "l1").item() == pytest.approx((0.25 + 0.5) / 2)
 
 
 def test_each_image_counts_alike_and_the_unknown_not_at_all():
     map_ = torch.cat([grid(1.0, 1.0, 1.0, 1.0), grid(0.5, 0.0, 0.0, 0.0), grid(1.0, 1.0, 1.0, 1.0)])
     known = torch.cat([grid(1.0, 1.0, 1.0, 1.0), grid(1.0, 0.0, 0.0, 0.0), grid(0.0, 0.0, 0.0, 0.0)])
-    assert map_loss(map_, torch.zeros_like(map_), known).item() == pytest.approx((1 + 0.5) / 2)
-    assert map_loss(map_, torch.zeros_like(map_), torch.zeros_like(map_)).item() == 0
+    assert map_loss(map_, torch.zeros_like(map_), known, "l1").item() == pytest.approx((1 + 0.5) / 2)
+    assert map_loss(map_, torch.zeros_like(map_), torch.zeros_like(map_), "l1").item() == 0
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_rank_loss_by_hand():
     sr, composite, reference = torch.tensor([0.1, 0.9]), torch.tensor([0.3, 0.5]), torch.tensor([0.35, 0.9])
     one = torch.ones(2)
     # m1 = 0.25: shortfalls 0.05 and 0.65; m2 = 0.1: 0.05 and 0
-    assert rank_loss(sr, composite, reference, (0.25, 0.1), one, one).item() == pytest.approx(0.35 + 0.025)
+    assert rank_loss(sr, composite, reference, (0.25, 0.1), one, one, "margin").item() == pytest.approx(0.35 + 0.025)
     first = torch.tensor([1.0, 0.0])
-    assert rank_loss(sr, composite, reference, (0.25, 0.1), first, first).item() == pytest.approx(0.05 + 0.05)
+    assert rank_loss(sr, composite, reference, (0.25, 0.1), first, first, "margin").item() == pytest.approx(0.05 + 0.05)
     each = torch.tensor([0.25, 0.0]), torch.tensor([0.1, 0.5])  # a margin an image: shortfalls 0.05 and 0.4; 0.05 and 0.1
-    assert rank_loss(sr, composite, reference, each, one, one).item() == pytest.approx(0.225 + 0.075)
+    assert rank_loss(sr, composite, reference, each, one, one, "margin").item() == pytest.approx(0.225 + 0.075)
 
 
 def test_a_restored_images_map_must_lie_above_its_references_where_they_differ():

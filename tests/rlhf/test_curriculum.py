@@ -47,7 +47,7 @@ def test_equal_lengths_add_up_and_differ_by_one_at_most(stages, more):
 
 
 def test_fewer_steps_than_stages_are_refused():
-    with pytest.raises(ValueError, match="do not suffice"):
+    with pytest.raises(ValueError, match="are not enough"):
         curriculum.equal_lengths(3, 2)
 
 

@@ -105,7 +105,7 @@ def test_plain_rewards_are_summed_and_unknown_stages_refused(stages):
     image = torch.rand(2, 3, 32, 32)
     both = rewards.plain_reward(RewardSettings(plain=("rm-stage:0", "rm-stage:1")), stages, torch.device("cpu"))
     assert [float(value[0]) for value in both.raw(image)] == [float(stage(image)[0][0]) for stage in stages[:2]]
-    with pytest.raises(UserError, match=r"0 … 2, no stage 3"):
+    with pytest.raises(UserError, match=r"0 … 2; there is no stage 3"):
         rewards.plain_reward(RewardSettings(plain=("rm-stage:3",)), stages, torch.device("cpu"))
 
 

@@ -1,6 +1,5 @@
-"""Diffusion-DPO: pairs of outputs for one input, from dataset, people, or ranked by the reward.
+"""Diffusion-DPO: pairs of outputs for one input, from the dataset, from people, or ranked by the reward.
 
-Pairs come from the dataset, from people, or from the policy, ranked by the reward.
 Wallace et al. (arXiv 2311.12908); ranked samples as in DP2O-SR (arXiv 2510.18851).
 """
 

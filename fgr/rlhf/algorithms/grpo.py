@@ -122,7 +122,7 @@ class Grpo:
         return [drawn[member][row] for row in range(len(batch.low)) for member in range(self.settings.group)]
 
 
-def advantages(rewards: torch.Tensor, spread: str = "global", clip: float = 5.0) -> torch.Tensor:
+def advantages(rewards: torch.Tensor, spread: str, clip: float) -> torch.Tensor:
     """Rewards (groups, G, …) less their group's mean, over a deviation, within ±clip.
 
     `group` divides by each group's own deviation, which blows up where all members are alike; `global` by that of the whole

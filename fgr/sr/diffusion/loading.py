@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fgr.errors import UserError
+from fgr.progress import without_loading_bars
 from fgr.sr import weights
 
 State = Mapping[str, torch.Tensor]
@@ -25,12 +26,12 @@ START_OF_TEXT, END_OF_TEXT, TEXT_LENGTH = 49406, 49407, 77
 TOKENIZERS = ("sd2.1-base/tokenizer", "sd-x4-upscaler/tokenizer")  # in the weights folder; they are the same
 
 
+@without_loading_bars()
 def part(kind: Any, folder: Path, name: str) -> Any:
     """A module from its subfolder. UserError if that is damaged, of another architecture, or not whole."""
     import diffusers
-    import transformers
 
-    transformers.utils.logging.disable_progress_bar()
+    verbosity = diffusers.utils.logging.get_verbosity()
     diffusers.utils.logging.set_verbosity(50)  # it takes for an error every .bin file that is no .safetensors
     hint = f"Move {folder / name} away and fetch it again."
     try:
@@ -38,6 +39,8 @@ def part(kind: Any, folder: Path, name: str) -> Any:
     except Exception as error:  # configurations and files fail in many ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{folder / name} holds no {kind.__name__} ({reason.rstrip('.')}).", hint) from None
+    finally:
+        diffusers.utils.logging.set_verbosity(verbosity)
     wrong = [str(key) for kind_ in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind_]]
     wrong = [key for key in wrong if not key.endswith("position_ids")]  # a constant that older files carry along
     if wrong:

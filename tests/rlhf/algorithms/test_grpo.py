@@ -57,18 +57,18 @@ def test_dense_advantages_have_a_value_a_place_and_fall_where_the_map_is_high(fo
 
 
 def test_advantages_of_a_two_by_three_example():
-    assert grpo.advantages(REWARDS, "none").tolist() == [[-1, 0, 1], [-1, -1, 2]]
+    assert grpo.advantages(REWARDS, "none", 5.0).tolist() == [[-1, 0, 1], [-1, -1, 2]]
     sd = math.sqrt(((REWARDS - 3.5) ** 2).mean())
-    assert torch.allclose(grpo.advantages(REWARDS, "global"), torch.tensor([[-1, 0, 1], [-1, -1, 2.0]]) / sd)
+    assert torch.allclose(grpo.advantages(REWARDS, "global", 5.0), torch.tensor([[-1, 0, 1], [-1, -1, 2.0]]) / sd)
     own = torch.tensor([[math.sqrt(2 / 3)], [math.sqrt(2)]])
-    assert torch.allclose(grpo.advantages(REWARDS, "group"), torch.tensor([[-1, 0, 1], [-1, -1, 2.0]]) / own)
+    assert torch.allclose(grpo.advantages(REWARDS, "group", 5.0), torch.tensor([[-1, 0, 1], [-1, -1, 2.0]]) / own)
     assert grpo.advantages(REWARDS, "none", clip=0.5).tolist() == [[-0.5, 0, 0.5], [-0.5, -0.5, 0.5]]
 
 
 def test_members_that_are_alike_have_no_advantage_and_a_group_of_one_is_refused():
-    assert grpo.advantages(torch.full((2, 3), 5.0), "group").abs().max() == 0
+    assert grpo.advantages(torch.full((2, 3), 5.0), "group", 5.0).abs().max() == 0
     with pytest.raises(ValueError, match="at least two members"):
-        grpo.advantages(torch.ones(3, 1))
+        grpo.advantages(torch.ones(3, 1), "global", 5.0)
 
 
 def test_the_clipped_loss_by_hand():
