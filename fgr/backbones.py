@@ -108,7 +108,7 @@ def expect_known(name: str) -> None:
     with_weights, architectures = timm.list_models(pretrained=True), timm.list_models()
     if name not in with_weights and name not in architectures:
         raise UserError(
-            f"timm knows no network '{name}'{nearest(name, [*with_weights, *architectures])}.",
+            f"timm has no network '{name}'{nearest(name, [*with_weights, *architectures])}.",
             f"Write it as timm lists it, for example {EXAMPLES}.",
         )
 
@@ -190,7 +190,7 @@ def _fetched(name: str, repository: str, path: str, instead: str) -> Path:
     except hub_files.Unavailable as error:
         if error.state in (hub_files.GATED, hub_files.GONE):
             raise UserError(
-                f"The Hub does not hand out the weights of '{name}': {error}.",
+                f"The Hub denies access to the weights of '{name}': {error}.",
                 f"Accept their licence at {page}, log in with `hf auth login` and run again{instead}.",
             ) from None
         reason: BaseException = error
@@ -234,7 +234,7 @@ def _created(found: Located, features_only: bool, any_size: bool) -> Any:
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{found.file} could not be loaded into the network '{found.name}' ({hub_files.first_line(error)}).",
-            "The file is damaged or belongs to another network: copy or download it anew.",
+            "The file is damaged or belongs to another network: copy or download it again.",
         ) from None
     finally:
         timm_log.setLevel(level)

@@ -38,7 +38,7 @@ def file_digest(file: Path | str) -> str:
     except FileNotFoundError:
         raise UserError(f"There is no file {file}.", "Check the path.") from None
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}.", "Name a file that can be read.") from None
+        raise UserError(f"{file} cannot be read: {error.strerror}.", "Check its permissions.") from None
 
 
 def read_tensors(file: Path, lazily: bool = False) -> dict[str, Any]:
@@ -50,13 +50,13 @@ def read_tensors(file: Path, lazily: bool = False) -> dict[str, Any]:
     UserError: another suffix, a file that is damaged or holds anything but tensors.
     """
     if file.suffix.lower() not in SUFFIXES:
-        raise UserError(f"{file} is not a weight file by its name.", f"Name a file ending in {', '.join(SUFFIXES)}.")
+        raise UserError(f"{file} does not have the name of a weight file.", f"Name a file ending in {', '.join(SUFFIXES)}.")
     content = _safetensors(file) if file.suffix.lower() == ".safetensors" else unpickled(file, lazily)
 
     state = unwrapped(content) if isinstance(content, dict) else {}
     if not state:
         has = f": its keys are {first_keys(content)}" if isinstance(content, dict) and content else ""
-        raise UserError(f"{file} holds no state dict{has}.", "Save the network's state dict, by preference as .safetensors.")
+        raise UserError(f"{file} holds no state dict{has}.", "Save the network's state dict, preferably as .safetensors.")
     return state
 
 
@@ -116,7 +116,7 @@ def unpickled(file: Path, lazily: bool = False) -> Any:
         refused = "holds Python objects besides tensors; loading it could run code, so it was refused"
         raise UserError(
             f"{file} {refused}." if foreign else f"{file} is damaged or cut off, or {refused}.",
-            "Save only the network's state dict, by preference as .safetensors.",
+            "Save only the network's state dict, preferably as .safetensors.",
         ) from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise _damaged(file, error) from None
@@ -161,4 +161,4 @@ def _expect_weights(file: Path) -> None:
 
 def _damaged(file: Path, error: Exception) -> UserError:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return UserError(f"{file} is damaged or cut off ({reason[:160]}).", "Copy or download it anew.")
+    return UserError(f"{file} is damaged or cut off ({reason[:160]}).", "Copy or download it again.")
