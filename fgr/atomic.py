@@ -1,15 +1,19 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that one process at a time works on."""
 
 import contextlib
+import functools
+import hashlib
 import json
 import math
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+LOOK_AGAIN = 0.3  # seconds between looks at a lock
 STALE_AFTER = 3600.0  # seconds: on a shared disk another machine's temporary file may still be in use
 
 
@@ -69,6 +73,59 @@ def write_once(path: Path | str, data: bytes) -> bytes:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def alone(folder: Path, what: str, name: str = "lock") -> Iterator[None]:
+    """Within, no other process is in the block for the same folder and name; waits for one that is, saying so on stderr.
+
+    A lock on FOLDER/.NAME, which machines that share a disk see too; it goes with the process that holds it, however that
+    ends. Without locks, on a disk that knows none or that is read-only, nothing is waited for.
+    """
+    handle = _locked(folder / f".{name}", what)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            (folder / f".{name}").unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _locked(path: Path, what: str) -> int | None:
+    """A handle that holds the lock on `path`; None where there are no locks."""
+    told = False
+    while True:
+        try:
+            import fcntl
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except (ImportError, OSError):
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(handle, path):
+                os.ftruncate(handle, 0)
+                os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+                return handle
+        except BlockingIOError:
+            if not told:
+                holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
+                print(f"fgr: {holder} is at work on {what}; waiting for it to end.", file=sys.stderr, flush=True)
+            told = True
+            time.sleep(LOOK_AGAIN)
+        except OSError:
+            os.close(handle)
+            return None
+        os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at `path`: its last holder may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename survives a power cut; a no-op where the system cannot."""
     with contextlib.suppress(OSError):
@@ -84,7 +141,7 @@ def remove_stale(folder: Path, everyone: bool = False) -> None:
 
     `everyone`: those of all machines and processes, where nobody else can be at work.
     """
-    here = f".{_machine()}."
+    here = f".{machine()}."
     for path in folder.rglob(".*.tmp"):
         owner, _, pid = path.name.removesuffix(".tmp").rpartition(".")
         with contextlib.suppress(OSError):
@@ -94,11 +151,20 @@ def remove_stale(folder: Path, everyone: bool = False) -> None:
 
 
 def _owner() -> str:
-    return f".{_machine()}.{os.getpid()}"
+    return f".{machine()}.{os.getpid()}"
 
 
-def _machine() -> str:
-    return platform.node().replace("/", "-") or "localhost"
+@functools.cache
+def machine() -> str:
+    """A name for where process ids mean the same: this start of this machine, this container.
+
+    Host names alone do not tell: containers often share one, and a process id of one is another process in the other.
+    """
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+    return f"{(platform.node().replace('/', '-') or 'localhost')[:40]}-{digest}"
 
 
 def _alive(pid: int) -> bool:

@@ -7,16 +7,19 @@ cookies, it has no upload, and turning every stroke into models costs more than 
 import json
 import random
 import time
-from collections.abc import Generator
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from fgr.errors import UserError
 
 TRANSIENT = {408, 429, 500, 502, 503, 504}  # statuses that another try may change
 ATTEMPTS = 7  # waits of 0.5, 1, 2 … s: a restart of the server fits in
 MAX_WAIT = 30.0  # seconds
+LARGEST = 256 << 20  # bytes of an answer
+Answer = TypeVar("Answer")
 TOKENS = (
     "A personal access token is made under Account & Settings → Personal Access Token, a legacy token under → Access Token "
     "(an owner allows each kind under Organization → API Tokens Settings). Put it into LABEL_STUDIO_API_KEY."
@@ -24,37 +27,62 @@ TOKENS = (
 
 
 class TransientError(Exception):
-    """A failure that may pass; the message is fit to print. `retry_after`: seconds that the server asks to wait."""
+    """A failure that may pass; the message is fit to print. `retry_after`: seconds that the server asks to wait.
 
-    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+    `status` is that of the answer, 0 where none came whole.
+    """
+
+    def __init__(self, message: str, retry_after: float = 0.0, status: int = 0) -> None:
         super().__init__(message)
-        self.retry_after = retry_after
+        self.retry_after, self.status = retry_after, status
 
 
-class TokenAuth(httpx.Auth):
-    """Sends a legacy token as it is; a personal access token (a JWT) is exchanged for access tokens of five minutes."""
+class Unavailable(UserError):
+    """A request that failed as often as it was tried; `status` is that of the last answer, 0 where none came whole."""
 
-    requires_response_body = True
+    def __init__(self, message: str, hint: str, status: int) -> None:
+        super().__init__(message, hint)
+        self.status = status
 
-    def __init__(self, url: str, token: str) -> None:
-        self.url, self.token, self.access = url, token, ""
+
+class TooLarge(UserError):
+    """An answer of more bytes than are read."""
+
+
+class Token:
+    """The header for a legacy token, which is sent as it is, or a personal one (a JWT), exchanged for tokens of five minutes."""
+
+    def __init__(self, token: str) -> None:
+        self._token, self._access = token, ""
         self.personal = token.count(".") == 2
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+    def header(self, exchange: Callable[[dict[str, str]], httpx.Response], anew: bool = False) -> str:
+        """The value of Authorization. `exchange` posts JSON to the server's token exchange; `anew` asks for a new access token.
+
+        UserError for a token that is refused, or an answer that holds none.
+        """
         if not self.personal:
-            request.headers["Authorization"] = f"Token {self.token}"
-            yield request
-            return
-        if self.access:
-            request.headers["Authorization"] = f"Bearer {self.access}"
-            if (yield request).status_code != 401:
-                return
-        response = yield httpx.Request("POST", f"{self.url}/api/token/refresh/", json={"refresh": self.token})
-        if response.status_code in TRANSIENT:
-            raise TransientError(f"the server answered {response.status_code} when asked for access")
-        self.access = response.json().get("access", "") if response.status_code == 200 else ""
-        request.headers["Authorization"] = f"Bearer {self.access or 'refused'}"
-        yield request
+            return f"Token {self._token}"
+        if anew or not self._access:
+            response = exchange({"refresh": self._token})
+            if response.status_code in TRANSIENT:
+                raise TransientError(f"the server answered {response.status_code} when asked for access", _retry_after(response))
+            if response.status_code in (400, 401, 403):
+                raise UserError("Label Studio does not accept the token: it is wrong or expired.", TOKENS)
+            body = _parsed(response) if response.is_success else None
+            access = body.get("access") if isinstance(body, dict) else None
+            if not isinstance(access, str) or not usable(access):
+                raise UserError(
+                    f"The server gave no access token for the personal one (status {response.status_code}).",
+                    "Check --url: is it a Label Studio server, without a proxy or a login page before it?",
+                )
+            self._access = access
+        return f"Bearer {self._access}"
+
+
+def usable(token: str) -> bool:
+    """Whether a header can carry it."""
+    return bool(token) and token.isascii() and token.isprintable() and " " not in token
 
 
 class Client:
@@ -64,9 +92,10 @@ class Client:
         self.url, self.attempts = url.rstrip("/"), attempts
         if not self.url.startswith(("http://", "https://")):
             raise UserError(f"'{url}' is not the address of a Label Studio server.", "Example: --url http://127.0.0.1:8080")
-        if not token or not token.isascii() or any(letter.isspace() for letter in token):
+        if not usable(token):
             raise UserError("The Label Studio token is empty or contains characters that no token has.", TOKENS)
-        self._http = httpx.Client(auth=TokenAuth(self.url, token), timeout=timeout, trust_env=False)
+        self._token = Token(token)
+        self._http = httpx.Client(timeout=timeout, trust_env=False)
 
     def __enter__(self) -> Self:
         return self
@@ -76,47 +105,100 @@ class Client:
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request, repeated while its failure may pass. For requests that may be repeated without harm."""
-        for attempt in range(self.attempts):
-            try:
-                return self.call_once(method, path, **options)
-            except TransientError as failure:
-                if attempt + 1 == self.attempts:
-                    raise UserError(
-                        f"Label Studio at {self.url} is not available: {failure} ({self.attempts} tries).",
-                        "Start the server again or wait, then run the same command again: finished work is kept.",
-                    ) from None
-                self.pause(attempt, failure.retry_after)
-        raise AssertionError("unreachable")
+        return self._repeated(lambda: self.call_once(method, path, **options))
 
     def call_once(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request, sent once. TransientError for what may pass, UserError for a refusal."""
-        try:
-            response = self._http.request(method, self.url + path, **options)
-        except httpx.TimeoutException:
-            raise TransientError("no answer in time") from None
-        except httpx.TransportError as error:
-            raise TransientError(f"no connection ({type(error).__name__})") from None
+        response = self._send(method, path, self._token.header(self._exchange), **options)
+        if response.status_code == 401 and self._token.personal:  # its time was up
+            response = self._send(method, path, self._token.header(self._exchange, anew=True), **options)
         if response.status_code in TRANSIENT:
-            raise TransientError(f"the server answered {response.status_code}", _retry_after(response))
+            status = response.status_code
+            raise TransientError(f"the server answered {status}", _retry_after(response), status)
         if response.is_success:
             return response
         raise _refusal(response, self.url)
 
-    def json(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON body of a repeatable request."""
-        return self.decoded(self.call(method, path, **options))
+    def json(self, method: str, path: str, attempts: int = 0, **options: Any) -> Any:
+        """The JSON body of a repeatable request, which is repeated where the body breaks off; `attempts` 0 means the client's."""
+        return self._repeated(lambda: self.decoded(self.call_once(method, path, **options)), attempts)
 
     def decoded(self, response: httpx.Response) -> Any:
-        """The JSON body of a response. UserError if it has none."""
+        """The JSON body of a response. TransientError if it breaks off, UserError if it is not JSON at all."""
+        body = _parsed(response)
+        if body is None and response.content[:1] in (b"", b"{", b"["):
+            raise TransientError("an answer broke off", status=response.status_code)
+        if body is None:
+            raise UserError(f"{self.url} does not look like a Label Studio server.", "Check --url.")
+        return body
+
+    def shaped(self, shape: type[Answer], body: Any) -> Answer:
+        """A response's body, checked to have this shape. UserError if it does not."""
         try:
-            return response.json()
-        except json.JSONDecodeError:
-            raise UserError(f"{self.url} does not look like a Label Studio server.", "Check --url.") from None
+            return TypeAdapter(shape).validate_python(body)
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors(include_url=False, include_input=False)[0]["loc"]))
+            raise UserError(
+                f"{self.url} gave an answer of an unknown form" + (f" ({where})." if where else "."),
+                "Check --url: is it a Label Studio server? fgr is tested with the version that its extra 'annotate' installs.",
+            ) from None
+
+    def _repeated(self, once: Callable[[], Answer], attempts: int = 0) -> Answer:
+        attempts = attempts or self.attempts
+        for attempt in range(attempts):
+            try:
+                return once()
+            except TransientError as failure:
+                if attempt + 1 == attempts:
+                    raise self.unavailable(failure, attempts) from None
+                self.pause(attempt, failure.retry_after)
+        raise AssertionError("unreachable")
+
+    def unavailable(self, failure: TransientError, attempts: int) -> Unavailable:
+        """The error for a failure that did not pass."""
+        return Unavailable(
+            f"Label Studio at {self.url} is not available: {failure} ({attempts} tries).",
+            "Start the server again or wait, then run the same command again: finished work is kept.",
+            failure.status,
+        )
+
+    def _exchange(self, body: dict[str, str]) -> httpx.Response:
+        return self._send("POST", "/api/token/refresh/", "", json=body)
+
+    def _send(self, method: str, path: str, authorization: str, **options: Any) -> httpx.Response:
+        """The answer to one request, of at most LARGEST bytes. TransientError where none comes whole."""
+        headers = {"Authorization": authorization} if authorization else {}
+        try:
+            with self._http.stream(method, self.url + path, headers=headers, **options) as response:
+                body = bytearray()
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > LARGEST:
+                        raise TooLarge(
+                            f"{self.url} answered {method} {path} with more than {LARGEST >> 20} MiB.",
+                            "Check --url, or look at the project in the browser: does a task hold something huge?",
+                        )
+        except httpx.TimeoutException:
+            raise TransientError("no answer in time") from None
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise TransientError(f"no connection ({type(error).__name__})") from None
+        except httpx.InvalidURL:
+            raise UserError(f"'{self.url}' is not the address of a Label Studio server.", "Check --url.") from None
+        kept = {name: value for name, value in response.headers.items() if name in ("content-type", "retry-after", "location")}
+        return httpx.Response(response.status_code, headers=kept, content=bytes(body), request=response.request)
 
     @staticmethod
     def pause(attempt: int, retry_after: float = 0.0) -> None:
         """Wait before another try: longer each time, with some chance in it, and at least `retry_after` seconds."""
         time.sleep(max(min(MAX_WAIT, 0.5 * 2**attempt) * random.uniform(0.75, 1.25), min(MAX_WAIT, retry_after)))
+
+
+def _parsed(response: httpx.Response) -> Any:
+    """The JSON body; None where there is none, or null."""
+    try:
+        return json.loads(response.content)
+    except (ValueError, RecursionError):  # JSONDecodeError, UnicodeDecodeError, numbers of thousands of digits
+        return None
 
 
 def _retry_after(response: httpx.Response) -> float:
@@ -136,15 +218,16 @@ def _refusal(response: httpx.Response, url: str) -> UserError:
             f"Label Studio at {url} does not permit this to the token's user.", "Ask the project's owner for access."
         )
     path = response.request.url.path
+    if response.is_redirect:
+        return UserError(f"{url} sends {path} on to another address.", "Give that address with --url: https instead of http?")
     if response.status_code == 404:
         return UserError(f"Label Studio at {url} has no {path}.", "Was the project deleted? Check --url and --project.")
     return UserError(f"Label Studio refused {response.request.method} {path} ({response.status_code}): {_detail(response)}")
 
 
 def _detail(response: httpx.Response) -> str:
-    try:
-        body = response.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
+    body = _parsed(response)
+    if body is None:
         return "no reason given"
     detail = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else body
-    return " ".join(str(detail).split())[:300]
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(detail).split())[:300])

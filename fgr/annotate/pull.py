@@ -4,16 +4,17 @@ import errno
 import json
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fgr.annotate import campaign as campaigns
 from fgr.annotate import tasks
 from fgr.annotate.campaign import Campaign
-from fgr.annotate.reader import Reader, Tally, annotated_tasks, known_people, nameless, reader, table_of
+from fgr.annotate.reader import Reader, Tally, annotated_tasks, known_people, nameless, parsed_task, reader, table_of
 from fgr.annotate.studio import Studio
 from fgr.dataset import card, tables
 from fgr.errors import UserError
@@ -95,19 +96,21 @@ def pull(studio: Studio, directory: Path, campaign: Campaign, everything: bool) 
     tally = Tally(table)
     latest: dict[str, str] = {}
     with Spool(table) as spool:
-        carried = _carry_over(
-            spool, directory, table, _aliases(campaign, read), _places(directory, campaign, table), not everything
-        )
+        present = partial(_carry_over, spool, directory, table, _aliases(campaign, read), _places(directory, campaign, table))
+        carried = present(lambda _: not everything)
         for name, title in campaign.projects.items():
             since = campaign.pulled.get(name, "") if carried else ""  # a table that was removed is read again
-            for task in annotated_tasks(studio, campaign, title, since):
-                origin = f"{task['id']} {name}"
+            for task in annotated_tasks(studio, campaign, title, tally, since):
+                origin = f"{task.id} {name}"
                 spool.forget(origin)  # what was deleted there goes
                 if len(campaign.projects) == 1:
-                    spool.forget(_unplaced(task["data"].get(tasks.KEY)))
+                    spool.forget(_unplaced(task.key))
                 for row, stamp in read.rows(task, tally):
                     spool.put(row, origin, stamp)
-                latest[name] = max(latest.get(name, ""), str(task.get("updated_at") or ""))
+                latest[name] = max(latest.get(name, ""), task.updated_at or "")
+        if tally.lost and everything:
+            lost = {f"{number} {name}" for number in tally.lost for name in campaign.projects}
+            present(lambda where: where in lost)
         _write(spool, directory, table, tally)
         times = {name: _earlier(time) for name, time in latest.items() if time}
         return tally, campaign.with_pulled(times, read.names, spool.places())
@@ -116,21 +119,21 @@ def pull(studio: Studio, directory: Path, campaign: Campaign, everything: bool) 
 def from_file(directory: Path, campaign: Campaign, file: Path) -> Tally:
     """Read an export made by hand (JSON or JSON-MIN). UserError if the file is neither."""
     try:
-        listed = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        listed = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError):  # JSONDecodeError, UnicodeDecodeError, numbers of thousands of digits
         raise UserError(f"{file} is not JSON.", "Export the project as JSON or JSON-MIN.") from None
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+    if not isinstance(listed, list) or (listed and not any(isinstance(item, dict) for item in listed)):
         raise UserError(
             f"{file} is not an export of Label Studio: expected a list of tasks.", "Export the project as JSON or JSON-MIN."
         )
-    listed = [item if "data" in item else _from_min(item) for item in listed]
-    pairs = sum(tasks.PAIR in str(item["data"].get(tasks.KEY)) for item in listed)
-    table = "preferences" if pairs * 2 > len(listed) else "annotations"
+    tally = Tally("annotations")
+    found = [task for task in (parsed_task(item, tally) for item in listed) if task]
+    pairs = sum(tasks.PAIR in task.key for task in found)
+    tally.table = table = "preferences" if pairs * 2 > len(found) else "annotations"
     read = reader(directory, campaign, campaign.people, table)
-    tally = Tally(table)
     with Spool(table) as spool:
-        _carry_over(spool, directory, table, {}, lambda _: "", True)
-        for task in listed:
+        _carry_over(spool, directory, table, {}, lambda _: "", lambda _: True)
+        for task in found:
             for row, stamp in read.rows(task, tally):
                 spool.put(row, "", stamp)
         _write(spool, directory, table, tally)
@@ -143,9 +146,9 @@ def _carry_over(
     table: str,
     aliases: Mapping[str, str],
     place: Callable[[Mapping[str, Any]], str],
-    with_own: bool,
+    own: Callable[[str], bool],
 ) -> int:
-    """Put the rows of the present table, those of this campaign only if `with_own`; the number of its rows that were put.
+    """Put the rows of the present table, those of this campaign only where `own`; the number of its rows that were put.
 
     `place` says where a row came from, "" for other campaigns'; annotators are renamed by `aliases`.
     """
@@ -153,7 +156,7 @@ def _carry_over(
     for row in tables.read_rows(directory, table) if tables.shards(directory, table) else ():
         renamed = row | {"annotator": aliases.get(row["annotator"], row["annotator"])}
         where = place(renamed)
-        if with_own or not where:
+        if not where or own(where):
             count += bool(where)
             spool.put(renamed, where, str(row.get("created_at", "")))
     return count
@@ -193,25 +196,3 @@ def _write(spool: Spool, directory: Path, table: str, tally: Tally) -> None:
 
 def _earlier(time: str) -> str:
     return (datetime.fromisoformat(time) - MARGIN).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _from_min(item: Mapping[str, Any]) -> dict[str, Any]:
-    """A task of the full form from one of JSON-MIN: there severities have no ids, and belong to the stroke they repeat."""
-    ratings = {json.dumps(value.get("rle")): value.get("rating") for value in _values(item.get("severity"))}
-    result: list[dict[str, Any]] = []
-    for i, value in enumerate(_values(item.get("defect"))):
-        size = {name: value.get(name) for name in ("original_width", "original_height")}
-        result.append({"id": f"r{i}", "from_name": "defect", "value": value} | size)
-        rating = ratings.get(json.dumps(value.get("rle")))
-        result += [{"id": f"r{i}", "from_name": "severity", "value": {"rating": rating}}] if rating else []
-    result += [{"from_name": "score", "value": value} for value in _values(item.get("score"), "number")]
-    result += [{"from_name": "comment", "value": value} for value in _values(item.get("comment"), "text")]
-    result += [{"from_name": "preference", "value": {"choices": [item["preference"]]}}] if "preference" in item else []
-    same = {name: item.get(name) for name in ("created_at", "updated_at", "lead_time")}
-    work = same | {"completed_by": item.get("annotator"), "result": result}
-    return {"id": item.get("id"), "data": {tasks.KEY: item.get(tasks.KEY)}, "annotations": [work]}
-
-
-def _values(found: Any, plain: str = "") -> Iterable[dict[str, Any]]:
-    listed = found if isinstance(found, list) else [] if found is None else [found]
-    return [value if isinstance(value, dict) else {plain: value} for value in listed]

@@ -73,8 +73,8 @@ def _projects(studio: Studio, campaign: Campaign, recipe: AnnotateRecipe) -> dic
     for name, title in campaign.projects.items():
         xml = labelling.text(recipe.interface, recipe.reference)
         project = studio.create_project(title, xml, instruction, 1 if recipe.annotators else recipe.raters)
-        labelling.expect_unchanged(recipe.interface, recipe.reference, str(project["label_config"]), title)
-        ids[name] = int(project["id"])
+        labelling.expect_unchanged(recipe.interface, recipe.reference, project["label_config"], title)
+        ids[name] = project["id"]
     return ids
 
 
@@ -176,7 +176,7 @@ class _Images:
                 studio.serve_folder(project, str((folder / "fgr").resolve()))
             return
         title = f"{name} · images"  # 50 characters at most
-        self.project = int(studio.create_project(title, IMAGES, "", 1)["id"])
+        self.project = studio.create_project(title, IMAGES, "", 1)["id"]
         self.known = studio.uploads(self.project)
 
     def place(self, files: Mapping[str, bytes]) -> dict[str, str]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fgr.annotate import campaign as campaigns
-from fgr.annotate import labelling, tasks
+from fgr.annotate import exports, labelling, tasks
 from fgr.annotate.campaign import Campaign
+from fgr.annotate.exports import Annotation, Person, Task
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
 from fgr.errors import UserError
@@ -31,12 +32,18 @@ class Tally:
     unrated: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
+    lost: set[int] = field(default_factory=set)  # tasks that the server failed to give
 
     def drop(self, reason: str, where: str) -> None:
         """Count an annotation that is left out; skipped ones are not a problem."""
         self.left_out[reason] += 1
         if reason != SKIPPED and len(self.problems) < SHOWN:
             self.problems.append(f"{where}: {reason}")
+
+    def lose(self, task: int, reason: str) -> None:
+        """Count a task that the server failed to give."""
+        self.lost.add(task)
+        self.drop(reason, f"task {task}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,36 +56,33 @@ class Reader:
     names: Mapping[str, str]
     salt: bytes
 
-    def rows(self, task: Mapping[str, Any], tally: Tally) -> Iterator[tuple[dict[str, Any], str]]:
+    def rows(self, task: Task, tally: Tally) -> Iterator[tuple[dict[str, Any], str]]:
         """Rows of a task with the time of their last change; annotations that cannot be read are counted in `tally`."""
-        key = str((task.get("data") or {}).get(tasks.KEY) or "")
-        where = f"task {task.get('id', '?')} (sample {key or 'unknown'})"
-        for annotation in task.get("annotations") or []:
+        for content in task.annotations or []:
             try:
-                row = self._row(key, annotation)
+                annotation = exports.read_annotation(content)
+                row = self._row(task.key, annotation)
             except tasks.WorkError as reason:
-                tally.drop(str(reason), where)
+                number = content.get("id") if isinstance(content, Mapping) else None
+                tally.drop(str(reason), _where(task, number))
                 continue
             tally.read += 1
             tally.unrated += row.pop("unrated", 0)
-            yield row, str(annotation.get("updated_at") or annotation.get("created_at") or "")
+            yield row, annotation.updated_at or annotation.created_at or ""
 
-    def _row(self, key: str, annotation: Mapping[str, Any]) -> dict[str, Any]:
-        if annotation.get("was_cancelled"):
+    def _row(self, key: str, annotation: Annotation) -> dict[str, Any]:
+        if annotation.was_cancelled:
             raise tasks.WorkError(SKIPPED)
         samples = key.split(tasks.PAIR)
         if len(samples) != (2 if self.table == "preferences" else 1):
             raise tasks.WorkError("a task that fgr did not make")
         if any(sample not in self.sizes for sample in samples):
             raise tasks.WorkError("a sample that is not in the dataset")
-        result = annotation.get("result")
-        if not isinstance(result, list):
-            raise tasks.WorkError("a result of an unknown form")
-        annotator = self._annotator(annotation.get("completed_by"))
+        annotator = self._annotator(annotation.completed_by)
         if self.table == "preferences":
-            choice = tasks.read_preference(result)
+            choice = tasks.read_preference(annotation.result)
             return {"left_id": samples[0], "right_id": samples[1], "annotator": annotator, "choice": choice}
-        work = tasks.read_defects(result, *self.sizes[key])
+        work = tasks.read_defects(annotation.result, *self.sizes[key])
         return {
             "id": key,
             "annotator": annotator,
@@ -86,20 +90,30 @@ class Reader:
             "degradation_map": codec.encode_mask(work.map8),
             "defects": work.defects,
             "comment": work.comment,
-            "lead_time_s": float(annotation.get("lead_time") or 0.0),
-            "created_at": str(annotation.get("created_at") or ""),
+            "lead_time_s": annotation.lead_time or 0.0,
+            "created_at": annotation.created_at or "",
             "project": self.project,
             "unrated": work.unrated,
         }
 
-    def _annotator(self, who: Any) -> str:
-        if isinstance(who, Mapping):
-            if who.get("email"):
-                return campaigns.pseudonym(self.salt, str(who["email"]))
-            who = who.get("id")
+    def _annotator(self, who: Person | int | str | None) -> str:
+        if isinstance(who, Person):
+            if who.email:
+                return campaigns.pseudonym(self.salt, who.email)
+            who = who.id
         if who is None:
             raise tasks.WorkError("work without an author")
         return self.names.get(str(who)) or campaigns.pseudonym(self.salt, nameless(who, self.project))
+
+
+def parsed_task(content: Any, tally: Tally) -> Task | None:
+    """A task of the server or of an export; None, counted in `tally`, for what is none."""
+    try:
+        return exports.read_task(content)
+    except tasks.WorkError as reason:
+        number = content.get("id") if isinstance(content, Mapping) else None
+        tally.drop(str(reason), f"task {_shown(number)}")
+        return None
 
 
 def table_of(campaign: Campaign) -> str:
@@ -118,16 +132,19 @@ def known_people(studio: Studio, directory: Path, campaign: Campaign) -> dict[st
     return {**campaign.people, **{str(user): campaigns.pseudonym(salt, email) for user, email in studio.people().items()}}
 
 
-def annotated_tasks(studio: Studio, campaign: Campaign, title: str, since: str = "") -> Iterator[dict[str, Any]]:
-    """Tasks of a project with their annotations; the next page is fetched while one is read. UserError if it is gone."""
+def annotated_tasks(studio: Studio, campaign: Campaign, title: str, tally: Tally, since: str = "") -> Iterator[Task]:
+    """Tasks of a project with their annotations; the next page is fetched while one is read. UserError if it is gone.
+
+    What is no task, and tasks that the server fails to give, are counted in `tally`.
+    """
     project = studio.project(title)
     if project is None:
         raise UserError(f"Label Studio at {campaign.url} has no project '{title}'.", "If it was deleted or renamed, push again.")
     kind = str(campaign.recipe.get("interface"))
-    labelling.expect_unchanged(kind, bool(campaign.recipe.get("reference", True)), str(project["label_config"]), title)
-    with Progress(f"pull {title}", int(project.get("task_number") or 0), "tasks") as progress:
-        for page in _prefetched(studio.annotated_tasks(int(project["id"]), since)):
-            yield from page
+    labelling.expect_unchanged(kind, bool(campaign.recipe.get("reference", True)), project["label_config"], title)
+    with Progress(f"pull {title}", project.get("task_number") or 0, "tasks") as progress:
+        for page in _prefetched(studio.annotated_tasks(project["id"], since, lost=tally.lose)):
+            yield from filter(None, (parsed_task(content, tally) for content in page))
             progress.advance(len(page))
 
 
@@ -149,3 +166,14 @@ def _prefetched(pages: Iterator[list[Any]]) -> Iterator[list[Any]]:
 def nameless(user: Any, project: str) -> str:
     """What stands for a person of whom only the server's user id is known."""
     return f"user {user} of {project}"
+
+
+def _where(task: Task, annotation: Any) -> str:
+    """Which annotation is meant, in words that a terminal can show."""
+    number = "" if annotation is None else f", annotation {_shown(annotation)}"
+    return f"task {_shown(task.id)} (sample {_shown(task.key or None)}{number})"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)[:40] if isinstance(value, (int, str)) else "?"
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

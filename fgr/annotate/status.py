@@ -2,14 +2,14 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from fgr.annotate import consensus, tasks
+from fgr.annotate import consensus
 from fgr.annotate.campaign import Campaign
 from fgr.annotate.raters import gold_truths
 from fgr.annotate.reader import Tally, annotated_tasks, known_people, reader, table_of
@@ -36,9 +36,9 @@ def status(studio: Studio, directory: Path, campaign: Campaign) -> dict[str, Any
     truths = gold_truths(directory, set(campaign.gold))
     maps: dict[str, list[np.ndarray]] = defaultdict(list)
     for title in campaign.projects.values():
-        for task in annotated_tasks(studio, campaign, title):
+        for task in annotated_tasks(studio, campaign, title, tally):
             for row, stamp in read.rows(task, tally):
-                key = str(task["data"][tasks.KEY])
+                key = task.key
                 progress.rows[key, row["annotator"]] = (row.get("score", float("nan")), row.get("lead_time_s", 0.0), stamp)
                 if table == "annotations":
                     painted = cells.pixels(row, "degradation_map", codec.decode_mask) > 0
@@ -79,6 +79,7 @@ def _figures(campaign: Campaign, progress: _Progress, tally: Tally) -> dict[str,
         "annotations": len(progress.rows),
         "annotations_wanted": wanted,
         "left_out": dict(tally.left_out),
+        "problems": tally.problems,
         "alpha": _alpha(progress),
         "dice": round(float(np.mean(progress.dice)), 4) if progress.dice else None,
         "median_seconds": round(median(times), 1) if times else None,
@@ -91,11 +92,19 @@ def _figures(campaign: Campaign, progress: _Progress, tally: Tally) -> dict[str,
 def _done_by(times: list[str], left: int) -> str | None:
     """When it will be done if work goes on at the same rate; None where that is unknown."""
     if len(times) < 2 or not left:
-        return datetime.fromisoformat(times[-1]).isoformat(timespec="minutes") if times and not left else None
-    first, last = (datetime.fromisoformat(time) for time in (times[0], times[-1]))
-    if last <= first:
+        return _moment(times[-1]).isoformat(timespec="minutes") if times and not left else None
+    first, last = (_moment(time) for time in (times[0], times[-1]))
+    try:
+        end = last + (last - first) / (len(times) - 1) * left
+    except OverflowError:
         return None
-    return (last + (last - first) / (len(times) - 1) * left).isoformat(timespec="minutes")
+    return end.isoformat(timespec="minutes") if last > first else None
+
+
+def _moment(time: str) -> datetime:
+    """A time of the server, in UTC where it names no zone."""
+    moment = datetime.fromisoformat(time)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _alpha(progress: _Progress) -> float | None:

@@ -1,21 +1,45 @@
 """What is asked of a Label Studio server: its users, and a project's tasks, annotations and images."""
 
 import json
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NotRequired
 
-import httpx
+from typing_extensions import TypedDict
 
 from fgr.annotate.client import Client, TransientError
+from fgr.annotate.pages import Lost, Pages
 from fgr.annotate.tasks import KEY
 from fgr.errors import UserError
 
 PAGE = 500  # tasks a page
-PREFETCH = 1  # pages requested while one is read: more slow each other down in the server
-SPARSE = 4  # ids a task: above, ranges of ids would be mostly empty
-FIELDS = "id,data,annotations,result,completed_by,was_cancelled,lead_time,created_at,updated_at"
+
+
+class Project(TypedDict):
+    """What is used of a project."""
+
+    id: int
+    title: str
+    label_config: str
+    task_number: NotRequired[int | None]
+
+
+class _Projects(TypedDict):
+    results: list[Project]
+    next: NotRequired[Any]
+
+
+class _Upload(TypedDict):
+    id: int
+    file: str
+
+
+class _Sent(TypedDict):
+    file_upload_ids: list[int]
+
+
+class _Person(TypedDict):
+    id: int
+    email: str
 
 
 class Studio(Client):
@@ -30,20 +54,22 @@ class Studio(Client):
 
     def people(self) -> dict[int, str]:
         """E-mail addresses by user id."""
-        return {int(user["id"]): str(user["email"]) for user in self.json("GET", "/api/users/")}
+        found = self.shaped(list[_Person], self.json("GET", "/api/users/"))
+        return {person["id"]: person["email"] for person in found}
 
-    def project(self, title: str) -> dict[str, Any] | None:
+    def project(self, title: str) -> Project | None:
         """The project with exactly that title, the oldest if there are several."""
-        found: list[dict[str, Any]] = []
+        found: list[Project] = []
         page = 1
         while True:
-            listed = self.json("GET", "/api/projects/", params={"title": title, "page": page, "page_size": 100})
+            params = {"title": title, "page": page, "page_size": 100}
+            listed = self.shaped(_Projects, self.json("GET", "/api/projects/", params=params))
             found += [project for project in listed["results"] if project["title"] == title]
-            if not listed.get("next"):
-                return min(found, key=lambda project: int(project["id"]), default=None)
+            if not listed.get("next") or not listed["results"]:
+                return min(found, key=lambda project: project["id"], default=None)
             page += 1
 
-    def create_project(self, title: str, interface: str, instruction: str, raters: int) -> dict[str, Any]:
+    def create_project(self, title: str, interface: str, instruction: str, raters: int) -> Project:
         """The project with that title, made if there is none; each task goes to `raters` people.
 
         A retry after a lost answer may find that the first try had worked: it is then used.
@@ -59,77 +85,32 @@ class Studio(Client):
                     "show_instruction": bool(instruction),
                     "sampling": "Sequential sampling",
                 }
-                return dict(self.call_once("POST", "/api/projects/", json=body | more).json())
+                return self.shaped(Project, self.decoded(self.call_once("POST", "/api/projects/", json=body | more)))
             except TransientError as failure:
                 self.pause(attempt, failure.retry_after)
         raise UserError(f"Label Studio at {self.url} did not create the project '{title}'.", "Check the server's log.")
 
-    def tasks(
-        self, project: int, include: str, conditions: list[dict[str, Any]] | None = None, size: int = PAGE, **options: Any
-    ) -> Iterator[list[dict[str, Any]]]:
-        """Pages of a project's tasks by ascending id: each asks for ids above the last, so deletions shift nothing."""
-        last = 0
-        while True:
-            items = [*(conditions or []), _condition("id", "greater", "Number", last)]
-            page = self.decoded(self._page(project, include, items, size, **options))["tasks"]
-            if page:
-                yield page
-                last = max(int(task["id"]) for task in page)
-            if len(page) < size:
-                return
-
-    def _page(
-        self, project: int, include: str, items: list[dict[str, Any]], size: int, order: str = "tasks:id", **options: Any
-    ) -> httpx.Response:
-        query = json.dumps({"filters": {"conjunction": "and", "items": items}, "ordering": [order]})
-        params = {"project": project, "page": 1, "page_size": size, "include": include, "query": query} | options
-        return self.call("GET", "/api/tasks", params=params)
+    def tasks(self, project: int, include: str, size: int = PAGE) -> Iterator[list[dict[str, Any]]]:
+        """Pages of a project's tasks by ascending id."""
+        return Pages(self, project).listed(include, size)
 
     def keys(self, project: int) -> dict[str, list[int]]:
         """Task ids by our own key, ascending; more than one where an import went in twice."""
         found: dict[str, list[int]] = {}
         for page in self.tasks(project, "id,data", size=2000):
             for task in page:
-                if KEY in (task.get("data") or {}):
-                    found.setdefault(str(task["data"][KEY]), []).append(int(task["id"]))
+                data = task.get("data")
+                if isinstance(data, dict) and KEY in data:
+                    found.setdefault(str(data[KEY]), []).append(int(task["id"]))
         return found
 
-    def annotated_tasks(self, project: int, since: str = "", size: int = 200) -> Iterator[list[dict[str, Any]]]:
+    def annotated_tasks(self, project: int, since: str = "", size: int = 200, lost: Lost | None = None) -> Iterator[list[Any]]:
         """Pages of tasks with their annotations, those with a change after `since` (ISO time) alone if it is given.
 
-        Without `since` and where ids lie close together the pages are ranges of ids, the next of which is fetched while one is
-        read: the server need not wait for its last response to be decoded.
+        `lost` is told of tasks that the server fails to give; without it they are an error.
         """
-        # `review` spares the server columns that join all results into texts, `expand` a new serialiser for each task
-        options = {"fields": "all", "review": "true", "expand": "annotations"}
-        if since:
-            changed = [_condition("updated_at", "greater", "Datetime", since)]
-            yield from self.tasks(project, FIELDS, changed, size, **options)
-            return
-        first, last, count = self._ends(project)
-        if last - first >= SPARSE * count:
-            yield from self.tasks(project, FIELDS, None, size, **options)
-            return
-
-        def fetch(start: int) -> httpx.Response:  # decoded in the reader's thread: memory of many threads lies scattered
-            ids = [_condition("id", "greater", "Number", start - 1), _condition("id", "less", "Number", start + size)]
-            return self._page(project, FIELDS, ids, size, **options)
-
-        with ThreadPoolExecutor(PREFETCH) as threads:
-            pending: deque[Future[httpx.Response]] = deque()
-            for start in range(first, last + 1, size):
-                pending.append(threads.submit(fetch, start))
-                if len(pending) > PREFETCH:
-                    yield self.decoded(pending.popleft().result())["tasks"]
-            while pending:
-                yield self.decoded(pending.popleft().result())["tasks"]
-
-    def _ends(self, project: int) -> tuple[int, int, int]:
-        """The lowest and the highest id of a project's tasks, and their number."""
-        low, high = (self.decoded(self._page(project, "id", [], 1, order)) for order in ("tasks:id", "-tasks:id"))
-        if not low["tasks"] or not high["tasks"]:
-            return 0, -1, 0
-        return int(low["tasks"][0]["id"]), int(high["tasks"][0]["id"]), int(low["total"])
+        pages = Pages(self, project, lost)
+        return pages.changed(since, size) if since else pages.ranges(size)
 
     def import_tasks(self, project: int, tasks: list[dict[str, Any]]) -> int:
         """Add the tasks whose key is not there yet; the number added. A lost answer is settled by asking what arrived."""
@@ -161,29 +142,65 @@ class Studio(Client):
         return len(deleted)
 
     def upload(self, project: int, files: Mapping[str, bytes]) -> dict[str, str]:
-        """Upload up to 100 images (the server's limit); addresses by name. A repeat leaves a copy, never a mistake."""
-        parts = {f"f{i}": (name, data, "image/webp") for i, (name, data) in enumerate(files.items())}
-        path = f"/api/projects/{project}"
-        ids = self.json("POST", f"{path}/import", params={"commit_to_project": "false"}, files=parts)["file_upload_ids"]
-        return _addresses(self.json("GET", f"{path}/file-uploads", params={"ids": json.dumps(ids)}))
+        """Upload up to 100 images (the server's limit) of names that are not there yet; addresses by name.
+
+        After a lost answer only those that did not arrive are sent again, and copies are removed.
+        """
+        missing, tries = dict(files), 0
+        while True:
+            try:
+                ids = self._send_files(project, missing)
+                break
+            except TransientError as failure:
+                tries += 1
+                if tries == self.attempts:
+                    raise self.unavailable(failure, tries) from None
+                self.pause(tries - 1, failure.retry_after)
+            there = self.uploads(project)
+            missing = {name: data for name, data in files.items() if name not in there}
+            if not missing:
+                break
+        listed = self._uploaded(project, {"all": "true"} if tries else {"ids": json.dumps(ids)})
+        if tries:
+            self._remove_copies(project, listed, set(files))
+        addresses = _addresses(listed)
+        if not files.keys() <= addresses.keys():
+            raise UserError(f"Label Studio at {self.url} did not keep all images that were uploaded.", "Check the server's log.")
+        return {name: addresses[name] for name in files}
 
     def uploads(self, project: int) -> dict[str, str]:
         """Addresses of all a project's uploaded files by the name they were uploaded under."""
-        return _addresses(self.json("GET", f"/api/projects/{project}/file-uploads", params={"all": "true"}))
+        return _addresses(self._uploaded(project, {"all": "true"}))
+
+    def _send_files(self, project: int, files: Mapping[str, bytes]) -> list[int]:
+        """The ids of the uploads."""
+        parts = {f"f{i}": (name, data, "image/webp") for i, (name, data) in enumerate(files.items())}
+        path, params = f"/api/projects/{project}/import", {"commit_to_project": "false"}
+        return self.shaped(_Sent, self.decoded(self.call_once("POST", path, params=params, files=parts)))["file_upload_ids"]
+
+    def _uploaded(self, project: int, which: dict[str, str]) -> list[_Upload]:
+        return self.shaped(list[_Upload], self.json("GET", f"/api/projects/{project}/file-uploads", params=which))
+
+    def _remove_copies(self, project: int, listed: list[_Upload], names: set[str]) -> None:
+        """Of `names` delete all uploads but the latest, which `_addresses` gives; only for names that no task refers to yet."""
+        latest = {_name(file): file["id"] for file in sorted(listed, key=lambda file: file["id"])}
+        copies = [file["id"] for file in listed if _name(file) in names and file["id"] != latest[_name(file)]]
+        if copies:
+            self.call("DELETE", f"/api/projects/{project}/file-uploads", json={"file_upload_ids": copies})
 
     def serve_folder(self, project: int, path: str) -> None:
         """Let the server serve the images of a folder on its own disk."""
-        storages = self.json("GET", "/api/storages/localfiles", params={"project": project})
-        if not any(storage.get("path") == path for storage in storages):
+        listed = self.json("GET", "/api/storages/localfiles", params={"project": project})
+        if not any(storage.get("path") == path for storage in self.shaped(list[dict[str, Any]], listed)):
             body = {"project": project, "path": path, "title": "fgr", "use_blob_urls": True, "regex_filter": ".*webp"}
             self.json("POST", "/api/storages/localfiles", json=body)
 
 
-def _addresses(listed: list[dict[str, Any]]) -> dict[str, str]:
-    """Addresses by original name: the server puts eight digits and a dash before it; the latest upload of a name counts."""
-    ordered = sorted(listed, key=lambda file: int(file["id"]))
-    return {str(file["file"]).rpartition("/")[2].partition("-")[2]: f"/data/{file['file']}" for file in ordered}
+def _addresses(listed: list[_Upload]) -> dict[str, str]:
+    """Addresses by original name; the latest upload of a name counts."""
+    return {_name(file): f"/data/{file['file']}" for file in sorted(listed, key=lambda file: file["id"])}
 
 
-def _condition(column: str, operator: str, kind: str, value: Any) -> dict[str, Any]:
-    return {"filter": f"filter:tasks:{column}", "operator": operator, "type": kind, "value": value}
+def _name(file: _Upload) -> str:
+    """The name before the upload: the server puts eight digits and a dash before it."""
+    return file["file"].rpartition("/")[2].partition("-")[2]

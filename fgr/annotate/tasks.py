@@ -1,12 +1,13 @@
 """Label Studio tasks: what is sent for a sample, and what a person's work on it says. Pure."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import cv2
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgr.annotate import brush
 from fgr.annotate.labelling import KINDS, SEVERITIES
@@ -21,6 +22,66 @@ STEP = np.uint8(255 // SEVERITIES)  # of a map in 8 bits, a star
 
 class WorkError(ValueError):
     """A piece of work that cannot be taken over; the message is a counted reason."""
+
+
+class Typed(BaseModel):
+    """What is read of something that others wrote; other keys are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+Model = TypeVar("Model", bound=Typed)
+Number = Annotated[float, Field(strict=True)]
+
+
+class Item(Typed):
+    """One item of an annotation's result: what a control holds, by the control's name."""
+
+    id: int | str | None = None
+    from_name: str | None = None
+    original_width: int | None = None
+    original_height: int | None = None
+    value: dict[str, Any]
+
+
+class Brush(Typed):
+    """The value of the control `defect`; the code is checked when it is decoded."""
+
+    rle: list[Any] | None = None
+    brushlabels: list[str] | None = None
+
+
+class Stars(Typed):
+    """The value of the control `severity`."""
+
+    rating: Number | None = None
+
+
+class Quality(Typed):
+    """The value of the control `score`."""
+
+    number: Any = None
+
+
+class Comment(Typed):
+    """The value of the control `comment`."""
+
+    text: list[str] | str | None = None
+
+
+class Choice(Typed):
+    """The value of the control `preference`."""
+
+    choices: list[str] | None = None
+
+
+def parsed(model: type[Model], content: Any, what: str) -> Model:
+    """`content` as a `model`. WorkError that names `what` does not fit, and where."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        names = [part for part in error.errors(include_url=False, include_input=False)[0]["loc"][:1] if isinstance(part, str)]
+        raise WorkError(f"{what} of an unknown form" + "".join(f" ({name})" for name in names)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,54 +163,53 @@ def _brush(control: str, kind: str, code: list[int], value: Any) -> dict[str, An
     return {"from_name": control, "type": kind, "value": {"format": "rle", "rle": code, kind: value}}
 
 
-def read_defects(result: Sequence[Mapping[str, Any]], height: int, width: int) -> Work:
+def read_defects(result: Sequence[Any], height: int, width: int) -> Work:
     """The work in an annotation's result for an image of that size. WorkError with the reason when it cannot be read."""
-    by_control: dict[str, list[Mapping[str, Any]]] = {}
-    for item in result:
-        if not isinstance(item, Mapping) or not isinstance(item.get("value"), Mapping):
-            raise WorkError("a result of an unknown form")
-        by_control.setdefault(str(item.get("from_name")), []).append(item)
-    stars = {item.get("id"): item["value"].get("rating") for item in by_control.get("severity", [])}
+    by_control: dict[str, list[Item]] = {}
+    for content in result:
+        item = parsed(Item, content, "a result")
+        by_control.setdefault(str(item.from_name), []).append(item)
+    stars = {item.id: parsed(Stars, item.value, "a result").rating for item in by_control.get("severity", [])}
     severity = np.zeros((height, width), np.uint8)
     defects: list[dict[str, Any]] = []
     for item in by_control.get("defect", []):
-        defect, mask = _region(item, stars.get(item.get("id")), height, width)
+        defect, mask = _region(item, stars.get(item.id), height, width)
         if defect["area"]:
             np.maximum(severity, defect["severity"], out=severity, where=mask)
             defects.append(defect)
     rated = {identity for identity, star in stars.items() if star}
-    unrated = sum(item.get("id") not in rated for item in by_control.get("defect", []))
+    unrated = sum(item.id not in rated for item in by_control.get("defect", []))
     return Work(_score(by_control.get("score", [])), severity, defects, _comment(by_control.get("comment", [])), unrated)
 
 
-def read_preference(result: Sequence[Mapping[str, Any]]) -> str:
+def read_preference(result: Sequence[Any]) -> str:
     """The choice in an annotation's result: left, right or tie. WorkError when there is none."""
-    for item in result:
-        if isinstance(item, Mapping) and item.get("from_name") == "preference":
-            chosen = (item.get("value") or {}).get("choices") or [None]
+    for item in (parsed(Item, content, "a result") for content in result):
+        if item.from_name == "preference":
+            chosen = parsed(Choice, item.value, "a result").choices or [""]
             if chosen[0] in CHOICES:
-                return str(chosen[0])
+                return chosen[0]
     raise WorkError("no choice")
 
 
-def _region(item: Mapping[str, Any], rating: Any, height: int, width: int) -> tuple[dict[str, Any], np.ndarray]:
-    if (item.get("original_height"), item.get("original_width")) != (height, width):
+def _region(item: Item, rating: float | None, height: int, width: int) -> tuple[dict[str, Any], np.ndarray]:
+    if (item.original_height, item.original_width) != (height, width):
         raise WorkError("painted on an image of another size")
-    value = item["value"]
-    kind = (value.get("brushlabels") or ["other"])[0]
+    value = parsed(Brush, item.value, "a result")
+    kind = (value.brushlabels or ["other"])[0]
     if kind not in KINDS:
         raise WorkError("a kind of defect that the interface does not have")
     if rating is not None and rating not in range(1, SEVERITIES + 1):
         raise WorkError("a severity that is not 1 to 5")
     try:
-        mask = brush.decode(value.get("rle") or [], height, width) >= PAINTED
+        mask = brush.decode(value.rle or [], height, width) >= PAINTED
     except brush.BrushError:
         raise WorkError("a broken brush stroke") from None
     return {"kind": kind, "severity": int(rating or UNRATED), "area": np.count_nonzero(mask) / mask.size}, mask
 
 
-def _score(items: list[Mapping[str, Any]]) -> float:
-    number = items[-1]["value"].get("number") if items else None
+def _score(items: list[Item]) -> float:
+    number = parsed(Quality, items[-1].value, "a result").number if items else None
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise WorkError("no score")
     if not 0 <= number <= 100:
@@ -157,6 +217,7 @@ def _score(items: list[Mapping[str, Any]]) -> float:
     return float(number)
 
 
-def _comment(items: list[Mapping[str, Any]]) -> str:
-    texts = items[-1]["value"].get("text", "") if items else ""
-    return "\n".join(map(str, texts)) if isinstance(texts, list) else str(texts)
+def _comment(items: list[Item]) -> str:
+    """A comment as text; halves of surrogate pairs, which no file can hold, become question marks."""
+    text = (parsed(Comment, items[-1].value, "a result").text or "") if items else ""
+    return ("\n".join(text) if isinstance(text, list) else text).encode(errors="replace").decode()

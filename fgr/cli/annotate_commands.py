@@ -115,8 +115,12 @@ def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None
         return
     _table(figures["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
     for name, value in figures.items():
-        if name != "annotators":
+        if name not in {"annotators", "problems", "left_out"}:
             typer.echo(f"{name.replace('_', ' '):20} {'–' if value is None else value}")
+    for problem in figures["problems"]:
+        typer.echo(f"left out: {problem}")
+    for reason, count in figures["left_out"].items():
+        typer.echo(f"left out: {count} × {reason}")
 
 
 @annotate.command()

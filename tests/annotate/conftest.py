@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from studio_proxy import TIMEOUT, proxied
 
-from fgr.annotate import push, run, serve
-from fgr.annotate import studio as studios
+from fgr.annotate import pages, push, run, serve
 from fgr.annotate.client import Client
 from fgr.annotate.studio import Studio
 from fgr.errors import UserError
@@ -81,4 +80,4 @@ def impatient(monkeypatch):
     monkeypatch.setattr(run, "Studio", partial(Studio, timeout=TIMEOUT))
     monkeypatch.setattr(push, "UPLOAD_BATCH", 4)
     monkeypatch.setattr(Studio, "annotated_tasks", partialmethod(Studio.annotated_tasks, size=5))
-    monkeypatch.setattr(studios, "PREFETCH", 1)  # faults happen in order
+    monkeypatch.setattr(pages, "PREFETCH", 1)  # faults happen in order

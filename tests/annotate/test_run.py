@@ -70,7 +70,7 @@ def test_from_push_to_consensus(server, studio, people, larger, monkeypatch, tmp
     assert added == len(campaign.entries) >= 30
     assert campaign.gold, "gold samples are hidden among the others"
     assert run.push(chosen, dataset, server.url, server.login.token)[1] == 0, "running again adds nothing"
-    assert studio.project("loop")["total_predictions_number"] >= 3
+    assert studio.json("GET", f"/api/projects/{studio.project('loop')['id']}/")["total_predictions_number"] >= 3
 
     samples = {row["id"]: row for row in tables.read_rows(dataset, "samples")}
     before = {path: path.read_bytes() for path in (dataset / "samples").iterdir()}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgr.annotate import labelling, tasks
+from fgr.annotate import labelling, pages, tasks
 from fgr.annotate import studio as studios
 
 
@@ -23,14 +23,14 @@ def project(server):
 
 @pytest.mark.parametrize(("size", "ahead", "sparse"), [(3, 2, 4), (3, 1, 4), (100, 2, 4), (3, 2, 0), (100, 2, 0)])
 def test_all_work_comes_in_order_once(studio, project, monkeypatch, size, ahead, sparse):
-    monkeypatch.setattr(studios, "PREFETCH", ahead)
-    monkeypatch.setattr(studios, "SPARSE", sparse)
+    monkeypatch.setattr(pages, "PREFETCH", ahead)
+    monkeypatch.setattr(pages, "SPARSE", sparse)
     listed = [task for page in studio.tasks(project, "id,data", size=4) for task in page]
     assert len(listed) == 11
     asked = []
-    call = studio.call
+    call = studio.call_once
     monkeypatch.setattr(
-        studio, "call", lambda *args, **options: asked.append(options["params"]["query"]) or call(*args, **options)
+        studio, "call_once", lambda *args, **options: asked.append(options["params"]["query"]) or call(*args, **options)
     )
     found = list(studio.annotated_tasks(project, size=size))
     assert [(task["id"], task["data"]) for page in found for task in page] == [(task["id"], task["data"]) for task in listed]
