@@ -22,6 +22,8 @@ KINDS = {  # kind → (module, model, the verb's main recipe)
     "rlhf": ("fgr.recipe.rlhf", "RlhfRecipe", "ccl-realesrgan"),
 }
 
+SHOWN = 40  # mistakes that an error lists
+
 
 def main_recipe(kind: str) -> str:
     """Name of the recipe a verb uses when none is given."""
@@ -34,8 +36,10 @@ def load(name: str | Path | None, kind: str, overrides: Iterable[str] = (), extr
     `overrides` are `KEY=VALUE` texts with dotted keys and YAML values; `extra` maps dotted keys to values already parsed
     (the command's own options; None means not given). Raises UserError naming every wrong key.
     """
+    from fgr.recipe.reading import read
+
     path = find(str(name or main_recipe(kind)), kind)
-    file = _read(path)
+    file = read(path)
     tree = dict(file)
     for key, value in [*(_parse_override(text) for text in overrides), *(extra or {}).items()]:
         if value is not None:
@@ -51,7 +55,8 @@ def check(tree: Mapping[str, Any], kind: str, origin: str) -> Any:
     lines += wrong
     if lines:
         heading = f"The recipe {origin} has {len(lines)} mistake{'s' if len(lines) > 1 else ''} (key – problem – value):"
-        raise UserError("\n".join([heading, *(f"  {line}" for line in lines)]))
+        rest = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        raise UserError("\n".join([heading, *(f"  {line}" for line in lines[:SHOWN]), *rest]))
     return made
 
 
@@ -123,31 +128,24 @@ def _validated(tree: dict[str, Any], kind: str) -> tuple[Any, list[str]]:
     try:
         return cls.model_validate(tree), []
     except pydantic.ValidationError as error:
-        return None, [mistake_line(cls, mistake) for mistake in error.errors(include_url=False)]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise UserError(f"The recipe {path} must be a mapping of keys to values.")
-    return tree
+        found = error.errors(include_url=False)
+        return None, [mistake_line(cls, mistake) for mistake in found[:SHOWN]] + [""] * (len(found) - SHOWN)
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
     import yaml
 
+    from fgr.recipe import reading
+
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UserError(f"The override '{text}' is not of the form KEY=VALUE.", "Example: degradation.preset=light")
+        raise UserError(f"The override '{text[:80]}' is not of the form KEY=VALUE.", "Example: degradation.preset=light")
     try:
-        return key, yaml.safe_load(value)
+        return key, reading.parsed(value)
     except yaml.YAMLError:
         return key, value
+    except reading.Unreadable as error:
+        raise UserError(f"The override '{text[:80]}' cannot be used: {error}.", reading.HINT) from None
 
 
 def _assign(tree: dict[str, Any], dotted: str, value: Any) -> None:

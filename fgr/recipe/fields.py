@@ -10,9 +10,9 @@ SCORES = ("clipiqa",)  # metrics of fgr.metrics.registry that serve as S_base, a
 
 
 class Strict(BaseModel):
-    """A part of a recipe: it cannot be changed, and a key that it does not have is refused."""
+    """A part of a recipe: it cannot be changed; a key that it does not have and a number that is none are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def is_score(name: str) -> bool:
