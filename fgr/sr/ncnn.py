@@ -1,9 +1,10 @@
 """Networks in ncnn's format (`.param`, `.bin`) as state dicts that spandrel recognises.
 
-Only what the Real-ESRGAN files hold is read: plain convolutions and PReLUs in graph order. Anything else is refused.
+Only what the networks of the zoo hold is read: plain convolutions, PReLUs and constants in graph order. Anything else is refused.
 The layout is the one documented by ncnn: https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,8 +12,12 @@ import numpy as np
 
 MAGIC = "7767517"
 FLOAT16, FLOAT32, RAW_FLOAT32 = 0x01306B47, 0, 0x0002C056  # tags before a convolution's weights
-WEIGHTLESS = {"Input", "Split", "Concat", "Eltwise", "BinaryOp", "Interp", "PixelShuffle"}
+WEIGHTED = {"Convolution", "PReLU", "MemoryData"}
+WEIGHTLESS = {"Input", "Split", "Concat", "Eltwise", "BinaryOp", "Interp", "PixelShuffle", "Sigmoid", "Swish"}
 DENSE_BLOCK = [f"rdb{block}.conv{conv}" for block in (1, 2, 3) for conv in (1, 2, 3, 4, 5)]
+SPAN_CONVS = ["conv_1", *(f"block_{block}.c{conv}_r" for block in range(1, 7) for conv in (1, 2, 3)), "conv_2"]
+SPAN_NAMES = [*SPAN_CONVS, "conv_cat", "upsampler.0"]
+SPAN_MEAN = (0.4488, 0.4371, 0.4040)  # what spandrel takes from the input, which weight files do not say
 
 Values = dict[int, float | list[float]]
 
@@ -23,7 +28,7 @@ class BadFile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer with weights: a convolution's weight (out, in, kh, kw) and bias (out,), or a PReLU's slopes (n,) and None."""
+    """A layer with weights: a convolution's (out, in, kh, kw) and bias (out,), a PReLU's slopes or a constant's values (n,)."""
 
     kind: str
     weight: np.ndarray
@@ -37,8 +42,9 @@ def read(param: str, weights: bytes) -> list[Layer]:
         if kind == "Convolution":
             layer, offset = _convolution(values, weights, offset)
         else:
-            slopes, offset = _floats(weights, offset, _integer(values, 0))
-            layer = Layer(kind, slopes, None)
+            sides = (0, 1, 2) if kind == "MemoryData" else (0,)  # a constant has a width, a height and channels
+            data, offset = _floats(weights, offset, math.prod(_integer(values, side, 1) or 1 for side in sides))
+            layer = Layer(kind, data, None)
         layers.append(layer)
     if offset != len(weights):
         raise BadFile(f"the weights end at byte {offset}, the file at {len(weights)}")
@@ -46,7 +52,9 @@ def read(param: str, weights: bytes) -> list[Layer]:
 
 
 def state_dict(layers: list[Layer]) -> dict[str, np.ndarray]:
-    """Names for the layers of an RRDBNet ×4 (convolutions only) or an SRVGGNetCompact (convolutions and PReLUs)."""
+    """Names for the layers of an RRDBNet ×4 (convolutions only), an SRVGGNetCompact (with PReLUs) or a SPAN (with a mean)."""
+    if any(layer.kind == "MemoryData" for layer in layers):
+        return _span_state(layers)
     names = _compact_names(layers) if any(layer.kind == "PReLU" for layer in layers) else _rrdb_names(layers)
     state = {}
     for name, layer in zip(names, layers, strict=True):
@@ -87,6 +95,42 @@ def _expect_rrdb_shapes(names: list[str], layers: list[Layer]) -> None:
             )
 
 
+def _span_state(layers: list[Layer]) -> dict[str, np.ndarray]:
+    """The kernels of a SPAN as those of its training, of which each 3×3 was made: see `_before_merging`."""
+    mean, *convs = layers
+    if mean.kind != "MemoryData" or [conv.kind for conv in convs] != ["Convolution"] * len(SPAN_NAMES):
+        raise BadFile("the layers are not those of a SPAN")
+    if mean.weight.shape != (3,) or np.abs(mean.weight - SPAN_MEAN).max() > 1e-6:
+        raise BadFile(f"a SPAN takes the mean {SPAN_MEAN} from its input, this network {tuple(mean.weight.tolist())}")
+    state: dict[str, np.ndarray] = {}
+    for name, conv in zip(SPAN_NAMES, convs, strict=True):
+        bias = np.zeros(len(conv.weight), np.float32) if conv.bias is None else conv.bias
+        parts = _before_merging(conv.weight, bias) if name in SPAN_CONVS else {"": (conv.weight, bias)}
+        for part, (weight, offset) in parts.items():
+            state |= {f"{name}{part}.weight": weight, f"{name}{part}.bias": offset}
+    return state
+
+
+def _before_merging(weight: np.ndarray, bias: np.ndarray, gain: int = 2) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The layers whose product is exactly this 3×3 convolution (out, in, 3, 3).
+
+    In training they are in → gain · in → gain · out → out beside a 1×1: here the outer ones copy channels, the middle one is the
+    convolution, and the 1×1 is 0. `eval_conv` is their product.
+    """
+    out, into = weight.shape[:2]
+    first = np.eye(gain * into, into, dtype=np.float32)[:, :, None, None]
+    middle, middle_bias = np.zeros((gain * out, gain * into, 3, 3), np.float32), np.zeros(gain * out, np.float32)
+    middle[:out, :into], middle_bias[:out] = weight, bias
+    last = np.eye(out, gain * out, dtype=np.float32)[:, :, None, None]
+    return {
+        ".sk": (np.zeros((out, into, 1, 1), np.float32), np.zeros(out, np.float32)),
+        ".conv.0": (first, np.zeros(gain * into, np.float32)),
+        ".conv.1": (middle, middle_bias),
+        ".conv.2": (last, np.zeros(out, np.float32)),
+        ".eval_conv": (weight, bias),
+    }
+
+
 def _graph(param: str) -> Iterable[tuple[str, Values]]:
     lines = param.splitlines()
     if not lines or lines[0].strip() != MAGIC:
@@ -97,7 +141,7 @@ def _graph(param: str) -> Iterable[tuple[str, Values]]:
         raise BadFile(f"the graph has {len(body)} layers, its second line says {' '.join(counts) or 'nothing'}")
     for fields in body:
         kind = fields[0]
-        if kind in ("Convolution", "PReLU"):
+        if kind in WEIGHTED:
             yield kind, _values(fields)
         elif kind not in WEIGHTLESS:
             raise BadFile(f"layers of type {kind} are not known")

