@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,19 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def copy(path: Path, to: Path) -> None:
+    """Let `to` be what `path` is now, whole or not at all: a second name where the disk knows those, a copy elsewhere."""
+    temporary = to.with_name(f".{to.name}{_owner()}.tmp")
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:
+            shutil.copyfile(path, temporary)
+        os.replace(temporary, to)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,10 +1,12 @@
 """Weight files: their tensors, read without running anything in a file, and files' digests."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fgr import atomic
 from fgr.errors import UserError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -134,6 +136,22 @@ def metadata(file: Path) -> dict[str, str]:
             return dict(content.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise _damaged(file, error) from None
+
+
+def write_tensors(file: Path, state: Mapping[str, Any], about: Mapping[str, str]) -> None:
+    """Write tensors and what is said of them as safetensors, whole or not at all; equal content gives equal bytes.
+
+    The library writes the words of the metadata in an order that differs from process to process: here they are sorted.
+    """
+    from safetensors.torch import save
+
+    data = save(dict(state), dict(about))
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    words = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    words += b" " * (-len(words) % 8)
+    atomic.write_bytes(file, len(words).to_bytes(8, "little") + words + data[8 + size :])
 
 
 def _safetensors(file: Path) -> Any:

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -138,3 +140,21 @@ def test_the_digest_of_a_file(tmp_path):
         file_digest(tmp_path / "b")
     with pytest.raises(UserError, match="Is a directory"):
         file_digest(tmp_path)
+
+
+def test_equal_tensors_and_words_are_equal_bytes_in_every_process(tmp_path):
+    """The library's own order of the metadata changes from process to process."""
+    script = (
+        "import sys, torch\nfrom pathlib import Path\nfrom fgr.tensors import write_tensors\n"
+        "words = {name: name * 2 for name in ('tuned_from', 'license', 'step', 'format', 'base', 'ö')}\n"
+        "write_tensors(Path(sys.argv[1]), {'b': torch.ones(2, 3), 'a': torch.zeros(5, dtype=torch.float16)}, words)\n"
+    )
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for file in files:
+        subprocess.run([sys.executable, "-c", script, str(file)], check=True)
+    assert len({file.read_bytes() for file in files}) == 1
+    state = read_tensors(files[0])
+    assert torch.equal(state["b"], torch.ones(2, 3))
+    assert state["a"].dtype == torch.float16
+    assert metadata(files[0])["ö"] == "öö"
+    assert int.from_bytes(files[0].read_bytes()[:8], "little") % 8 == 0

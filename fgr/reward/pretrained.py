@@ -29,6 +29,8 @@ def save_reward_model(model: FinPercepRM, folder: Path) -> None:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
+    if folder.is_dir():  # of a step that is taken again
+        shutil.rmtree(folder)
     os.replace(temporary, folder)
 
 

@@ -36,15 +36,16 @@ def train_reward_model(recipe: RewardRecipe, data: str, out: Path, device: str =
     UserError for a dataset or weights that cannot be used and for another recipe's folder; KeyboardInterrupt after saving.
     """
     trainer = _Trainer(recipe, data, out, device)
-    trainer.start()
-    for position, phase in enumerate(trainer.phases):
-        if not (out / phase.name / "config.json").is_file():
-            trainer.train(position, phase)
-    last = out / trainer.phases[-1].name
-    if trainer.accelerator.is_main_process and not (out / "examples.json").is_file():
-        model = FinPercepRM.from_pretrained(last).to(trainer.accelerator.device)
-        examples.write(model, trainer.validation.samples, trainer.validation.chosen, out)
-    trainer.accelerator.end_training()
+    with trainer.run.alone():
+        trainer.start()
+        for position, phase in enumerate(trainer.phases):
+            if not (out / phase.name / "config.json").is_file():
+                trainer.train(position, phase)
+        last = out / trainer.phases[-1].name
+        if trainer.accelerator.is_main_process and not (out / "examples.json").is_file():
+            model = FinPercepRM.from_pretrained(last).to(trainer.accelerator.device)
+            examples.write(model, trainer.validation.samples, trainer.validation.chosen, out)
+        trainer.accelerator.end_training()
     return last
 
 

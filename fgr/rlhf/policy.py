@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fgr import atomic
 from fgr.errors import UserError
 from fgr.recipe import rlhf as recipe
-from fgr.tensors import first_keys, non_finite
+from fgr.tensors import first_keys, non_finite, write_tensors
 from fgr.training.low_rank import add_adapters
 
 Weights = dict[str, torch.Tensor]
@@ -92,7 +91,5 @@ class Policy(nn.Module):
         self.adapted = add_adapters(self.network, layers, rank, alpha, "policy.train=lora")
 
     def _write(self, path: Path, state: Weights, about: dict[str, str]) -> None:
-        from safetensors.torch import save
-
         metadata = {"format": "pt", "tuned_from": self.name, "license": self.license, **about}
-        atomic.write_bytes(path, save(state, metadata))
+        write_tensors(path, state, metadata)

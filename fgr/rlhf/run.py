@@ -41,7 +41,8 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
     """
     setup = Setup(recipe, generator, reward, data, out, device)
     try:
-        return _run(setup)
+        with setup.run.alone():
+            return _run(setup)
     except (MemoryError, RuntimeError) as error:
         from fgr.sr.memory import is_out_of_memory
 
@@ -89,7 +90,8 @@ def open_loop(setup: Setup) -> TuningLoop:
     )  # fmt: skip
     saved = run.load()
     if saved:
-        reopen_refreshed(setup)
+        state = saved["state"]
+        reopen_refreshed(setup, max(state["curriculum"]["stage"], *(point["stage"] for point in state["points"])))
         loop.restore(saved)
         run.keep(lambda line: line["step"] <= loop.state.step)
     else:
@@ -134,9 +136,12 @@ def refresh_stage(
     return evaluation.start_rewards(setup.device, [stage])
 
 
-def reopen_refreshed(setup: Setup) -> None:
-    """Let stages that were refreshed before the run was interrupted take their places; a checkpoint holds their scales."""
-    for stage in range(len(setup.stages.models)):
+def reopen_refreshed(setup: Setup, reached: int) -> None:
+    """Let stages up to `reached` that were refreshed before the run was interrupted take their places.
+
+    A checkpoint holds their scales. A later stage's folder is of steps that are taken again.
+    """
+    for stage in range(min(reached + 1, len(setup.stages.models))):
         folder = _refreshed_folder(setup, stage)
         if folder.is_dir():
             setup.stages.replace(stage, load_reward_model(folder, str(setup.device)).requires_grad_(False))

@@ -2,11 +2,15 @@
 
 RUN/run.json          kind, version, resolved recipe, facts
 RUN/metrics.jsonl     one JSON object a line: step, phase, and figures
-RUN/checkpoint.pt     the newest state; the one before it stays until the new one is whole
+RUN/checkpoint.pt     the newest state
+RUN/checkpoint-before.pt   the state before it, which a run falls back to when the newest is damaged
 """
 
+import contextlib
 import io
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,11 @@ class Run:
     def __init__(self, directory: Path | str, main: bool = True) -> None:
         self.directory, self.main = Path(directory), main
         self.metrics, self.checkpoint = self.directory / "metrics.jsonl", self.directory / "checkpoint.pt"
+        self.before = self.directory / "checkpoint-before.pt"
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Within, no other process trains the run; waits for one that does."""
+        return atomic.alone(self.directory, f"the run {self.directory}") if self.main else contextlib.nullcontext()
 
     def expect(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Check, and write nothing: UserError if the directory holds a run of another kind, recipe or facts, or other things.
@@ -63,29 +72,53 @@ class Run:
             atomic.write_text(self.metrics, kept)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the checkpoint, whole or not at all; a full disk leaves the one before it."""
+        """Write the checkpoint, whole or not at all, and keep the one before it; a full disk leaves both."""
         if self.main:
             import torch
 
             buffer = io.BytesIO()
             torch.save(dict(state), buffer)
-            atomic.write_bytes(self.checkpoint, buffer.getvalue())
+            with atomic.replacing(self.checkpoint) as file:
+                file.write(buffer.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+                if self.checkpoint.exists():
+                    atomic.copy(self.checkpoint, self.before)
 
     def load(self) -> dict[str, Any] | None:
-        """The checkpoint's state on the CPU, or None if there is none. UserError if it is damaged."""
-        if not self.checkpoint.exists():
-            return None
-        import torch
+        """The state of the newest checkpoint that can be read, on the CPU, or None if there is none.
 
-        try:
-            state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch.load raises whatever its unpickler does
-            reason = " ".join(str(error).split())[:160]
+        UserError if all of them are damaged; a line on stderr where the one before the newest is used.
+        """
+        reasons = {}
+        for path in (self.checkpoint, self.before):
+            if not path.exists():
+                continue
+            try:
+                state = _checkpoint(path)
+            except Exception as error:  # torch.load raises whatever its unpickler does
+                reasons[path] = " ".join(str(error).split())[:160] or type(error).__name__
+                continue
+            if self.main and path == self.before:
+                why = f"damaged ({reasons[self.checkpoint]})" if reasons else "missing"
+                print(f"fgr: {self.checkpoint} is {why}; the run goes on from {path.name}.", file=sys.stderr, flush=True)
+            return state
+        if reasons:
+            path, reason = next(iter(reasons.items()))
             raise UserError(
-                f"The checkpoint {self.checkpoint} is damaged: {reason}",
+                f"The checkpoint {path} is damaged: {reason}" + (", and so is the one before it." if len(reasons) > 1 else ""),
                 "Restore it from a copy, or delete it to begin again (finished stages are kept).",
-            ) from None
-        return state
+            )
+        return None
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    import torch
+
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError("it holds no state")
+    return state
 
 
 def read(directory: Path | str) -> dict[str, Any]:

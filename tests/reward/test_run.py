@@ -88,9 +88,10 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(trained, data, overrides
         assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_crash_after_the_checkpoint_is_made_good(trained, data, overrides, tmp_path, monkeypatch):
-    """Steps that were logged after the last checkpoint are taken again and logged once."""
-    chosen, out = recipe.load("demo", "reward", (*overrides, "training.checkpoint_every=3")), tmp_path / "rm"
+@pytest.mark.parametrize(("every", "damaged"), [(3, False), (1, True)])
+def test_a_crash_after_the_checkpoint_is_made_good(trained, data, overrides, tmp_path, monkeypatch, capsys, every, damaged):
+    """Steps that were logged after the last checkpoint are taken again and logged once; those after one that is damaged too."""
+    chosen, out = recipe.load("demo", "reward", (*overrides, f"training.checkpoint_every={every}")), tmp_path / "rm"
     log, logged = runs.Run.log, [0]
 
     def crash(self, **figures):
@@ -103,8 +104,11 @@ def test_a_crash_after_the_checkpoint_is_made_good(trained, data, overrides, tmp
         patch.setattr(runs.Run, "log", crash)
         with pytest.raises(OSError, match="No space"):
             train_reward_model(chosen, str(data), out, device="cpu")
+    if damaged:
+        (out / "checkpoint.pt").write_bytes((out / "checkpoint.pt").read_bytes()[:500])
     train_reward_model(chosen, str(data), out, device="cpu")
     assert losses(out) == losses(trained)
+    assert ("goes on from checkpoint-before.pt" in capsys.readouterr().err) == damaged
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(data, overrides, tmp_path):

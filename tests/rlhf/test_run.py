@@ -102,8 +102,7 @@ def test_resuming_gives_the_numbers_of_an_undisturbed_run(sources, finished, tmp
         )
         assert first == second
     for name in ("best.safetensors", "last.safetensors"):
-        a, b = load_file(whole / name), load_file(out / name)
-        assert all(torch.equal(a[key], b[key]) for key in a)
+        assert (whole / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_a_finished_run_is_not_run_again_and_another_recipe_is_refused(sources, finished):

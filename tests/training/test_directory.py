@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 
@@ -73,6 +74,34 @@ def test_a_checkpoint_comes_back_and_a_damaged_one_is_a_sentence(tmp_path):
     run.checkpoint.write_bytes(run.checkpoint.read_bytes()[:100])
     with pytest.raises(UserError, match="is damaged"):
         run.load()
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(path.read_bytes()[:100]), lambda path: path.unlink()])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, spoil):
+    run = begin(tmp_path / "run")
+    for step in (1, 2, 3):
+        run.save({"step": step})
+    assert run.load() == {"step": 3}
+    assert capsys.readouterr().err == ""
+    spoil(run.checkpoint)
+    assert run.load() == {"step": 2}
+    assert "goes on from checkpoint-before.pt" in capsys.readouterr().err
+    run.before.write_bytes(b"")
+    if run.checkpoint.exists():
+        with pytest.raises(UserError, match="and so is the one before it"):
+            run.load()
+
+
+def test_only_one_process_trains_a_run(tmp_path):
+    run = begin(tmp_path / "run")
+    with run.alone():
+        handle = os.open(tmp_path / "run" / ".lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
+        with runs.Run(tmp_path / "run", main=False).alone():
+            pass
+    assert not (tmp_path / "run" / ".lock").exists()
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
