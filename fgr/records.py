@@ -1,7 +1,7 @@
 """The dataset's tables and their columns; schemas, features and documentation derive from here."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("composite", "image", "I_syn = m·I_SR + (1−m)·I_GT, rounded; exactly I_GT where m = 0"),
         Column("mask", "image:L", "m as 0…255"),
         Column("degradation_map", "image", "M_gt = value / 65535 (16-bit grey), 0 = clean, 1 = worst; exactly 0 where m = 0"),
+        Column("sr_map", "image", "the same of the whole of I_SR, whatever the mask: M_gt = sr_map · m but for sham rows"),
         Column("score", "float32", "heuristic global score in [0, 1], 1 = no visible defect"),
         Column("model", "string", "SR model"),
         Column("model_digest", "string", "sha256 of the SR model's weights"),
@@ -70,6 +71,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("rejected_raters", "list<string>", "pseudonyms left out"),
     ),
 }
+ADDED = {"samples": ("sr_map",)}  # columns that tables written before version 0.2 lack
 DEFECT_FIELDS = {"kind": "string", "severity": "int32", "area": "float32"}
 
 
@@ -83,17 +85,18 @@ def media_columns(table: str) -> list[str]:
     return [column.name for column in TABLES[table] if column.type.startswith("image")]
 
 
-def arrow_schema(table: str) -> Any:
-    """The pyarrow schema of a table, with the metadata by which `datasets` knows image columns."""
+def arrow_schema(table: str, lacking: Collection[str] = ()) -> Any:
+    """The pyarrow schema of a table, with the metadata by which `datasets` knows image columns; without those `lacking`."""
     import pyarrow as pa
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     scalars = {"string": pa.string(), "float32": pa.float32(), "int32": pa.int32(), "int64": pa.int64()}
     defect = pa.struct([(name, scalars[kind]) for name, kind in DEFECT_FIELDS.items()])
     types = scalars | {"image": image, "image:L": image, "list<string>": pa.list_(pa.string()), "list<defect>": pa.list_(defect)}
-    features = {column.name: _feature(column.type) for column in TABLES[table]}
+    present = [column for column in TABLES[table] if column.name not in lacking]
+    features = {column.name: _feature(column.type) for column in present}
     metadata = {"huggingface": json.dumps({"info": {"features": features}})}
-    return pa.schema([(column.name, types[column.type]) for column in TABLES[table]], metadata=metadata)
+    return pa.schema([(column.name, types[column.type]) for column in present], metadata=metadata)
 
 
 def current_figures(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,30 @@ def tiny(tiny_recipe, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def older(tmp_path_factory) -> Path:
+    """A finished dataset directory as version 0.1 wrote it, without `sr_map` and `map.pixel`: read only."""
+    from fgr import recipe
+    from fgr.dataset import card, manifest, tables
+    from fgr.generate.run import generate
+    from fgr.tensors import file_digest
+
+    out = tmp_path_factory.mktemp("data") / "older"
+    models = {"models": ["bicubic"], "samples": 10, "map.pixel": "l1"}
+    assert generate(recipe.load("demo", "generate", TINY, models), out, workers=1, device="cpu")
+    made = manifest.read(out)
+    del made["recipe"]["map"]["pixel"]
+    made |= {"fgr": "0.1.0", "recipe_digest": recipe.digest(made["recipe"])}
+    for state in made["shards"]:
+        shard = out / state["file"]
+        rows = [{name: value for name, value in row.items() if name != "sr_map"} for row in tables.read_shard(shard)]
+        tables.write_table(shard, "samples", rows)
+        state |= {"sha256": file_digest(shard), "bytes": shard.stat().st_size}
+    manifest.write(out, made)
+    card.write(out)
+    return out
+
+
+@pytest.fixture(scope="session")
 def weights_of(tmp_path_factory):
     """Small random weights of the diffusion models of these names, in a folder that is made once: read only."""
     made: dict[tuple[str, ...], Path] = {}

@@ -31,6 +31,7 @@ def make_row(photo: np.ndarray, index: int, side: int) -> dict:
         "id": f"row-{index}", "source_id": f"s{index}", "photo_id": f"p{index}", "reference": codec.encode_rgb(reference),
         "sr": codec.encode_rgb(sr), "composite": codec.encode_rgb(np.where(mask[..., None] > 0, source, reference)),
         "mask": codec.encode_mask(mask), "degradation_map": codec.encode_map(target), "score": float(1 - target.mean()),
+        "sr_map": codec.encode_map(np.full((side, side), 0.8, np.float32)),
         "model": ("alpha", "beta")[index % 2 if index % 4 < 2 else 0], "model_digest": "0", "scale": 4, "mask_kind": kind,
         "mask_area": float(mask.mean() / 255), "degradation": "{}", "inference": "{}", "pixel_difference": 0.1,
         "feature_difference": 0.1, "license": "cc0-1.0", "attribution": "", "seed": index,

@@ -8,7 +8,9 @@ import typer
 
 from fgr.cli.options import Devices, Overrides, listed, load_recipe
 
-Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file or a shipped recipe: fgr30k, demo.")]
+Recipe = Annotated[
+    str | None, typer.Argument(metavar="RECIPE", help="A YAML file or a shipped recipe: fgr30k, fgr30k-paper, demo.")
+]
 
 
 def generate(
@@ -30,8 +32,8 @@ def generate(
 ) -> None:
     """Photographs in, a dataset that load_dataset opens out.
 
-    RECIPE defaults to fgr30k, the paper's set (needs DINOv3 weights); `fgr generate demo --out DIR` needs nothing but the
-    packages. Running the same command again resumes.
+    RECIPE defaults to fgr30k, the paper's set with maps that see lattices (needs DINOv3 weights; fgr30k-paper: the paper's
+    maps); `fgr generate demo --out DIR` needs nothing but the packages. Running the same command again resumes.
     """
     options = {"models": listed(models) or None, "source.path": source, "samples": limit}
     chosen = load_recipe(recipe, "generate", overrides, options)
@@ -48,7 +50,9 @@ def generate(
 
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")],
-    replay: Annotated[int, typer.Option(help="Replay the degradation and SR of this many rows and compare with their sr.")] = 0,
+    replay: Annotated[
+        int, typer.Option(help="Replay the degradation and SR of this many rows and compare with their sr and maps.")
+    ] = 0,
     device: Devices = "auto",
 ) -> None:
     """Check every promise of a dataset: exit 1 and the rows that break one."""

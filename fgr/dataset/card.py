@@ -14,6 +14,11 @@ from fgr.licenses import hub_license, is_noncommercial
 from fgr.shipped import shipped
 
 ALLOWED = {True: "yes", False: "no", None: "not stated"}
+PIXEL_MEANINGS = {
+    "l1": "mean absolute difference",
+    "ssim": "1 − SSIM",
+    "ssim-tolerant": "minimum over shifts by up to a pixel of locally averaged 1 − SSIM",
+}
 HERE = "path/to/this/folder"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -48,10 +53,13 @@ def _body(text: str, directory: Path, recorded: dict[str, Any], facts: dict[str,
         for split in records.SPLITS
         if (files := tables.shards(directory, "samples", split))
     ]
+    pixel = manifest.pixel_difference_of(recorded)
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)  # Markdown, not HTML
     return environment.from_string(text).render(
         name=recorded["recipe"]["name"], version=recorded["fgr"], splits=splits,
-        first_split=splits[0]["name"] if splits else "train", drops=recorded["drops"], columns=records.TABLES,
+        first_split=splits[0]["name"] if splits else "train", drops=recorded["drops"],
+        columns={table: tables.stored_columns(directory, table) for table in records.TABLES},
+        pixel=f"{PIXEL_MEANINGS.get(pixel, 'a difference')} (`{pixel}`)",
         recipe=recorded["recipe"], calibration=recorded["calibration"], models=recorded["models"], allowed=ALLOWED,
         people=people(directory),
         recipe_text=yaml.safe_dump(recorded["recipe"], sort_keys=False, allow_unicode=True, width=120),
@@ -112,11 +120,11 @@ def _configs(directory: Path) -> dict[str, Any]:
             continue
         patterns = [{"split": split or "train", "path": f"{table}/{split + '-' if split else ''}*.parquet"} for split in by_split]
         configs.append({"config_name": table, "data_files": patterns} | ({"default": True} if table == "samples" else {}))
-        infos.append(_info(table, by_split))
+        infos.append(_info(tables.stored_columns(directory, table), table, by_split))
     return {"configs": configs, "dataset_info": infos}
 
 
-def _info(table: str, by_split: dict[str, list[Path]]) -> dict[str, Any]:
+def _info(columns: tuple[records.Column, ...], table: str, by_split: dict[str, list[Path]]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     footers = {split: [pq.read_metadata(file) for file in files] for split, files in by_split.items()}
@@ -133,7 +141,7 @@ def _info(table: str, by_split: dict[str, list[Path]]) -> dict[str, Any]:
     size = sum(file.stat().st_size for files in by_split.values() for file in files)
     return {
         "config_name": table,
-        "features": [_yaml_feature(column) for column in records.TABLES[table]],
+        "features": [_yaml_feature(column) for column in columns],
         "splits": splits,
         "download_size": size,
         "dataset_size": sum(split["num_bytes"] for split in splits),

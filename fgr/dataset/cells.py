@@ -8,7 +8,8 @@ import numpy as np
 from fgr.errors import UserError
 from fgr.images import codec
 
-DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {"mask": codec.decode_mask, "degradation_map": codec.decode_map}
+MAPS = ("degradation_map", "sr_map")
+DECODERS: dict[str, Callable[[bytes], np.ndarray]] = {"mask": codec.decode_mask} | dict.fromkeys(MAPS, codec.decode_map)
 
 
 def encoded(row: Mapping[str, Any], column: str) -> bytes:
@@ -29,7 +30,7 @@ def encoded(row: Mapping[str, Any], column: str) -> bytes:
 
 
 def pixels(row: Mapping[str, Any], column: str, decode: Callable[[bytes], np.ndarray] | None = None) -> np.ndarray:
-    """What the column holds: `mask` uint8 (H, W), `degradation_map` float32 (H, W), others uint8 (H, W, 3).
+    """What the column holds: `mask` uint8 (H, W), maps float32 (H, W), others uint8 (H, W, 3).
 
     `decode` replaces the column's own decoder, as another table needs it. UserError naming the row: no bytes, not such an
     image, more than `codec.MAX_PIXELS`.

@@ -23,28 +23,41 @@ def load_samples(
 ) -> Any:
     """The rows of a split of a dataset directory or Hub id, decoded when they are asked for.
 
-    `numpy`: RGB images are uint8 (H, W, 3), mask and degradation_map float32 (H, W) in [0, 1]. `torch`: images are float32
-    (3, H, W) and maps (1, H, W), all in [0, 1], ready for a DataLoader. Only `columns` are read. A `datasets.Dataset`, or with
-    `streaming` an `IterableDataset`. UserError: unknown column, no such dataset or split.
+    `numpy`: RGB images are uint8 (H, W, 3), mask and maps float32 (H, W) in [0, 1]. `torch`: images are float32
+    (3, H, W) and maps (1, H, W), all in [0, 1], ready for a DataLoader. Only `columns` are read, by default all.
+    A `datasets.Dataset`, or with `streaming` an `IterableDataset`. UserError: unknown column, one that datasets of earlier
+    versions lack, no such dataset or split.
     """
     import datasets
 
     known = records.columns("samples")
-    wanted = list(columns or known)
-    for name in wanted:
+    for name in columns or ():
         if name not in known:
             raise UserError(f"The table samples has no column '{name}'{nearest(name, known)}.", f"It has: {', '.join(known)}.")
     try:
-        rows = datasets.load_dataset(str(data), "samples", split=split, streaming=streaming).select_columns(wanted)
+        rows = datasets.load_dataset(str(data), "samples", split=split, streaming=streaming)
     except (ValueError, OSError, datasets.exceptions.DatasetNotFoundError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"The split '{split}' of {data} cannot be opened: {reason}",
             "Name a dataset directory or a Hub id, and a split it has.",
         ) from None
+    present = rows.column_names or known
+    wanted = list(columns or [name for name in known if name in present])
+    _expect_columns(wanted, present, data)
+    rows = rows.select_columns(wanted)
     for name in set(wanted) & set(records.media_columns("samples")):
         rows = rows.cast_column(name, datasets.Image(decode=False))
     return rows.map(_decoder(format)) if streaming else rows.with_transform(_batched(_decoder(format)))
+
+
+def _expect_columns(wanted: Sequence[str], present: Sequence[str], data: str | Path) -> None:
+    lacking = [name for name in wanted if name not in present]
+    if lacking:
+        raise UserError(
+            f"The dataset {data} has no column {', '.join(lacking)}: it was made before version 0.2, or elsewhere.",
+            f"Make it again with `fgr generate`, or leave the column out: it has {', '.join(present)}.",
+        )
 
 
 def _decoder(format: Format) -> Callable[[Mapping[str, Any]], dict[str, Any]]:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fgr import atomic
+from fgr import atomic, records
 from fgr.errors import UserError
 
 NAME = "fgr.json"
@@ -43,5 +43,20 @@ def row_id(row: dict[str, Any], determinants: dict[str, Any]) -> str:
 
 
 def determinants_of(recipe: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
-    """What determines every row of a dataset alike: the settings of masks, map and severity, and the calibration."""
-    return {key: recipe[key] for key in ("masks", "map", "severity", "attempts")} | {"calibration": calibration}
+    """What determines every row of a dataset alike: the settings of masks, map and severity, and the calibration.
+
+    A map of pixel difference `l1` has the ids that it had before there were others.
+    """
+    map_ = {key: value for key, value in recipe["map"].items() if (key, value) != ("pixel", "l1")}
+    settings = {key: recipe[key] for key in ("masks", "severity", "attempts")} | {"map": map_}
+    return settings | {"calibration": calibration}
+
+
+def pixel_difference_of(manifest: dict[str, Any]) -> str:
+    """Which pixel difference a dataset's maps are of; before version 0.2 there was but one."""
+    return str(manifest["recipe"]["map"].get("pixel", "l1"))
+
+
+def lacking(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """The columns of `samples` that came after the version that wrote the dataset: since 0.2, recipes name `map.pixel`."""
+    return () if "pixel" in manifest["recipe"]["map"] else records.ADDED["samples"]

@@ -18,18 +18,21 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 def write_table(path: Path | str, table: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write `rows` of `table` as one Parquet file; image cells are encoded bytes. ValueError for no rows or a wrong cell.
 
-    One row group at a time is in memory. Content-defined chunking and uncompressed images keep later uploads small; the
-    bytes depend on the rows and on the versions of the writing libraries alone.
+    Columns that tables of earlier versions lack may be absent from all rows. One row group at a time is in memory.
+    Content-defined chunking and uncompressed images keep later uploads small; the bytes depend on the rows and on the versions
+    of the writing libraries alone.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = records.arrow_schema(table)
-    media = records.media_columns(table)
-    cells = ({name: _cell(row[name], name in media) for name in schema.names} for row in rows)
-    group = list(islice(cells, ROW_GROUP))
-    if not group:
+    waiting = iter(rows)
+    first = next(waiting, None)
+    if first is None:
         raise ValueError("a Parquet file without rows makes load_dataset fail: leave it out")
+    schema = records.arrow_schema(table, [name for name in records.ADDED.get(table, ()) if name not in first])
+    media = [name for name in records.media_columns(table) if name in schema.names]
+    cells = ({name: _cell(row[name], name in media) for name in schema.names} for row in chain([first], waiting))
+    group = list(islice(cells, ROW_GROUP))
     with atomic.replacing(path) as file, pq.ParquetWriter(file, schema, **_options(schema, media)) as writer:
         while group:
             writer.write_table(pa.Table.from_pylist(group, schema=schema), row_group_size=ROW_GROUP)
@@ -104,6 +107,14 @@ def count_rows(directory: Path | str, table: str, split: str | None = None) -> i
     import pyarrow.parquet as pq
 
     return sum(pq.read_metadata(file).num_rows for file in shards(directory, table, split))
+
+
+def stored_columns(directory: Path | str, table: str) -> tuple[records.Column, ...]:
+    """The columns that the table has on the disk: those written by earlier versions lack some."""
+    import pyarrow.parquet as pq
+
+    names = {name for file in shards(directory, table)[:1] for name in pq.read_schema(file).names}
+    return tuple(column for column in records.TABLES[table] if column.name in names)
 
 
 def evenly_drawn(count: int, most: int) -> list[int]:

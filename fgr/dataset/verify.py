@@ -1,7 +1,7 @@
 """Every promise of a dataset directory, checked row by row in bounded memory."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import numpy as np
 import yaml
 
 from fgr import records
-from fgr.dataset import manifest, screen, tables
+from fgr.dataset import cells, manifest, screen, tables
 from fgr.images import codec, difference, swap
 from fgr.recipe import digest
 from fgr.tensors import file_digest
+
+ROUNDED = 2 * codec.MAP_ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ def verify(directory: Path) -> Iterator[Problem]:
     """Yield every broken promise of the dataset in `directory`. UserError if it is not a finished dataset."""
     recorded = manifest.read(directory)
     unusable = list(_unreadable(directory))
+    unusable += _unknown_difference(recorded)
     if recorded.get("recipe_digest") != digest(recorded["recipe"]):
         unusable.append(Problem(manifest.NAME, "", "its recipe is not the one that it was made by (recipe_digest differs)"))
     if unusable:  # nothing else can be checked then
@@ -54,6 +57,15 @@ def verify(directory: Path) -> Iterator[Problem]:
                 Problem(f"samples/{file.name}", str(row["id"]), text) for text in _row(row, tables.split_of(file), recorded, seen)
             )
     yield from _joined(directory, seen)
+
+
+def _unknown_difference(recorded: dict[str, Any]) -> Iterator[Problem]:
+    name = recorded["recipe"].get("map", {}).get("pixel", "l1")
+    if name not in difference.PIXEL_DIFFERENCES:
+        known = ", ".join(difference.PIXEL_DIFFERENCES)
+        yield Problem(
+            manifest.NAME, "", f"its maps are of the pixel difference '{name}', which this version does not know ({known})"
+        )
 
 
 def _unreadable(directory: Path) -> Iterator[Problem]:
@@ -87,7 +99,7 @@ def _files(directory: Path, recorded: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(manifest.NAME, "", f"it counts {counted} samples, made or dropped, of {asked}")
     for table in records.TABLES:
         for file in tables.shards(directory, table):
-            yield from _schema(table, file)
+            yield from _schema(table, file, manifest.lacking(recorded) if table == "samples" else ())
 
 
 def _state(name: str, file: Path, state: dict[str, Any]) -> Iterator[Problem]:
@@ -100,13 +112,13 @@ def _state(name: str, file: Path, state: dict[str, Any]) -> Iterator[Problem]:
         yield Problem(name, "", f"fgr.json lists it in the split '{state['split']}'")
 
 
-def _schema(table: str, file: Path) -> Iterator[Problem]:
+def _schema(table: str, file: Path, lacking: Sequence[str]) -> Iterator[Problem]:
     import pyarrow.parquet as pq
 
     name = f"{table}/{file.name}"
     with pq.ParquetFile(file) as parquet:
         metadata, schema = parquet.metadata, parquet.schema_arrow
-    wanted = records.arrow_schema(table)
+    wanted = records.arrow_schema(table, lacking)
     if not schema.equals(wanted) or (schema.metadata or {}).get(b"huggingface") != wanted.metadata[b"huggingface"]:
         yield Problem(name, "", "its columns or their image types are not those of the table")
     groups = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -138,22 +150,23 @@ def _card(directory: Path) -> Iterator[Problem]:
 
 
 def _row(row: dict[str, Any], split: str, recorded: dict[str, Any], seen: _Seen) -> Iterator[str]:
-    missing = [name for name in records.columns("samples") if row.get(name) is None]
+    missing = [name for name in records.columns("samples") if row.get(name) is None and name not in manifest.lacking(recorded)]
     if missing:
         yield f"no value in {', '.join(missing)}"
         return
     yield from _identity(row, split, recorded, seen)
     try:
         images = {name: codec.decode_rgb(row[name]) for name in ("reference", "sr", "composite")}
-        mask, degradation_map = codec.decode_mask(row["mask"]), codec.decode_map(row["degradation_map"])
+        mask = codec.decode_mask(row["mask"])
+        maps = {name: codec.decode_map(data) for name, data in row.items() if name in cells.MAPS}
     except ValueError as error:
         yield f"an image cannot be decoded: {error}"
         return
-    if len({image.shape[:2] for image in [*images.values(), mask, degradation_map]}) != 1:
+    if len({image.shape[:2] for image in [*images.values(), mask, *maps.values()]}) != 1:
         yield "its images differ in size"
         return
     yield from _pixels(row, images, mask, recorded)
-    yield from _labels(row, images, mask, degradation_map, recorded)
+    yield from _labels(row, images, mask, maps, recorded)
 
 
 def _identity(row: dict[str, Any], split: str, recorded: dict[str, Any], seen: _Seen) -> Iterator[str]:
@@ -197,31 +210,49 @@ def _pixels(row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray
 
 
 def _labels(
-    row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, degradation_map: np.ndarray, recorded: dict[str, Any]
+    row: dict[str, Any], images: dict[str, np.ndarray], mask: np.ndarray, maps: dict[str, np.ndarray], recorded: dict[str, Any]
 ) -> Iterator[str]:
-    settings = recorded["recipe"]["map"]
+    settings, degradation_map = recorded["recipe"]["map"], maps["degradation_map"]
     if degradation_map[mask == 0].any():
         yield "degradation_map is not 0 outside the mask"
     score = 1 - difference.pooled(degradation_map, **settings["pooling"])
     if abs(score - row["score"]) > 1e-6:
         yield f"score is {row['score']:.6f}, its map gives {score:.6f}"
-    pixel, feature = _differences(row, images, settings["features"])
-    for name, ingredient in (("pixel_difference", pixel), ("feature_difference", feature)):
-        if ingredient is not None and mask.any() and abs(float(ingredient[mask > 0].mean()) - row[name]) > 1e-6:
+    sham = row["mask_kind"] == "sham"
+    within = np.zeros_like(degradation_map) if sham else maps.get("sr_map", degradation_map) * (mask / np.float32(255))
+    apart = int((np.abs(within - degradation_map) > ROUNDED).sum()) if sham or "sr_map" in maps else 0
+    if apart:
+        yield f"degradation_map is not {'0, as a sham row wants' if sham else 'sr_map times the mask'} in {apart} pixels"
+    pair = _differences(images["reference"], images["sr"], recorded)
+    for name, ingredient in pair.items():
+        mean = 0.0 if sham else float(ingredient[mask > 0].mean()) if mask.any() else row[name]
+        if abs(mean - row[name]) > 1e-6:
             yield f"{name} is not its mean inside the mask"
-    if feature is None:
-        return
+    if "feature_difference" in pair:
+        yield from _definitions(pair, mask, maps, sham, recorded)
+
+
+def _definitions(
+    pair: dict[str, np.ndarray], mask: np.ndarray, maps: dict[str, np.ndarray], sham: bool, recorded: dict[str, Any]
+) -> Iterator[str]:
+    settings, scale = recorded["recipe"]["map"], recorded["calibration"]["scale"]
+    pixel, feature = pair["pixel_difference"], pair["feature_difference"]
     combined = difference.combined(pixel, feature, settings["alpha"], settings["smooth"])
-    expected = codec.quantised(difference.degradation_map(combined, mask, recorded["calibration"]["scale"]))
-    if not np.array_equal(expected, degradation_map):
-        yield f"degradation_map differs from its definition in {int((expected != degradation_map).sum())} pixels"
+    expected = {"sr_map": difference.whole_map(combined, scale)} if "sr_map" in maps else {}
+    if not sham:
+        expected["degradation_map"] = difference.degradation_map(combined, mask, scale)
+    for name, map_ in expected.items():
+        wrong = int((codec.quantised(map_) != maps[name]).sum())
+        if wrong:
+            yield f"{name} differs from its definition in {wrong} pixels"
 
 
-def _differences(row: dict[str, Any], images: dict[str, np.ndarray], features: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """The map's two ingredients; None for the second where its features need weights (`--replay` checks those)."""
-    reference, sr = images["reference"], images["reference" if row["mask_kind"] == "sham" else "sr"]
-    known = row["mask_kind"] == "sham" or features == "gradient"  # features of an image and itself do not differ
-    return difference.pixel_difference(reference, sr), difference.gradient_difference(reference, sr) if known else None
+def _differences(reference: np.ndarray, sr: np.ndarray, recorded: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The map's two ingredients by column; without the second where its features need weights (`--replay` checks those)."""
+    pixel = difference.PIXEL_DIFFERENCES[manifest.pixel_difference_of(recorded)](reference, sr)
+    if recorded["recipe"]["map"]["features"] != "gradient":
+        return {"pixel_difference": pixel}
+    return {"pixel_difference": pixel, "feature_difference": difference.gradient_difference(reference, sr)}
 
 
 def _joined(directory: Path, seen: _Seen) -> Iterator[Problem]:

@@ -18,7 +18,7 @@ from fgr.generate.prefetch import Once, batches, prefetch, thread_pool
 from fgr.generate.segments import Segments
 from fgr.generate.shards import Shard, Tick, not_finite
 from fgr.generate.workspace import Workspace
-from fgr.images import codec, degrade
+from fgr.images import codec, degrade, difference
 from fgr.metrics.features import FeatureDifference
 from fgr.recipe.generate import GenerateRecipe
 from fgr.sr import Job, NonFiniteOutput, Upscaler
@@ -163,8 +163,8 @@ class ShardMaker:
     def _pair(self, restored: Restored) -> samples.Pair | str:
         if restored.sr is None:
             return not_finite(restored.candidates[0].model)
-        feature = self.models.features.compare(restored.features)
-        return samples.make_pair(restored.degraded.reference, restored.sr, feature, self.recipe.map.alpha, self.recipe.map.smooth)
+        feature, map_ = self.models.features.compare(restored.features), self.recipe.map
+        return samples.make_pair(restored.degraded.reference, restored.sr, feature, map_.pixel, map_.alpha, map_.smooth)
 
     def _rows(self, restored: Restored) -> list[Row]:
         pair = self._pair(restored)
@@ -202,7 +202,8 @@ class ShardMaker:
         record = {"preset": "external"} if upscaler.external else restored.degraded.record
         return {
             "source_id": entry.source_id, "photo_id": entry.photo_id, "reference": restored.degraded.encoded,
-            "sr": codec.encode_rgb(pair.sr), "model": model, "model_digest": upscaler.digest, "scale": self.recipe.scale,
+            "sr": codec.encode_rgb(pair.sr), "sr_map": codec.encode_map(difference.whole_map(pair.combined, self.map_scale)),
+            "model": model, "model_digest": upscaler.digest, "scale": self.recipe.scale,
             "degradation": json.dumps(record, sort_keys=True), "inference": json.dumps(restored.settings, sort_keys=True),
             "license": entry.license, "attribution": entry.attribution,
         }  # fmt: skip

@@ -70,9 +70,14 @@ def _compare(
     if not np.array_equal(sr, stored):
         yield f"sr differs on replay in {int((sr != stored).any(axis=2).sum())} pixels"
         return
+    settings, scale = recorded["recipe"]["map"], recorded["calibration"]["scale"]
+    pixel = manifest.pixel_difference_of(recorded)
+    pair = make_pair(reference, sr, features.difference(reference, sr), pixel, settings["alpha"], settings["smooth"])
+    again = {}
     if row["mask_kind"] != "sham":
-        settings, feature = recorded["recipe"]["map"], features.difference(reference, sr)
-        pair = make_pair(reference, sr, feature, settings["alpha"], settings["smooth"])
-        again = difference.degradation_map(pair.combined, cells.pixels(row, "mask"), recorded["calibration"]["scale"])
-        if not np.array_equal(codec.quantised(again), cells.pixels(row, "degradation_map")):
-            yield "degradation_map differs on replay"
+        again["degradation_map"] = difference.degradation_map(pair.combined, cells.pixels(row, "mask"), scale)
+    if "sr_map" in row:
+        again["sr_map"] = difference.whole_map(pair.combined, scale)
+    for name, map_ in again.items():
+        if not np.array_equal(codec.quantised(map_), cells.pixels(row, name)):
+            yield f"{name} differs on replay"

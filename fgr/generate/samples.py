@@ -81,10 +81,13 @@ def _endless(source_ids: Sequence[str], models: Sequence[str], composites: int) 
                     yield Candidate(source_id, turn, model, composite)
 
 
-def make_pair(reference: np.ndarray, sr: np.ndarray, feature: np.ndarray, alpha: float, smooth: float) -> Pair:
-    """The differences of a restored image, uint8 (H, W, 3), to its reference; `feature` is their feature difference (H, W)."""
-    pixel = difference.pixel_difference(reference, sr)
-    return Pair(reference, sr, pixel, feature, difference.combined(pixel, feature, alpha, smooth))
+def make_pair(reference: np.ndarray, sr: np.ndarray, feature: np.ndarray, pixel: str, alpha: float, smooth: float) -> Pair:
+    """The differences of a restored image, uint8 (H, W, 3), to its reference.
+
+    `feature` is their feature difference (H, W), `pixel` names the pixel difference.
+    """
+    by_pixel = difference.PIXEL_DIFFERENCES[pixel](reference, sr)
+    return Pair(reference, sr, by_pixel, feature, difference.combined(by_pixel, feature, alpha, smooth))
 
 
 def make_sample(

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 MAP_LEVELS = 4095
+MAP_ERROR = 1.4e-4  # the most by which a stored map differs from what was stored
 FORMATS = ("PNG", "WEBP", "JPEG", "BMP", "TIFF")  # what an image column may be encoded in
 MAX_PIXELS = 2**26  # of an image in a column: 8192×8192, far more than a crop has
 

@@ -2,18 +2,21 @@
 
     M_gt = clip(scale · G_smooth[α·pixel + (1 − α)·feature], 0, 1) · m / 255
 
-All ingredients are float32 (H, W) in [0, 1], 0 = identical. They are taken of the whole pair and masked last, so the seam of a
-composite, which only exists after pasting, can leave no trace in a map. Identical images give exactly 0 everywhere, and
-exchanging the two images changes nothing.
+`pixel` is one of `PIXEL_DIFFERENCES` by name. All ingredients are float32 (H, W) in [0, 1], 0 = identical. They are taken of
+the whole pair and masked last, so the seam of a composite, which only exists after pasting, can leave no trace in a map.
+Identical images give exactly 0 everywhere, and exchanging the two images changes nothing.
 
 Every bit of a map is the same on any machine and with any number of threads: filters run on integers, or on numbers whose sums
 are exact in float32; resizing and the Gaussian use OpenCV's bit-exact 16-bit versions; the rest is elementwise arithmetic.
 """
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
+
+from fgr.images.structural import ssim_difference, tolerant_ssim_difference
 
 GMS_STABILITY = 170.0  # the constant of Xue et al. 2014 for Prewitt gradients of 8-bit images
 GMS_SCALES = 3  # full, half and quarter resolution
@@ -27,6 +30,13 @@ def pixel_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     _check_images(a, b)
     total = np.asarray(cv2.transform(cv2.absdiff(a, b).astype(np.float32), np.ones((1, 3), np.float32)), np.float32)
     return np.divide(total, np.float32(3 * 255), out=total)
+
+
+PIXEL_DIFFERENCES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "l1": pixel_difference,  # the paper's
+    "ssim": ssim_difference,
+    "ssim-tolerant": tolerant_ssim_difference,
+}
 
 
 def gradient_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -76,15 +86,23 @@ def combined(pixel: np.ndarray, feature: np.ndarray, alpha: float, smooth: float
     return mixed
 
 
-def degradation_map(combined: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
-    """M_gt = clip(scale · combined, 0, 1) · m / 255: float32 (H, W), exactly 0 where `mask`, uint8 (H, W), is 0.
+def whole_map(combined: np.ndarray, scale: float) -> np.ndarray:
+    """clip(scale · combined, 0, 1): the map of the whole restored image, float32 (H, W).
 
-    `scale` is one for a whole dataset, so that severities compare across images. ValueError if the shapes differ.
+    `scale` is one for a whole dataset, so that severities compare across images.
+    """
+    worst = combined * np.float32(scale)
+    return np.minimum(worst, np.float32(1), out=worst)
+
+
+def degradation_map(combined: np.ndarray, mask: np.ndarray, scale: float) -> np.ndarray:
+    """M_gt = `whole_map` · m / 255: float32 (H, W), exactly 0 where `mask`, uint8 (H, W), is 0.
+
+    ValueError if the shapes differ.
     """
     if mask.dtype != np.uint8 or mask.shape != combined.shape:
         raise ValueError(f"mask must be uint8 {combined.shape}, got {mask.dtype} {mask.shape}")
-    worst = combined * np.float32(scale)
-    np.minimum(worst, np.float32(1), out=worst)
+    worst = whole_map(combined, scale)
     worst *= MASK_WEIGHTS[mask]
     return worst
 

@@ -101,6 +101,11 @@ class Map(Strict):
         0.7,
         description="share of the pixel difference; feature differences are larger numbers: at 0.7 gradient weighs as much as it",
     )
+    pixel: Literal["l1", "ssim", "ssim-tolerant"] = Field(
+        "l1",
+        description="'l1', the paper's mean absolute difference; 'ssim', 1 − SSIM, which sees lattices; 'ssim-tolerant', the "
+        "least of it that a shift by up to a pixel allows",
+    )
     features: str = Field("gradient", description="'gradient', 'timm:MODEL' or 'timm:FOLDER' (a path with a slash)")
     smooth: float = Field(
         4.0, ge=0, description="sigma in pixels of the Gaussian over the combined difference, so that it marks areas; 0 = none"

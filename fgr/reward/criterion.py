@@ -132,11 +132,14 @@ def _map_rank(maps: torch.Tensor, images: Parts) -> torch.Tensor:
 def labels(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Target maps (3B, 1, H, W) of reference, composite and SR image, and where they are known (0 or 1).
 
-    A clean image's map is 0. A restored image's is that of its composite where the mask is full, since both are one image there;
-    outside it nothing is known of it, whatever features made the map.
+    A clean image's map is 0. A restored image's is `sr_target`, known everywhere, where the dataset has `sr_map`. In datasets of
+    earlier versions it is that of its composite where the mask is full, since both are one image there; outside it nothing is
+    known of it, whatever features made the map.
     """
     target, mask = batch["target"], batch["mask"]
     everywhere = torch.ones_like(mask)
+    if "sr_target" in batch:
+        return torch.cat([torch.zeros_like(target), target, batch["sr_target"]]), everywhere.repeat(3, 1, 1, 1)
     sham = (target.amax((1, 2, 3), keepdim=True) > 0).to(
         mask.dtype
     )  # a sham row pastes the reference: it says nothing of the SR image

@@ -19,9 +19,9 @@ Distortion = Callable[[np.ndarray, float, np.random.Generator], Any]  # image, l
 class Samples(Dataset):
     """Crops of rows by (row, seed). Decoded rows are kept in memory up to `cache_bytes`.
 
-    An item: `reference`, `composite`, `sr` and, if asked for, `distorted`, uint8 (3, C, C); `target` and `mask`, float32
-    (1, C, C); `human_map` float32 (1, C, C) with weight `human_map_weight`; `human_score` in [0, 1] with `human_weight`.
-    `crop` 0 gives whole images.
+    An item: `reference`, `composite`, `sr` and, if asked for, `distorted`, uint8 (3, C, C); `target`, `mask` and, where the
+    dataset has `sr_map`, `sr_target`, float32 (1, C, C); `human_map` float32 (1, C, C) with weight `human_map_weight`;
+    `human_score` in [0, 1] with `human_weight`. `crop` 0 gives whole images.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class Samples(Dataset):
         if self.distorted:
             arrays["distorted"] = distorted_globally(arrays["reference"], rng)
         item: dict[str, Any] = {name: np.ascontiguousarray(_channels_first(array)) for name, array in arrays.items()}
-        item["target"] = item["target"].astype(np.float32) / np.float32(65535)
+        for name in item.keys() & {"target", "sr_target"}:
+            item[name] = item[name].astype(np.float32) / np.float32(65535)
         for name in ("mask", "human_map"):
             item[name] = item[name].astype(np.float32) / np.float32(255)
         return item | {name: np.float32(sample[name]) for name in ("human_score", "human_weight", "human_map_weight")}
@@ -71,10 +72,12 @@ class Samples(Dataset):
         return self._kept[index]
 
     def decode(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The arrays of a row: RGB and mask as uint8, the target as uint16, people's labels where there are any."""
+        """The arrays of a row: RGB and mask as uint8, the targets as uint16, people's labels where there are any."""
         sample: dict[str, Any] = {name: cells.pixels(row, name) for name in IMAGES}
         sample["mask"] = cells.pixels(row, "mask")
-        sample["target"] = cells.pixels(row, "degradation_map", codec.decode_words)
+        for name, column in (("target", "degradation_map"), ("sr_target", "sr_map")):
+            if column in row:  # datasets of earlier versions have no sr_map
+                sample[name] = cells.pixels(row, column, codec.decode_words)
         human = self.consensus.get(row["id"])
         if human is None:
             empty = np.zeros_like(sample["mask"])

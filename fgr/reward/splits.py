@@ -34,11 +34,12 @@ def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bo
     from datasets import Image
 
     rows = _load(data, "samples", split, streaming)
-    missing = [name for name in NEEDED if name not in (rows.column_names or NEEDED)]
+    present = rows.column_names or NEEDED
+    missing = [name for name in NEEDED if name not in present]
     if missing:
         names = f"column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
         raise UserError(f"The dataset {data} lacks the {names} of an FGR dataset{_maker(data)}.", GENERATE)
-    for name in media_columns("samples"):
+    for name in (name for name in media_columns("samples") if name in present):
         rows = rows.cast_column(name, Image(decode=False))
     if not exclude:
         return rows
@@ -84,13 +85,14 @@ def open_preferences(data: str, rows: Any) -> list[tuple[int, int, float]]:
 
 
 def split_facts(rows: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the data determines a run: splits, their sizes and a digest of their ids (streams: nothing)."""
+    """What of the data determines a run: splits, their sizes, a digest of their ids, maps of SR images (streams: nothing)."""
     import hashlib
 
     facts: dict[str, Any] = {}
     for split, part in rows.items():
         if hasattr(part, "__len__"):
             facts[split] = {"rows": len(part), "digest": hashlib.sha256("".join(part["id"]).encode()).hexdigest()[:16]}
+            facts[split] |= {"sr_map": True} if "sr_map" in part.column_names else {}  # not named before there was one
     return facts
 
 

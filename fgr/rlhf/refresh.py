@@ -12,7 +12,7 @@ from fgr.dataset import manifest
 from fgr.errors import UserError
 from fgr.generate import samples
 from fgr.generate.segments import Segments, open_segments
-from fgr.images import codec
+from fgr.images import codec, difference
 from fgr.images.arrays import as_images
 from fgr.metrics.features import FeatureDifference, open_features
 from fgr.progress import Progress
@@ -55,7 +55,8 @@ class CompositeMaker:
         with torch.no_grad():
             sr = as_images(policy(stacked([pair]).low.to(device)))[0]
         map_ = self._recipe.map
-        pair_of_images = samples.make_pair(reference, sr, self._features.difference(reference, sr), map_.alpha, map_.smooth)
+        feature = self._features.difference(reference, sr)
+        pair_of_images = samples.make_pair(reference, sr, feature, map_.pixel, map_.alpha, map_.smooth)
         semantic = samples.mask_kind(seed, self._recipe.masks.kinds) == "semantic"
         segments = self._segments.segments(reference) if semantic else None
         sample = samples.make_sample(pair_of_images, seed, self._recipe, self._map_scale, segments)
@@ -67,6 +68,7 @@ class CompositeMaker:
             "composite": codec.encode_rgb(sample.composite),
         }
         images |= {"mask": codec.encode_mask(sample.mask), "degradation_map": codec.encode_map(sample.degradation_map)}
+        images["sr_map"] = codec.encode_map(difference.whole_map(pair_of_images.combined, self._map_scale))
         return {name: {"bytes": data} for name, data in images.items()} | {"id": f"policy-{seed}", "mask_kind": sample.mask_kind}
 
 
@@ -114,4 +116,5 @@ def _mixed(
     parts = [(Samples(rows, crop, True), fresh), (Samples(dataset, crop, True), known)]
     loaders = [loader(part, Draws(len(part), count, seed + place, steps), 0) for place, (part, count) in enumerate(parts)]
     for first, second in zip(*loaders, strict=True):
-        yield {name: torch.cat([first[name], second[name]]) for name in first}
+        shared = first.keys() & second.keys()  # a dataset of an earlier version has no sr_target
+        yield {name: torch.cat([first[name], second[name]]) for name in shared}

@@ -48,6 +48,17 @@ def test_the_card_is_valid_and_counts_what_is_there(tiny):
     assert f"| train | {tables.count_rows(tiny, 'samples', 'train')} |" in loaded.text
 
 
+def test_the_card_says_what_made_the_maps_and_declares_the_columns_that_are_there(tiny, older):
+    for directory, text, has in (
+        (tiny, "minimum over shifts by up to a pixel", True),
+        (older, "mean absolute difference", False),
+    ):
+        loaded = DatasetCard.load(directory / "README.md")
+        assert text in " ".join(loaded.text.split())
+        assert ("| `sr_map` |" in loaded.text) is has
+        assert any(one["name"] == "sr_map" for one in loaded.data.dataset_info[0]["features"]) is has
+
+
 def test_a_new_table_is_declared_and_loads(tiny, tmp_path):
     copy = shutil.copytree(tiny, tmp_path / "copy")
     ids = [row["id"] for row in tables.read_rows(copy, "samples", ["id"])]

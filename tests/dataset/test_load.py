@@ -47,6 +47,14 @@ def test_load_samples_streams_the_same(tiny):
     assert np.array_equal(streamed["composite"], row["composite"])
 
 
+def test_a_dataset_of_version_0_1_loads_but_has_no_maps_of_whole_images(older, tiny):
+    assert list(fgr.load_samples(older)[0]) == [name for name in records.columns("samples") if name != "sr_map"]
+    assert fgr.load_samples(tiny, columns=["sr_map"])[0]["sr_map"].dtype == np.float32
+    for streaming in (False, True):
+        with pytest.raises(UserError, match=r"has no column sr_map: it was made before version 0\.2"):
+            fgr.load_samples(older, columns=["composite", "sr_map"], streaming=streaming)
+
+
 def test_load_samples_names_what_is_wrong(tiny, tmp_path):
     with pytest.raises(UserError, match="did you mean 'composite'"):
         fgr.load_samples(tiny, columns=["compsite"])

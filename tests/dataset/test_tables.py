@@ -22,7 +22,8 @@ def sample(number: int) -> dict:
     row = {column.name: scalars.get(column.type) for column in records.TABLES["samples"]}
     row |= {name: codec.encode_rgb(image) for name, image in images.items()}
     mask = np.zeros((16, 16), np.uint8)
-    return row | {"mask": codec.encode_mask(mask), "degradation_map": codec.encode_map(mask / np.float32(255))}
+    map_ = codec.encode_map(mask / np.float32(255))
+    return row | {"mask": codec.encode_mask(mask), "degradation_map": map_, "sr_map": map_}
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ import pytest
 from fgr.dataset import card, manifest, tables
 from fgr.dataset.verify import verify
 from fgr.errors import UserError
+from fgr.generate.run import generate
 from fgr.images import codec
+from fgr.recipe import digest, load
 from fgr.tensors import file_digest
 
 
@@ -42,6 +44,58 @@ def partial(rows):
 
 def test_a_fresh_dataset_keeps_every_promise(tiny):
     assert texts(tiny) == []
+
+
+def test_a_dataset_of_version_0_1_keeps_its_promises(older):
+    assert texts(older) == []
+
+
+def test_a_new_dataset_must_have_the_maps_of_whole_images(copy):
+    rewrite(copy, lambda rows: [{name: value for name, value in row.items() if name != "sr_map"} for row in rows])
+    found = texts(copy)
+    assert any("its columns or their image types are not those of the table" in text for text in found)
+    assert any("no value in sr_map" in text for text in found)
+
+
+def test_a_map_of_a_whole_image_is_checked_inside_the_mask_and_outside(copy):
+    def change(rows):
+        row = partial(rows)
+        values, mask = codec.decode_map(row["sr_map"]), codec.decode_mask(row["mask"])
+        for level in (0, 255):
+            y, x = np.argwhere(mask == level)[0]
+            values[y, x] = values[y, x] + 0.001 if values[y, x] < 0.5 else values[y, x] - 0.001
+        row["sr_map"] = codec.encode_map(values)
+        return rows
+
+    rewrite(copy, change)
+    found = texts(copy)
+    assert any("degradation_map is not sr_map times the mask in 1 pixels" in text for text in found)
+    assert any("sr_map differs from its definition in 2 pixels" in text for text in found)
+
+
+def test_full_rows_have_one_map_and_shams_a_map_of_what_was_not_pasted(tiny_overrides, tmp_path):
+    kinds = "masks.kinds={polygon: 0, ellipse: 0, stroke: 0, semantic: 0, full: 1, sham: 1}"
+    chosen = load("demo", "generate", [*tiny_overrides, kinds], {"models": ["bicubic"], "samples": 6})
+    assert generate(chosen, tmp_path / "set", workers=1, device="cpu")
+    assert texts(tmp_path / "set") == []
+    rows = {row["mask_kind"]: row for row in tables.read_rows(tmp_path / "set", "samples")}
+    assert np.array_equal(codec.decode_map(rows["full"]["sr_map"]), codec.decode_map(rows["full"]["degradation_map"]))
+    assert not codec.decode_map(rows["sham"]["degradation_map"]).any()
+    assert codec.decode_map(rows["sham"]["sr_map"]).mean() > 0.01
+
+
+def test_a_sham_row_with_a_map_is_found(copy):
+    rewrite(copy, lambda rows: [row | {"mask_kind": "sham"} if row is partial(rows) else row for row in rows])
+    assert any("degradation_map is not 0, as a sham row wants" in text for text in texts(copy))
+
+
+def test_an_unknown_pixel_difference_is_a_sentence(copy):
+    made = manifest.read(copy)
+    made["recipe"]["map"]["pixel"] = "ssimm"
+    manifest.write(copy, made | {"recipe_digest": digest(made["recipe"])})
+    assert any(
+        "of the pixel difference 'ssimm', which this version does not know (l1, ssim, ssim-tolerant)" in t for t in texts(copy)
+    )
 
 
 def test_one_pixel_outside_a_mask_is_found(copy):

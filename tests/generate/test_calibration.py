@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
+from skimage import data
 
+from fgr.dataset import manifest
+from fgr.generate import samples
 from fgr.generate.calibration import DifferenceHistogram
+from fgr.images import difference
+from fgr.images.swap import sham_source
 
 
 def test_the_percentile_becomes_one():
@@ -26,3 +31,63 @@ def test_nothing_or_no_difference_has_no_scale():
     histogram.add(np.zeros((4, 4), np.float32))
     with pytest.raises(ValueError, match="equal their references"):
         histogram.scale(99)
+
+
+def crop(name, top, left):
+    return np.ascontiguousarray(getattr(data, name)()[top : top + 96, left : left + 96])
+
+
+SMOOTH = {  # ground on which nothing masks a lattice
+    "sky": crop("rocket", 0, 352),
+    "gradient": np.repeat(np.linspace(60, 200, 96).astype(np.uint8)[None, :, None], 96, 0).repeat(3, 2),
+    "grey": np.full((96, 96, 3), 128, np.uint8),
+}
+TEXTURE = {"suit": crop("astronaut", 300, 180), "fur": crop("chelsea", 60, 150), "cup": crop("coffee", 150, 250)}
+
+
+def planted(image, pattern):
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    return (image + pattern(rows, columns)[..., None]).clip(0, 255).astype(np.uint8)
+
+
+def dots(period, amplitude=16):
+    return lambda rows, columns: amplitude * ((rows % period == 0) & (columns % period == 0)).astype(int)
+
+
+def checkerboard(rows, columns):
+    return np.where((rows + columns) % 2, 6, -6)
+
+
+LATTICES = {"checkerboard": checkerboard} | {f"dots {period}": dots(period) for period in (3, 4, 5, 6)} | {"dots 8": dots(8, 24)}
+
+
+@pytest.fixture(scope="module")
+def mean_map(tiny):
+    """The mean of the map of two images, away from the rim, as the demo recipe defines and calibrates it."""
+    made = manifest.read(tiny)
+
+    def mean(a, b, **changed):
+        settings = made["recipe"]["map"] | changed
+        assert settings["features"] == "gradient"
+        feature = difference.gradient_difference(a, b)
+        pair = samples.make_pair(a, b, feature, settings["pixel"], settings["alpha"], settings["smooth"])
+        return float(difference.whole_map(pair.combined, made["calibration"]["scale"])[16:-16, 16:-16].mean())
+
+    return mean
+
+
+@pytest.mark.parametrize("ground", SMOOTH)
+@pytest.mark.parametrize("lattice", LATTICES)
+def test_a_visible_lattice_on_smooth_ground_is_a_defect(mean_map, ground, lattice):
+    assert mean_map(SMOOTH[ground], planted(SMOOTH[ground], LATTICES[lattice])) >= 0.1
+
+
+@pytest.mark.parametrize("ground", [*SMOOTH, *TEXTURE])
+def test_a_shift_by_a_pixel_is_next_to_nothing(mean_map, ground):
+    image = (SMOOTH | TEXTURE)[ground]
+    assert mean_map(image, sham_source(image, 1)) < 0.02
+
+
+def test_texture_masks_a_lattice_of_few_dots(mean_map):
+    for image in TEXTURE.values():
+        assert mean_map(image, planted(image, dots(8))) < mean_map(SMOOTH["grey"], planted(SMOOTH["grey"], dots(8)))

@@ -1,5 +1,6 @@
 import hashlib
 import math
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from skimage import data
 
 from fgr.images import difference, masks, swap
+from fgr.recipe.generate import Map
 
 seeds = st.integers(0, 2**32)
 maps = arrays(np.float32, (5, 7), elements=st.floats(0, 1, width=32))
@@ -198,6 +200,11 @@ def test_combined_is_bounded_and_grows_with_both(pixel, feature, alpha, smooth):
     assert 0 <= made.min() <= made.max() <= 1
     worse = difference.combined(np.minimum(pixel + np.float32(0.1), 1), np.maximum(feature, np.float32(0.3)), alpha, smooth)
     assert (worse >= made - 1e-6).all()
+
+
+def test_pixel_differences_by_name_are_those_of_recipes():
+    names = get_args(Map.model_fields["pixel"].annotation)
+    assert set(difference.PIXEL_DIFFERENCES) == set(names)
 
 
 def test_degradation_map_worked_by_hand():

@@ -29,9 +29,11 @@ def test_an_old_key_names_the_new_one_among_all_other_mistakes(tmp_path):
         assert line in text
 
 
-def test_the_value_of_an_old_key_is_checked_as_the_new_one():
+def test_the_value_of_an_old_key_is_checked_as_the_new_one(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nmodels: [bicubic]\n")
     with pytest.raises(UserError, match=r"2 mistakes[^$]*map\.alpha –"):
-        recipe.load("demo", "generate", ["map.weight=7"])
+        recipe.load(path, "generate", ["map.weight=7"])
 
 
 def test_what_an_earlier_version_wrote_is_read_under_the_new_names():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fgr.recipe.reward import Loss
-from fgr.reward.criterion import Criterion
+from fgr.reward.criterion import Criterion, labels
 
 
 @pytest.mark.parametrize(("of", "expected"), [("image", (0.5 + 0.3)), ("area", (0.5 * 0.75 + 0.3 * 0.25))])
@@ -18,6 +18,35 @@ def test_margins_of_the_image_or_of_the_area_that_differs(of, expected):
     settings = Loss(rank=1, margins=(0.5, 0.3), margins_of=of)
     parts = Criterion(settings, base=lambda images: images.new_ones(len(images)))(Same(), batch, scale=2.0, cell=0)
     assert parts["rank"].item() == pytest.approx(expected)
+
+
+def test_maps_of_restored_images_are_known_everywhere_where_the_dataset_has_them():
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[0, :, :4] = 1
+    mask[1] = 1
+    whole = torch.rand(2, 1, 8, 8) + 0.01
+    batch = {"mask": mask, "target": mask * whole}
+    targets, known = labels(batch)
+    assert [int(part.sum()) for part in known.chunk(3)] == [128, 128, 32 + 64]  # of version 0.1: where masks are full
+    targets, known = labels(batch | {"sr_target": whole})
+    assert known.min() == 1
+    reference, composite, sr = targets.chunk(3)
+    assert not reference.any()
+    assert torch.equal(composite, mask * whole)
+    assert torch.equal(sr, whole)
+
+
+def test_the_map_loss_counts_a_restored_image_outside_its_mask():
+    image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+    none = torch.zeros(1, 1, 8, 8)
+    batch = {"reference": image, "composite": image, "sr": image, "mask": none, "target": none}
+    criterion = Criterion(Loss(map_kind="l1"), base=lambda images: images.new_zeros(len(images)))
+
+    def clean(images):
+        return images.new_zeros(len(images)), images[:, :1] * 0
+
+    assert criterion(clean, batch, 1.0, 1)["map"].item() == 0
+    assert criterion(clean, batch | {"sr_target": none + 0.6}, 1.0, 1)["map"].item() == pytest.approx(0.2)
 
 
 def test_the_map_of_the_restored_image_is_ranked_off_the_mask_too():

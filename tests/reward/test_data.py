@@ -28,6 +28,14 @@ def test_crops_are_aligned(rows):
     assert len(seen) > 18
 
 
+def test_maps_of_whole_restored_images_are_cut_alike_and_may_be_absent(rows):
+    item = batches.Samples(rows, crop=48, flips=True)[(0, 3)]
+    assert item["sr_target"].shape == (1, 48, 48)
+    np.testing.assert_allclose(item["sr_target"] * item["mask"], item["target"], atol=3e-4)
+    earlier = rows.remove_columns("sr_map")
+    assert batches.Samples(earlier, crop=48)[(0, 3)].keys() == item.keys() - {"sr_target"}
+
+
 def test_whole_images_come_as_they_are_stored(rows):
     item = batches.Samples(rows, crop=0)[(0, 0)]
     assert np.array_equal(item["reference"].transpose(1, 2, 0), codec.decode_rgb(rows[0]["reference"]["bytes"]))

@@ -54,6 +54,19 @@ def test_datasets_that_cannot_be_used_are_sentences(data, tmp_path):
         splits.open_split(str(tmp_path / "empty"), "train")
 
 
+def test_a_dataset_of_version_0_1_opens_and_another_run_begins_with_its_successor(older, data):
+    earlier, now = splits.open_split(str(older), "train"), splits.open_split(str(data), "train")
+    assert "sr_map" not in earlier.column_names
+    assert isinstance(earlier[0]["degradation_map"]["bytes"], bytes)
+    facts = splits.split_facts({"train": now})
+    assert facts["train"]["sr_map"] is True
+    assert splits.split_facts({"train": now.remove_columns("sr_map")})["train"] == {
+        key: value for key, value in facts["train"].items() if key != "sr_map"
+    }
+    streamed = next(iter(splits.open_split(str(older), "train", streaming=True)))
+    assert isinstance(streamed["mask"]["bytes"], bytes)
+
+
 def test_missing_splits_and_columns_are_sentences(data, tmp_path, write_card):
     import pyarrow.parquet as pq
 
