@@ -39,7 +39,7 @@ def crop(name, top, left):
 
 SMOOTH = {  # ground on which nothing masks a lattice
     "sky": crop("rocket", 0, 352),
-    "gradient": np.repeat(np.linspace(60, 200, 96).astype(np.uint8)[None, :, None], 96, 0).repeat(3, 2),
+    "gradient": np.repeat(np.linspace(100, 160, 96).astype(np.uint8)[None, :, None], 96, 0).repeat(3, 2),
     "grey": np.full((96, 96, 3), 128, np.uint8),
 }
 TEXTURE = {"suit": crop("astronaut", 300, 180), "fur": crop("chelsea", 60, 150), "cup": crop("coffee", 150, 250)}
