@@ -1,6 +1,5 @@
 """Writes the table `consensus` from annotations and preferences, and a report on the raters."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def write_consensus(directory: Path, gold: Mapping[str, str], settings: Consensu
         report["strengths"] = _strengths(directory)
     if not report:
         raise UserError(f"{directory} has neither annotations nor preferences.", "Bring them in with: fgr annotate pull DATASET")
-    atomic.write_text(directory / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    atomic.write_json(directory / REPORT, report)
     return report
 
 

@@ -108,10 +108,11 @@ def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None
     import json
 
     from fgr.annotate import run
+    from fgr.atomic import finite
 
     figures = run.status(dataset, project, run.token())
     if as_json:
-        typer.echo(json.dumps(figures, indent=1))
+        typer.echo(json.dumps(finite(figures), indent=1))
         return
     _table(figures["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
     for name, value in figures.items():
@@ -135,10 +136,11 @@ def consensus(
     import json
 
     from fgr.annotate import run
+    from fgr.atomic import finite
 
     report = run.consensus(load_recipe(recipe, "annotate", overrides), dataset)
     if as_json:
-        typer.echo(json.dumps(report, indent=1))
+        typer.echo(json.dumps(finite(report), indent=1))
         return
     columns = ("annotator", "samples", "median_seconds", "correlation", "alpha", "dice", "gold")
     _table(report.get("annotators", []), columns)

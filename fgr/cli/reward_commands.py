@@ -42,6 +42,7 @@ def score(
     """Score images: larger is better; the worst 1 % of the map says how bad the worst place is, 0 = clean, 1 = worst."""
     from json import dumps
 
+    from fgr.atomic import finite
     from fgr.devices import choose_device
     from fgr.image_files import expand, read_image
     from fgr.reward import score as scoring
@@ -55,7 +56,7 @@ def score(
         line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
         if maps:
             line["map"] = str(scoring.save_overlay(maps, file, image, map_))
-        typer.echo(dumps(line) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
+        typer.echo(dumps(finite(line)) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
 
 
 def export(

@@ -25,7 +25,7 @@ def write(model: Any, samples: Any, chosen: Sequence[int], folder: Path) -> None
         for name, image in _pictures(model, samples.decode(samples.rows[index])).items():
             atomic.write_bytes(folder / "examples" / f"{id}-{name}.webp", codec.encode_rgb(image))
     named = {name: [row["id"] for row in group] for name, group in groups.items()}
-    atomic.write_text(folder / "examples.json", json.dumps({"rows": rows, "groups": named}, indent=1) + "\n")
+    atomic.write_text(folder / "examples.json", json.dumps(atomic.finite({"rows": rows, "groups": named}), indent=1) + "\n")
 
 
 def pick(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

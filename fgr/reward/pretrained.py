@@ -1,6 +1,5 @@
 """Opening a reward model by folder, run or Hub id, and saving one."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -8,8 +7,7 @@ from pathlib import Path
 from fgr.errors import UserError
 from fgr.hub_files import is_hub_id
 from fgr.reward.model import FinPercepRM
-
-HINT = "Name a folder that fgr train-rm wrote (RUN, or RUN/stage-K), or the id of a reward model on the Hub."
+from fgr.reward.stored_model import AGAIN, HINT, expect_sound
 
 
 def load_reward_model(reward: str | Path, device: str = "cpu") -> FinPercepRM:
@@ -36,7 +34,8 @@ def save_reward_model(model: FinPercepRM, folder: Path) -> None:
 
 def stages_of(run: Path) -> list[Path]:
     """The finished stages of a run, RM_0 first."""
-    return sorted((path.parent for path in run.glob("stage-*/config.json")), key=lambda path: int(path.name.rpartition("-")[2]))
+    numbered = {path.parent.name.removeprefix("stage-"): path.parent for path in run.glob("stage-*/config.json")}
+    return [numbered[number] for number in sorted((one for one in numbered if one.isdecimal()), key=int)]
 
 
 def _folder(reward: str | Path) -> Path:
@@ -60,27 +59,12 @@ def resolve(folder: Path) -> Path:
 
 
 def _open(folder: str, device: str) -> FinPercepRM:
-    from safetensors import SafetensorError
-
+    expect_sound(Path(folder))
     try:
-        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-        if not {"encoder", "gate", "stage"} <= config.keys():
-            raise UserError(f"{folder}/config.json is not that of a FinPercep-RM model.", HINT)
         return FinPercepRM.from_pretrained(folder, map_location=device)
-    except (
-        SafetensorError,
-        json.JSONDecodeError,
-        UnicodeDecodeError,
-        FileNotFoundError,
-        RuntimeError,
-        TypeError,
-        KeyError,
-    ) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"The reward model in {folder} is damaged or of another version: {reason}",
-            "Copy it again from where it was trained, or train it again.",
-        ) from None
+        raise UserError(f"The reward model in {folder} is damaged or of another version: {reason}", AGAIN) from None
 
 
 def _snapshot(name: str) -> str:

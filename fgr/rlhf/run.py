@@ -166,7 +166,7 @@ def write_results(loop: TuningLoop, generator: dict[str, str]) -> dict[str, Any]
     if loop.run.main:
         start = evaluation.start_outputs(evaluation.pairs[:SHOWN], loop.accelerator.device)
         found["examples"] = pictures.write_examples(out / "examples", loop.maps, evaluation.pairs, start, measured.outputs)
-        atomic.write_text(out / "summary.json", json.dumps(found, indent=1) + "\n")
+        atomic.write_json(out / "summary.json", found)
     return found
 
 
