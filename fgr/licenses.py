@@ -31,6 +31,7 @@ LICENSES: dict[str, LicenseTerms] = {
     "MIT": LicenseTerms(True, True, True, "mit"),
     "Unlicense": LicenseTerms(True, True, True, "unlicense"),
     "CC0-1.0": LicenseTerms(True, True, True, "cc0-1.0"),
+    "CC-BY-2.0": LicenseTerms(True, True, True, "cc-by-2.0"),
     "CC-BY-4.0": LicenseTerms(True, True, True, "cc-by-4.0"),
     "CC-BY-SA-4.0": LicenseTerms(hub_id="cc-by-sa-4.0"),
     "CreativeML-OpenRAIL-M": LicenseTerms(True, True),  # no claim on outputs; its list of forbidden uses goes with the weights

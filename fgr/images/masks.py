@@ -19,6 +19,8 @@ import numpy as np
 
 AREA_TOLERANCE = 0.05
 FULL = 255
+EDGE_SIGMA = 2.0  # of the Gaussian over edges, in pixels
+BASIN_DEPTH = 6  # 8-bit steps between a basin and its edge below which two regions are one
 SUBPIXEL_BITS = 4  # outlines are drawn in sixteenths of a pixel
 
 Outline = np.ndarray  # float64 (N, 2) points x, y around (0, 0), which the outline encloses; largest radius about 1
@@ -87,6 +89,21 @@ def slic_segments(image: np.ndarray) -> np.ndarray:
     extent = float(lab.max() - lab.min()) or 1.0  # slic divides by it: the compactness of 10 is meant for Lab as it is
     labels = slic(lab, n_segments=200, compactness=10 / extent, convert2lab=False, start_label=0).astype(np.int32)
     return labels.repeat(2, axis=0).repeat(2, axis=1)[:height, :width] if halved else labels
+
+
+def edge_segments(edges: np.ndarray) -> np.ndarray:
+    """The regions that edges enclose: float32 (H, W) in [0, 1], 1 = surely an edge → int32 (H, W) labels from 0.
+
+    Watershed: the edges, softened, are a relief, and each of its basins deeper than BASIN_DEPTH is a segment. What happens
+    below one 8-bit step is rounded away, so that the arithmetic of another machine gives the same segments.
+    """
+    from scipy import ndimage
+    from skimage.morphology import h_minima
+    from skimage.segmentation import watershed
+
+    relief = np.rint(cv2.GaussianBlur(edges, (0, 0), EDGE_SIGMA) * 255).astype(np.uint8)
+    basins, _ = ndimage.label(h_minima(relief, BASIN_DEPTH))
+    return np.maximum(watershed(relief, basins) - 1, 0).astype(np.int32)  # without any basin all is one segment
 
 
 def labels_of(regions: Sequence[np.ndarray]) -> np.ndarray:

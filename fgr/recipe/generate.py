@@ -12,7 +12,9 @@ from fgr.records import MASK_KINDS, SPLITS
 class Source(Strict):
     """Where the photographs come from and which crops of them serve as references."""
 
-    path: str = Field("skimage", description="folder, dataset directory, Hub dataset id, or 'skimage'")
+    path: str = Field(
+        "embedded", description="folder, dataset directory, Hub dataset id, or 'embedded': scikit-image's and -learn's"
+    )
     crop: int = Field(512, ge=64, le=2048, multiple_of=16, description="side of a reference in pixels")
     crops_per_photo: int = Field(4, ge=1, description="at most this many crops of one photograph, richest in texture first")
     max_pixels: int = Field(100_000_000, ge=1, description="photographs above this are refused before decoding")
@@ -74,7 +76,9 @@ class Masks(Strict):
     sham_shift: int = Field(
         1, ge=0, le=8, description="pixels by which a sham row's reference is moved before it is pasted onto itself"
     )
-    segments: str = Field("slic", description="what semantic masks are made of: 'slic', or 'sam:MODEL', a Hub id or a folder")
+    segments: str = Field(
+        "slic", description="what semantic masks are made of: 'slic', 'hed', or 'sam:MODEL', a Hub id or a folder"
+    )
     composites: int = Field(1, ge=1, description="composites made of one restored image")
 
     @model_validator(mode="after")

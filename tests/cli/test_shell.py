@@ -27,6 +27,18 @@ def test_help_and_import_load_nothing_heavy():
     assert fgr("--help").returncode == 0
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_sleep_unless_the_environment_says_otherwise(monkeypatch, given, expected):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    script = (
+        "import os, sys, fgr.cli as c; c.app = lambda: print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules); c.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [expected, "False"]
+
+
 def test_help_answers_in_less_than_0_4_seconds():
     """Processor time, the least of three: a busy machine is not the program's fault."""
     spent = []

