@@ -18,7 +18,7 @@ from fgr.reward import splits
 from fgr.reward.pretrained import load_reward_model, load_stages
 from fgr.rlhf import pictures as drawing
 from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness, open_held_out
-from fgr.rlhf.inputs import Batch, Pair, cut, open_inputs, stacked
+from fgr.rlhf.inputs import Batch, ImagePair, cut, open_inputs, stacked
 from fgr.rlhf.policies import open_policy
 from fgr.rlhf.trained_reward import Reward, stage_reward
 from fgr.sr import parse_name
@@ -128,7 +128,7 @@ def ascended(reward: Reward, starts: torch.Tensor, epsilon: float, steps: int) -
     return image
 
 
-def spread_pairs(data: Path, scale: int, crops: int, crop: int) -> tuple[list[str], list[Pair]]:
+def spread_pairs(data: Path, scale: int, crops: int, crop: int) -> tuple[list[str], list[ImagePair]]:
     """`crops` pairs of the split `test` with their photographs, by turns from each photograph."""
     rows = splits.open_split(str(data), "test")
     by_photo: dict[str, dict[str, int]] = {}

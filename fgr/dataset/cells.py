@@ -1,4 +1,4 @@
-"""Image cells of a dataset's rows: the bytes in them and their pixels; a path in a cell is never followed."""
+"""Image cells of a dataset's rows, as bytes and as pixels; a path in a cell is never followed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

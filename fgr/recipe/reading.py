@@ -1,4 +1,4 @@
-"""Reading the YAML of recipes: small, flat, plain values; what would never end, or fill the memory, is refused at once."""
+"""The YAML of recipes: plain values; what would never end, or fill the memory, is refused at once."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -14,7 +14,7 @@ from fgr.metrics.fidelity import psnr
 from fgr.metrics.registry import Metric, Options, open_base, open_metric
 from fgr.rlhf.anchor import scaled_down
 from fgr.rlhf.audit import MetricRole
-from fgr.rlhf.inputs import Batch, Inputs, Pair, Replayed, stacked
+from fgr.rlhf.inputs import Batch, ImagePair, Inputs, Replayed, stacked
 from fgr.rlhf.policy import Policy
 from fgr.rlhf.trained_reward import Reward
 
@@ -100,7 +100,7 @@ class HeldOutEvaluation:
         policy: Policy,
         metrics: HeldOutMetrics,
         rewards: Sequence[Reward],
-        pairs: Sequence[Pair],
+        pairs: Sequence[ImagePair],
         batch: int,
     ) -> None:
         self.policy, self.metrics, self.rewards, self.pairs, self.batch = policy, metrics, rewards, pairs, batch
@@ -135,7 +135,7 @@ class HeldOutEvaluation:
         measured = self.measure(self.policy.start, device, stages)
         return {name: values for name, values in measured.values.items() if name.startswith("reward_")}
 
-    def start_outputs(self, pairs: Sequence[Pair], device: torch.device) -> torch.Tensor:
+    def start_outputs(self, pairs: Sequence[ImagePair], device: torch.device) -> torch.Tensor:
         """The untuned network's outputs (n, 3, H, W) for `pairs`, on the CPU."""
         return torch.cat([self.policy.start(stacked([pair]).low.to(device)).float().cpu() for pair in pairs])
 

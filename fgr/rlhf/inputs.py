@@ -20,7 +20,8 @@ from fgr.image_files import KNOWN_SUFFIXES, images_below, read_image
 from fgr.images import degrade
 from fgr.images.arrays import as_tensor
 
-Pair = tuple[np.ndarray, ...]  # low-resolution input uint8 (h, w, 3), and images (h·scale, w·scale, 3): the reference, its rival
+# Low-resolution input uint8 (h, w, 3), and images (h·scale, w·scale, 3): the reference, its rival.
+ImagePair = tuple[np.ndarray, ...]
 HELD_OUT = 5
 Choice = tuple[tuple[int, str], tuple[int, str]]  # row and column of the winner, and of the loser
 WHOLE = ("full", "sham")  # mask kinds whose composite is the SR image, or as good as the reference
@@ -55,14 +56,14 @@ class Replayed:
 
         self.rows = splits.open_split(data, split)
         self._chosen = _distinct(self.rows, data, split, scale)
-        self._room, self._kept = cache_bytes, dict[int, Pair]()
+        self._room, self._kept = cache_bytes, dict[int, ImagePair]()
         self.side = splits.size_of(self.rows)[0]
         self.digest = digest_of([self.rows[index]["id"] for index in self._chosen])
 
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> ImagePair:
         if index not in self._kept:
             row = self.rows[self._chosen[index]]
             reference = cells.pixels(row, "reference")
@@ -101,7 +102,7 @@ class Folder:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> ImagePair:
         return (read_image(self._files[index]),)
 
 
@@ -131,7 +132,7 @@ class PreferencePairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, index: int) -> Pair:
+    def __getitem__(self, index: int) -> ImagePair:
         winner, loser = self._pairs[index]
         row = self.rows[winner[0]]
         low = degrade.apply(cells.pixels(row, "reference"), json.loads(row["degradation"]))
@@ -144,7 +145,7 @@ class Inputs(Protocol):
     digest: str
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Pair: ...
+    def __getitem__(self, index: int) -> ImagePair: ...
 
 
 def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0) -> Inputs:
@@ -182,7 +183,7 @@ def batches(
         yield stacked(pairs, number)
 
 
-def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[Pair]:
+def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[ImagePair]:
     """`count` crops spread over the inputs (from fewer inputs: several of each), the same every time."""
     places = evenly_drawn(len(inputs), count)
     rounds = -(-count // len(places))
@@ -190,7 +191,7 @@ def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[Pair]:
     return [cut(inputs[place], scale, crop, False, np.random.default_rng([place, turn])) for place, turn in chosen]
 
 
-def cut(pair: Pair, scale: int, crop: int, flips: bool, rng: np.random.Generator) -> Pair:
+def cut(pair: ImagePair, scale: int, crop: int, flips: bool, rng: np.random.Generator) -> ImagePair:
     """A crop of `crop` low-resolution pixels (0 = all), the reference cut, mirrored and turned alike.
 
     UserError for an image smaller than the crop.
@@ -213,7 +214,7 @@ def cut(pair: Pair, scale: int, crop: int, flips: bool, rng: np.random.Generator
     return low, *others
 
 
-def stacked(pairs: Sequence[Pair], number: int = 0) -> Batch:
+def stacked(pairs: Sequence[ImagePair], number: int = 0) -> Batch:
     """A batch of pairs of one size. UserError for pairs of several sizes."""
     if len({pair[0].shape for pair in pairs}) > 1:
         raise UserError("The low-resolution images differ in size, so they cannot be batched.", "Set data.crop, or data.batch=1.")

@@ -12,7 +12,7 @@ from fgr import atomic
 from fgr.images import codec
 from fgr.images.arrays import as_images
 from fgr.reward.score import overlay, score
-from fgr.rlhf.inputs import Pair
+from fgr.rlhf.inputs import ImagePair
 
 GAP = 4  # white pixels between pictures
 GAIN = 8  # that differences are multiplied by
@@ -23,7 +23,7 @@ def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.clip(128 + GAIN * (after.astype(np.int16) - before.astype(np.int16)), 0, 255).astype(np.uint8)
 
 
-def views(model: Any, pair: Pair, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
+def views(model: Any, pair: ImagePair, before: np.ndarray, after: np.ndarray) -> dict[str, np.ndarray]:
     """The pictures of one image: low-resolution input (enlarged), reference if there is one, before, after, difference, and the
     maps that `model` (None: no maps) gives before and after."""
     size = before.shape[1], before.shape[0]
@@ -35,7 +35,7 @@ def views(model: Any, pair: Pair, before: np.ndarray, after: np.ndarray) -> dict
     return found
 
 
-def write_sheet(path: Path, model: Any, pairs: Sequence[Pair], before: torch.Tensor, after: torch.Tensor) -> None:
+def write_sheet(path: Path, model: Any, pairs: Sequence[ImagePair], before: torch.Tensor, after: torch.Tensor) -> None:
     """One picture with a row an image, as `views` has them; `before` and `after` are (n, 3, H, W) in [0, 1]."""
     rows = []
     for pair, first, second in zip(pairs, as_images(before), as_images(after), strict=False):
@@ -47,7 +47,9 @@ def write_sheet(path: Path, model: Any, pairs: Sequence[Pair], before: torch.Ten
         atomic.write_bytes(path, codec.encode_rgb(np.concatenate(rows)))
 
 
-def write_examples(folder: Path, model: Any, pairs: Sequence[Pair], before: torch.Tensor, after: torch.Tensor) -> list[list[str]]:
+def write_examples(
+    folder: Path, model: Any, pairs: Sequence[ImagePair], before: torch.Tensor, after: torch.Tensor
+) -> list[list[str]]:
     """Each image's pictures as `I-NAME.webp` in `folder`; their names by image."""
     written: list[list[str]] = []
     for number, (pair, first, second) in enumerate(zip(pairs, as_images(before), as_images(after), strict=False)):

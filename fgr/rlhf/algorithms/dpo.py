@@ -1,4 +1,4 @@
-"""Diffusion-DPO: pairs of outputs for one input, from the dataset, from people, or ranked by the reward.
+"""Diffusion-DPO on pairs of outputs for one input: the dataset's, people's, or ranked by the reward.
 
 Wallace et al. (arXiv 2311.12908); ranked samples as in DP2O-SR (arXiv 2510.18851).
 """
