@@ -1,20 +1,23 @@
-"""Learned full-reference distances: LPIPS and DISTS on torchvision's networks.
+"""Full-reference distances of learned features: LPIPS, DISTS, and that of EfficientNet-Lite0.
 
 torchvision itself would unpickle whatever lies in torch's cache. Here the file is checked first: by the digest in its name, and
 by reading it with nothing but tensors allowed.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import nn
 
+from fgr.backbones import open_backbone
 from fgr.errors import UserError
 from fgr.tensors import file_digest, unpickled
 
 Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # two float (B, 3, H, W) in [0, 1] → (B,), 0 = identical
+LITE0 = "tf_efficientnet_lite0"
 DIGEST = re.compile(r"-([0-9a-f]{8,})\.")  # how torch.hub names files: NAME-SHA256.pth, the first digits of it
 
 
@@ -40,6 +43,43 @@ def open_dists(device: torch.device | str = "cpu") -> tuple[Distance, str]:
     file = checked_weights(VGG16_Weights.DEFAULT.url, "DISTS")
     model = DISTSNetwork().to(device).eval().requires_grad_(False)
     return lambda a, b: model(a, b, require_grad=a.requires_grad).reshape(len(a)), file.name
+
+
+class FeatureDistance(nn.Module):
+    """Mean squared distance of unit features: LPIPS (Zhang et al. 2018, equation 1) without its learned weights.
+
+    `pyramid` gives features (B, C, h, w) of several depths for images normalised by `mean` and `std`. At each depth the features
+    of a place are scaled to unit length; the squared distances are averaged over the places, then over the depths.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, pyramid: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.pyramid = pyramid
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """The distances (B,) of images (B, 3, H, W) in [0, 1], in [0, 4]; 0 = identical."""
+        levels = zip(self._features(image), self._features(reference), strict=True)
+        return torch.stack([(one - other).square().sum(1).mean((1, 2)) for one, other in levels]).mean(0)
+
+    def _features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        levels = self.pyramid((image - self.mean) / self.std)
+        return [level * torch.rsqrt(level.square().sum(1, keepdim=True) + 1e-10) for level in levels]
+
+
+def open_lite0_distance(device: torch.device | str = "cpu") -> tuple[Distance, str]:
+    """`FeatureDistance` on the five depths of EfficientNet-Lite0 (ImageNet), and where its weights are from; differentiable.
+
+    It hardly sees a uniform change of brightness: PSNR belongs beside it. UserError for weights that are not available.
+    """
+    backbone = open_backbone(LITE0, features_only=True, instead="; or leave lite0-distance out")
+    config = backbone.network.pretrained_cfg
+    model = FeatureDistance(backbone.network, config["mean"], config["std"]).to(device).eval().requires_grad_(False)
+    return model, str(backbone.weights)
 
 
 def checked_weights(url: str, needed_by: str) -> Path:

@@ -4,6 +4,7 @@ psnr ssim ms-ssim    fidelity to the reference (fgr.metrics.fidelity)
 full-reference       mean of SSIM and gradient similarity (fgr.metrics.fidelity)
 lpips lpips-vgg      LPIPS on AlexNet or VGG16 (fgr.metrics.perceptual)
 dists                DISTS (fgr.metrics.perceptual)
+lite0-distance       distance of EfficientNet-Lite0's features, whose weights a package has (fgr.metrics.perceptual)
 clipiqa              CLIP-IQA on the open weights of CLIP RN50 (fgr.metrics.no_reference)
 niqe                 NIQE fitted on clean photographs that the caller gives (fgr.metrics.niqe_fit)
 pyiqa:NAME           any metric of pyiqa (extra `iqa`, for non-commercial use)
@@ -128,6 +129,11 @@ def _dists(name: str, options: Options) -> Metric:
     return Metric(name, True, True, True, f"torchmetrics {version('torchmetrics')}, {file}", measure)
 
 
+def _lite0_distance(name: str, options: Options) -> Metric:
+    measure, weights = perceptual.open_lite0_distance(options.device)
+    return Metric(name, True, True, True, f"fgr.metrics.perceptual, {weights}", measure)
+
+
 def _clipiqa(name: str, options: Options) -> Metric:
     measure = no_reference.open_clipiqa(options.device)
     origin = f"fgr.metrics.no_reference on {no_reference.HUB}"
@@ -183,6 +189,7 @@ METRICS: dict[str, Callable[[str, Options], Metric]] = {
     "lpips": partial(_lpips, "alex"),
     "lpips-vgg": partial(_lpips, "vgg"),
     "dists": _dists,
+    "lite0-distance": _lite0_distance,
     "clipiqa": _clipiqa,
     "niqe": _niqe,
 }

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+PERCEPTUAL = ("lpips", "lite0-distance")  # of the same: distances that serve as an anchor and in the audit
 SCORES = ("clipiqa",)  # metrics of fgr.metrics.registry that serve as S_base, as a reward and in the audit, beside pyiqa's
 
 

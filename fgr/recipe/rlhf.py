@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgr.recipe.algorithms import AlgorithmSettings, DirectSettings, GrpoSettings, Share, Steps
-from fgr.recipe.fields import SCORES, Strict, Weight, is_score
+from fgr.recipe.fields import PERCEPTUAL, SCORES, Strict, Weight, is_score
 from fgr.recipe.sampling import Sampling
 
 
@@ -55,7 +55,7 @@ class Reward(Strict):
 class Anchor(Strict):
     """Losses that keep the policy near where it began, by their weights."""
 
-    distance: Literal["l1", "l2"] = Field("l1", description="mean absolute or mean squared difference, for all but LPIPS")
+    distance: Literal["l1", "l2"] = Field("l1", description="mean absolute or mean squared difference, of pixels")
     start: Weight = Field(1.0, description="to the untuned network's output")
     reference: Weight = Field(0.0, description="to the reference")
     low_frequency: Weight = Field(0.0, description="between means over squares of low_frequency_size pixels")
@@ -63,6 +63,15 @@ class Anchor(Strict):
     low_frequency_size: int = Field(8, ge=2, description="side of the squares in pixels")
     consistency: Weight = Field(0.0, description="between the output, scaled down, and the low-resolution input")
     lpips: Weight = Field(0.0, description="LPIPS to the untuned network's output (torchmetrics; needs AlexNet's weights)")
+    lite0_distance: Weight = Field(
+        0.0, description="lite0-distance to the untuned network's output (EfficientNet-Lite0, weights in the extra `offline`)"
+    )
+
+    @property
+    def perceptual(self) -> dict[str, float]:
+        """The perceptual distances that are weighted, by their names as metrics."""
+        weights = {name: getattr(self, name.replace("-", "_")) for name in PERCEPTUAL}
+        return {name: weight for name, weight in weights.items() if weight}
 
     @property
     def needs_reference(self) -> bool:
@@ -112,7 +121,7 @@ class Audit(Strict):
     images: int = Field(24, ge=2, description="held-out crops")
     crop: int = Field(64, ge=16, description="side of their low-resolution crops in pixels")
     rewards: tuple[str, ...] = Field((), description="held-out reward models: folders or Hub ids")
-    metrics: tuple[str, ...] = Field((), description="lpips, clipiqa, pyiqa:NAME beside what is always measured")
+    metrics: tuple[str, ...] = Field((), description="lpips, lite0-distance, clipiqa, pyiqa:NAME beside what is always measured")
     patch: int = Field(48, ge=16, multiple_of=2, description="side of the patches that natural-image statistics are taken from")
     rise: Weight = Field(0.5, description="rise of the trained reward, in sd over images, from which an alarm is possible")
     fall: Weight = Field(0.25, description="fall of the held-out metrics' mean that is an alarm")
@@ -171,7 +180,7 @@ class RlhfRecipe(Strict):
         reward, anchor, audit, chosen = self.reward, self.anchor, self.audit, self.algorithm
         scheduled, staged = self.curriculum.schedule != "none", self.curriculum.stage is not None
         no_reward = [name for name in reward.plain if stage_named(name) is None and not is_score(name)]
-        no_metric = [name for name in audit.metrics if name != "lpips" and not is_score(name)]
+        no_metric = [name for name in audit.metrics if name not in PERCEPTUAL and not is_score(name)]
         scores = ", ".join((*SCORES, "pyiqa:NAME"))
         anchored = any((anchor.start, anchor.reference, anchor.low_frequency, anchor.consistency))
         twice = isinstance(chosen, GrpoSettings) and chosen.updates > 1 and self.training.accumulate > 1
@@ -182,7 +191,7 @@ class RlhfRecipe(Strict):
             "curriculum.stage is for direct training: curriculum.schedule=none": staged and scheduled,
             "the anchor's weights are all 0: nothing keeps the policy near its start, nor scales the reward": not anchored,
             "algorithm.updates > 1 and training.accumulate > 1 do not go together": twice,
-            f"audit.metrics knows lpips, {scores}, not {', '.join(no_metric)}": bool(no_metric),
+            f"audit.metrics knows {', '.join(PERCEPTUAL)}, {scores}, not {', '.join(no_metric)}": bool(no_metric),
         }
         yield from (mistake for mistake, made in checks.items() if made)
 

@@ -20,12 +20,12 @@ DISTANCES: dict[str, Distance] = {
 
 def anchor_terms(
     anchor: Anchor, output: torch.Tensor, low: torch.Tensor, start: torch.Tensor, reference: torch.Tensor | None,
-    perceptual: Distance | None = None,
+    perceptual: Mapping[str, Distance] | None = None,
 ) -> dict[str, torch.Tensor]:  # fmt: skip
     """The weighted terms by name, each a scalar: those of weight 0 are left out.
 
     `low` is the input (B, 3, h, w), `start` the untuned network's output. ValueError if a term needs a reference and there is
-    none, or LPIPS and `perceptual` is none.
+    none, or a perceptual distance that `perceptual` (metric's name → distance, (B,)) lacks.
     """
     if anchor.needs_reference and reference is None:
         raise ValueError("the anchor compares with the reference, and there is none")
@@ -41,10 +41,11 @@ def anchor_terms(
         terms["low_frequency"] = anchor.low_frequency * distance(low_frequency(output, size), low_frequency(against, size))
     if anchor.consistency:
         terms["consistency"] = anchor.consistency * distance(scaled_down(output, low), low)
-    if anchor.lpips:
-        if perceptual is None:
-            raise ValueError("LPIPS is weighted, but there is no perceptual distance")
-        terms["lpips"] = anchor.lpips * perceptual(output, start)
+    for name, weight in anchor.perceptual.items():
+        measure = (perceptual or {}).get(name)
+        if measure is None:
+            raise ValueError(f"the anchor weighs {name}, and it is not open")
+        terms[name.replace("-", "_")] = weight * measure(output, start).mean()
     return terms
 
 

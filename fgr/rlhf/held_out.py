@@ -12,6 +12,7 @@ import torch
 from fgr.errors import UserError
 from fgr.metrics.fidelity import psnr
 from fgr.metrics.registry import Metric, Options, open_base, open_metric
+from fgr.recipe.fields import PERCEPTUAL
 from fgr.rlhf.anchor import scaled_down
 from fgr.rlhf.audit import MetricRole
 from fgr.rlhf.inputs import Batch, ImagePair, Inputs, Replayed, stacked
@@ -64,15 +65,15 @@ class HeldOutMetrics:
 
 
 def open_held_out(
-    names: Sequence[str], device: torch.device | str, niqe: Metric | None = None, lpips: Metric | None = None
+    names: Sequence[str], device: torch.device | str, niqe: Metric | None = None, opened: Mapping[str, Metric] | None = None
 ) -> list[Metric]:
-    """PSNR, MS-SSIM and the metrics `names` (`lpips`, `clipiqa`, `pyiqa:NAME`), the latter two scaled as scores; `niqe` where
-    it could be fitted. `lpips` is opened here unless it is given. UserError for weights or packages that are not available."""
+    """PSNR, MS-SSIM and the metrics `names` (PERCEPTUAL, `clipiqa`, `pyiqa:NAME`), the latter two scaled as scores; `niqe` where
+    it could be fitted. Perceptual ones are opened here unless `opened` has them. UserError for weights or packages that are not
+    available."""
     options = Options(device)
     found = [open_metric("psnr", options), open_metric("ms-ssim", options)]
-    if "lpips" in names:
-        found.append(lpips or open_metric("lpips", options))
-    scores = [Metric(name, False, False, False, name, open_base(name, device)) for name in names if name != "lpips"]
+    found += [(opened or {}).get(name) or open_metric(name, options) for name in PERCEPTUAL if name in names]
+    scores = [Metric(name, False, False, False, name, open_base(name, device)) for name in names if name not in PERCEPTUAL]
     return [*found, *([niqe] if niqe else []), *scores]
 
 

@@ -77,8 +77,8 @@ def open_loop(setup: Setup) -> TuningLoop:
     torch.manual_seed(recipe.seed)  # low-rank changes begin at random
     policy.learn(recipe.policy)
     policy.to(setup.device)
-    lpips = setup.lpips.measure if setup.lpips else None
-    algorithm = open_algorithm(policy, recipe, setup.stages, setup.accelerator.autocast, lpips)
+    perceptual = {name: metric.measure for name, metric in setup.perceptual.items()}
+    algorithm = open_algorithm(policy, recipe, setup.stages, setup.accelerator.autocast, perceptual)
     evaluation = setup.evaluation()
 
     def refresh(stage: int, ema: Weights) -> dict[str, np.ndarray]:

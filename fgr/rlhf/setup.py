@@ -15,6 +15,7 @@ from fgr.images.arrays import as_tensor
 from fgr.metrics.registry import Options, open_metric
 from fgr.recipe import resolved
 from fgr.recipe.algorithms import DpoSettings
+from fgr.recipe.fields import PERCEPTUAL
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.model import FinPercepRM
 from fgr.reward.pretrained import load_reward_model, load_stages
@@ -50,8 +51,8 @@ class Setup:
         _check_inputs(recipe, data, self.inputs)
         self.composites = CompositeMaker(Path(data), str(self.device)) if recipe.curriculum.refresh.steps else None
         self.stages = RewardStages(models, recipe.reward, recipe.curriculum.strictness, self.device)
-        wanted = recipe.anchor.lpips or "lpips" in recipe.audit.metrics
-        self.lpips = open_metric("lpips", Options(self.device)) if wanted else None
+        wanted = (name for name in PERCEPTUAL if name in recipe.anchor.perceptual or name in recipe.audit.metrics)
+        self.perceptual = {name: open_metric(name, Options(self.device)) for name in wanted}
         held_out = [load_reward_model(name, str(self.device)) for name in recipe.audit.rewards]
         self.held_out = self._held_out_metrics(held_out)
         self.facts: dict[str, Any] = {
@@ -95,7 +96,7 @@ class Setup:
         models: dict[str, tuple[Any, bool]] = {f"rm{number}": (model, True) for number, model in enumerate(held_out)}
         # the last stage is only shown: stages of one run share what they are blind to, even where another one is trained against
         models["last_stage"] = (self.last_stage, False)
-        metrics = open_held_out(audit.metrics, self.device, fit_naturalness(self.inputs, audit.patch), self.lpips)
+        metrics = open_held_out(audit.metrics, self.device, fit_naturalness(self.inputs, audit.patch), self.perceptual)
         return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed))
 
 

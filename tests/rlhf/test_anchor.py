@@ -41,11 +41,15 @@ def test_low_frequencies_can_be_compared_with_the_reference():
         anchor_terms(anchor, OUTPUT, LOW, START, None)
 
 
-def test_lpips_is_asked_for_by_its_weight_alone():
-    terms = anchor_terms(Anchor(start=0, lpips=2.0), OUTPUT, LOW, START, None, perceptual=lambda a, b: (a - b).abs().max())
-    assert float(terms["lpips"]) == pytest.approx(0.4)
-    with pytest.raises(ValueError, match="LPIPS"):
-        anchor_terms(Anchor(start=0, lpips=2.0), OUTPUT, LOW, START, None)
+@pytest.mark.parametrize("name", ["lpips", "lite0-distance"])
+def test_a_perceptual_distance_is_asked_for_by_its_weight_alone(name):
+    key = name.replace("-", "_")
+    anchor = Anchor.model_validate({"start": 0, key: 2.0})
+    assert list(anchor.perceptual) == [name]
+    terms = anchor_terms(anchor, OUTPUT, LOW, START, None, {name: lambda a, b: (a - b).abs().amax((1, 2, 3))})
+    assert {name: float(value) for name, value in terms.items()} == {key: pytest.approx(0.4)}
+    with pytest.raises(ValueError, match=f"weighs {name}"):
+        anchor_terms(anchor, OUTPUT, LOW, START, None)
 
 
 def test_consistency_ignores_what_scaling_down_takes_away():

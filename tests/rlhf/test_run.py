@@ -176,7 +176,7 @@ def precision():
 
 
 @pytest.mark.usefixtures("precision")
-def test_what_is_held_out_counts_and_lpips_anchors_in_bfloat16(sources, tmp_path, monkeypatch):
+def test_what_is_held_out_counts_and_perceptual_distances_anchor_in_bfloat16(sources, tmp_path, monkeypatch):
     """AlexNet's weights are random."""
     from fgr.reward.model import FinPercepRM
 
@@ -185,14 +185,19 @@ def test_what_is_held_out_counts_and_lpips_anchors_in_bfloat16(sources, tmp_path
     FinPercepRM().save_pretrained(tmp_path / "other")
     overrides = (
         f"audit.rewards=['{tmp_path / 'other'}']",
-        "audit.metrics=[lpips]",
+        "audit.metrics=[lpips, lite0-distance]",
         "anchor.lpips=0.5",
+        "anchor.lite0_distance=0.5",
         "training.precision=bf16",
     )
     found = tune(small(*overrides, "training.steps=3"), *sources, tmp_path / "run", "cpu")
     counting = {row["metric"] for row in found["metrics"] if row["counts"]}
-    assert counting == {"psnr", "ms_ssim", "lpips", "consistency", "niqe", "rm0_score", "rm0_severity"}
-    assert logged(tmp_path / "run", "train")[-1]["anchor_lpips"] > 0
+    assert counting == {
+        "psnr", "ms_ssim", "lpips", "lite0_distance", "consistency", "niqe", "rm0_score", "rm0_severity",
+    }  # fmt: skip
+    last_step = logged(tmp_path / "run", "train")[-1]
+    assert last_step["anchor_lpips"] > 0
+    assert last_step["anchor_lite0_distance"] > 0
     last = load_file(tmp_path / "run" / "last.safetensors")
     assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in last.values())
 

@@ -1,6 +1,6 @@
 """`direct`: the gradients of reward and anchor go back through a deterministic network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,10 +17,10 @@ PROBE = 2 / 255  # displacement at which the anchor's gradient is taken: at the 
 
 
 class Direct:
-    """`autocast` is entered around the policy alone; `perceptual` is LPIPS, where the anchor weighs it."""
+    """`autocast` is entered around the policy alone; `perceptual`: the distances that the anchor weighs, by name."""
 
     def __init__(
-        self, policy: NetworkPolicy, rewards: list[Reward], anchor: Anchor, perceptual: Distance | None = None,
+        self, policy: NetworkPolicy, rewards: list[Reward], anchor: Anchor, perceptual: Mapping[str, Distance] | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:  # fmt: skip
         self.policy, self.rewards, self.anchor, self.perceptual, self.autocast = policy, rewards, anchor, perceptual, autocast
@@ -32,7 +32,7 @@ class Direct:
             output = at.network(batch.low)
         output = output.float()
         gradient, figures = reward_gradient(self.rewards, output, at.stage, at.share)
-        terms = anchor_terms(self.anchor, output, batch.low, start, batch.reference, self._distance)
+        terms = anchor_terms(self.anchor, output, batch.low, start, batch.reference, self.perceptual)
         at.backward(surrogate(output, gradient) + total(terms))
         return figures | {f"anchor_{name}": float(term.detach()) for name, term in terms.items()}
 
@@ -40,9 +40,5 @@ class Direct:
         """The norm of the anchor's gradient a little away from the start."""
         noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0)).to(start.device)
         leaf = (start + PROBE * noise).detach().requires_grad_()
-        terms = anchor_terms(self.anchor, leaf, batch.low, start, batch.reference, self._distance)
+        terms = anchor_terms(self.anchor, leaf, batch.low, start, batch.reference, self.perceptual)
         return gradient_norm(torch.autograd.grad(total(terms), leaf)[0])
-
-    def _distance(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        assert self.perceptual is not None
-        return self.perceptual(a, b).mean()
