@@ -1,4 +1,7 @@
-"""UserError: the one exception for what a user can put right."""
+"""UserError: the one exception for what a user can put right; text from outside as a terminal may show it."""
+
+import unicodedata
+from typing import Any
 
 
 class UserError(Exception):
@@ -14,6 +17,20 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def printable(text: Any, keep: str = "\n\t") -> str:
+    """`text` with its control characters written out: escape codes, or letters that turn the line round, are shown, not obeyed.
+
+    Of the control characters those in `keep` stay; names in a line are given none.
+    """
+
+    def shown(letter: str) -> str:
+        fine = letter.isprintable() or letter in keep or unicodedata.category(letter) == "Zs"
+        return letter if fine else letter.encode("unicode_escape").decode()
+
+    found = str(text)
+    return found if found.isascii() and found.isprintable() else "".join(map(shown, found))
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ANY_SCALE = 4  # of models without a factor of their own
 HOST = "127.0.0.1"
+UPLOADS = "GRADIO_TEMP_DIR"  # where gradio looks for the folder of uploads
 LARGEST_INPUT = 1024 * 1024  # pixels of a low-resolution image
 TILE = 256
 
@@ -43,16 +44,42 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
         return ScoredImage(image, *score(model, image))
 
     names = list(models) if models else available()
-    page = build(f"Reward model {reward}", _read, scored, Upscalers(names, chosen), names)
-    page.queue(default_concurrency_limit=1)
-    _, address, _ = page.launch(
-        server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, show_error=True,
-        max_file_size="100mb", footer_links=[], **appearance(),
-    )  # fmt: skip
-    try:
-        yield str(address)
-    finally:
-        page.close(verbose=False)
+    with uploads_of_its_own():
+        page = build(f"Reward model {reward}", _read, scored, Upscalers(names, chosen), names)
+        page.queue(default_concurrency_limit=1)
+        _, address, _ = page.launch(
+            server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, show_error=True,
+            max_file_size="100mb", footer_links=[], app_kwargs={"middleware": [_known_hosts()]}, **appearance(),
+        )  # fmt: skip
+        try:
+            yield str(address)
+        finally:
+            page.close(verbose=False)
+
+
+@contextmanager
+def uploads_of_its_own() -> Iterator[Path]:
+    """A folder for what is uploaded and shown, readable by its owner alone, which is removed when the page ends."""
+    import tempfile
+
+    before = os.environ.get(UPLOADS)
+    with tempfile.TemporaryDirectory(prefix="fgr-app-", ignore_cleanup_errors=True) as folder:
+        os.environ[UPLOADS] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ[UPLOADS]
+            else:
+                os.environ[UPLOADS] = before
+
+
+def _known_hosts() -> Any:
+    """Requests must be for this machine by name: a foreign page whose name is pointed at 127.0.0.1 is refused."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    return Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
 
 
 def _read(path: str) -> np.ndarray:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fgr.cli.options import Device, Overrides, listed, load_recipe
+from fgr.cli.shell import echo
+from fgr.errors import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,13 +35,13 @@ def serve(
     from fgr.annotate import serve as server
 
     if show_token:
-        typer.echo(server.login(folder).token)
+        echo(server.login(folder).token)
         return
-    typer.echo(f"Starting Label Studio in {folder} …", err=True)
+    echo(f"Starting Label Studio in {folder} …", err=True)
     with server.ended_by_signals(), server.serving(folder, port) as running:
-        typer.echo(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
-        typer.echo(f'In another terminal: export LABEL_STUDIO_API_KEY="$(fgr annotate serve {folder} --show-token)"', err=True)
-        typer.echo(f"Images can be served from {running.files}. Ctrl-C stops the server.", err=True)
+        echo(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
+        echo(f'In another terminal: export LABEL_STUDIO_API_KEY="$(fgr annotate serve {folder} --show-token)"', err=True)
+        echo(f"Images can be served from {running.files}. Ctrl-C stops the server.", err=True)
         running.process.wait()
 
 
@@ -76,9 +78,9 @@ def push(
     chosen = load_recipe(recipe, "annotate", overrides, options)
     predict = _reward(reward, device) if reward else None
     campaign, added = run.push(chosen, dataset, url, run.token(), files, predict)
-    typer.echo(f"{added} tasks added; {len(campaign.entries)} samples selected, {len(campaign.gold)} of them gold.", err=True)
+    echo(f"{added} tasks added; {len(campaign.entries)} samples selected, {len(campaign.gold)} of them gold.", err=True)
     for title in campaign.projects.values():
-        typer.echo(f"{url}  {title}")
+        echo(f"{url}  {title}")
 
 
 @annotate.command()
@@ -94,12 +96,12 @@ def pull(
 
     tally = run.read_export(dataset, project, export) if export else run.pull(dataset, project, run.token(), everything)
     for problem in tally.problems:
-        typer.echo(f"left out: {problem}", err=True)
+        echo(f"left out: {problem}", err=True)
     for reason, count in tally.left_out.most_common():
-        typer.echo(f"left out: {count} × {reason}", err=True)
+        echo(f"left out: {count} × {reason}", err=True)
     if tally.unrated:
-        typer.echo(f"{tally.unrated} regions had no severity and got 3.", err=True)
-    typer.echo(f"{tally.read} annotations read; {tally.table} has {tally.rows} rows")
+        echo(f"{tally.unrated} regions had no severity and got 3.", err=True)
+    echo(f"{tally.read} annotations read; {tally.table} has {tally.rows} rows")
 
 
 @annotate.command()
@@ -112,16 +114,16 @@ def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None
 
     figures = run.status(dataset, project, run.token())
     if as_json:
-        typer.echo(json.dumps(finite(figures), indent=1))
+        echo(json.dumps(finite(figures), indent=1))
         return
     _table(figures["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
     for name, value in figures.items():
         if name not in {"annotators", "problems", "left_out"}:
-            typer.echo(f"{name.replace('_', ' '):20} {'–' if value is None else value}")
+            echo(f"{name.replace('_', ' '):20} {'–' if value is None else value}")
     for problem in figures["problems"]:
-        typer.echo(f"left out: {problem}")
+        echo(f"left out: {problem}")
     for reason, count in figures["left_out"].items():
-        typer.echo(f"left out: {count} × {reason}")
+        echo(f"left out: {count} × {reason}")
 
 
 @annotate.command()
@@ -140,18 +142,18 @@ def consensus(
 
     report = run.consensus(load_recipe(recipe, "annotate", overrides), dataset)
     if as_json:
-        typer.echo(json.dumps(finite(report), indent=1))
+        echo(json.dumps(finite(report), indent=1))
         return
     columns = ("annotator", "samples", "median_seconds", "correlation", "alpha", "dice", "gold")
     _table(report.get("annotators", []), columns)
     for one in report.get("annotators", []):
         if one["left_out"]:
-            typer.echo(f"left out: {one['annotator']}, {'; '.join(one['left_out'])}")
+            echo(f"left out: {one['annotator']}, {'; '.join(one['left_out'])}")
     for name, value in report.items():
         if name not in {"annotators", "strengths"}:
-            typer.echo(f"{name:20} {'–' if value is None else value}")
+            echo(f"{name:20} {'–' if value is None else value}")
     if "strengths" in report:
-        typer.echo(f"{'compared samples':20} {len(report['strengths'])}")
+        echo(f"{'compared samples':20} {len(report['strengths'])}")
 
 
 @annotate.command("ml-backend")
@@ -167,8 +169,8 @@ def ml_backend(
     from fgr.recipe.annotate import Prediction
 
     with backend.listening(dataset, _reward(reward, device), Prediction(), port) as server:
-        typer.echo(f"http://127.0.0.1:{server.server_port}")
-        typer.echo("Connect it under Settings → Model; Ctrl-C stops it.", err=True)
+        echo(f"http://127.0.0.1:{server.server_port}")
+        echo("Connect it under Settings → Model; Ctrl-C stops it.", err=True)
         server.serve_forever()
 
 
@@ -185,9 +187,11 @@ def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
 
 
 def _cell(value: Any) -> str:
+    from rich.markup import escape
+
     if isinstance(value, float):
         return f"{value:.2f}"
-    return "–" if value is None else str(value)
+    return "–" if value is None else escape(printable(value, keep=""))
 
 
 def _reward(name: str, device: str) -> "Callable[[np.ndarray], tuple[np.ndarray, float]]":

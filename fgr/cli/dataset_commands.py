@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fgr.cli.options import Devices, Overrides, listed, load_recipe
+from fgr.cli.shell import echo
 
 Recipe = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A YAML file or a shipped recipe: fgr30k, fgr30k-paper, demo.")
@@ -43,9 +44,9 @@ def generate(
 
     whole = run(chosen, out, engine=engine, workers=workers, shard=part, device=device)
     if not whole:
-        typer.echo(f"Shard {shard} is done; others are still to come.", err=True)
+        echo(f"Shard {shard} is done; others are still to come.", err=True)
         return
-    typer.echo(f'load_dataset("{out}", "samples")')
+    echo(f'load_dataset("{out}", "samples")')
 
 
 def verify(
@@ -61,7 +62,7 @@ def verify(
     problems = 0
     for problem in checks.verify(directory):
         problems += 1
-        typer.echo(str(problem))
+        echo(str(problem))
     agreed = 0
     if replay:
         from fgr.devices import choose_devices
@@ -72,11 +73,11 @@ def verify(
                 agreed += 1
             else:
                 problems += 1
-                typer.echo(str(result))
+                echo(str(result))
     if problems:
-        typer.echo(f"fgr: {directory}: {problems} broken promise{'s' if problems > 1 else ''}.", err=True)
+        echo(f"fgr: {directory}: {problems} broken promise{'s' if problems > 1 else ''}.", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{directory}: every promise holds" + (f"; {agreed} rows replayed exactly" if replay else ""))
+    echo(f"{directory}: every promise holds" + (f"; {agreed} rows replayed exactly" if replay else ""))
 
 
 def models(
@@ -106,10 +107,10 @@ def models(
         bring(name)
     rows = catalogue(names or [], ask)
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     for row in rows:
-        typer.echo("\n".join(_lines(row)))
+        echo("\n".join(_lines(row)))
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fgr.cli.options import Device, listed
+from fgr.errors import printable
 
 
 def evaluate(
@@ -104,11 +105,11 @@ def _print(title: str, tables: Iterable[tuple[str, list[str], list[list[str]]]])
     from rich.table import Table
 
     console = Console(width=None if Console().is_terminal else 140)
-    console.print(title, highlight=False, markup=False)
+    console.print(printable(title), highlight=False, markup=False)
     for name, header, rows in tables:
-        table = Table(title=escape(name), title_justify="left", title_style="bold")
+        table = Table(title=escape(printable(name)), title_justify="left", title_style="bold")
         for number, column in enumerate(header):
             table.add_column(escape(column), justify="right" if number else "left")
         for row in rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(printable(cell, keep="")) for cell in row))
         console.print(table)

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from fgr.cli.options import Data, Device, Overrides, RewardModel, load_recipe
+from fgr.cli.shell import echo
+from fgr.errors import printable
 
 Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep, demo).")]
 
@@ -27,7 +29,7 @@ def train_rm(
 
     from fgr.reward.run import train_reward_model
 
-    typer.echo(train_reward_model(chosen, data, out, device))
+    echo(train_reward_model(chosen, data, out, device))
 
 
 def score(
@@ -56,7 +58,7 @@ def score(
         line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
         if maps:
             line["map"] = str(scoring.save_overlay(maps, file, image, map_))
-        typer.echo(dumps(finite(line)) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
+        echo(dumps(finite(line)) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {printable(file, keep='')}")
 
 
 def export(
@@ -74,4 +76,4 @@ def export(
     model = load_reward_model(reward)
     found = exporting.export(model, file)
     differences = f"score {found['score']:.1e}, map {found['map']:.1e}"
-    typer.echo(f"{file}  sides: multiples of {model.multiple}  largest difference: {differences}")
+    echo(f"{file}  sides: multiples of {model.multiple}  largest difference: {differences}")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from fgr.cli.options import Device, Overrides, load_recipe
+from fgr.cli.shell import echo
 
 NAMES = "ccl-realesrgan, ccl-swinir, ccl-stablesr, direct, iqa-reward, refl-sd-x4, grpo-ldm-sr, dpo-triplets, demo"
 
@@ -44,10 +45,10 @@ def rlhf(
     found = tune(chosen, generator, reward, data, out, device)
     for row in found["metrics"]:
         line = f"{row['metric']:<20} {row['start']:>9.4g} → {row['end']:>9.4g}   {row['difference']:+.3g}"
-        typer.echo(f"{line} [{row['low']:+.3g}, {row['high']:+.3g}]", err=True)
+        echo(f"{line} [{row['low']:+.3g}, {row['high']:+.3g}]", err=True)
     if found["ended"]:
-        typer.echo(f"Ended early: {found['ended']}.", err=True)
-    typer.echo(
+        echo(f"Ended early: {found['ended']}.", err=True)
+    echo(
         f"Best by the held-out metrics: step {found['best_step']} of {found['steps']}; alarms: {len(found['alarms'])}.", err=True
     )
-    typer.echo(out / "best.safetensors")
+    echo(out / "best.safetensors")

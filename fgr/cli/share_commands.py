@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fgr.cli.options import Device, RewardModel, listed
+from fgr.cli.shell import echo
 
 
 def report(
@@ -16,7 +17,7 @@ def report(
     """Write one self-contained HTML page that opens offline: counts, drops, histograms, samples to look at."""
     from fgr.report import page
 
-    typer.echo(str(page.write(directory, out, rows)))
+    echo(str(page.write(directory, out, rows)))
 
 
 def open_app(
@@ -33,13 +34,16 @@ def open_app(
 
     It listens on 127.0.0.1 alone and fetches nothing from elsewhere. Ctrl-C ends it.
     """
+    import signal
+    import sys
     import threading
 
     from fgr.app.run import serving
 
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # uploads are removed then too
     names = listed(models)
     with serving(reward, names, port, device) as address:
-        typer.echo(address)
+        echo(address)
         threading.Event().wait()
 
 
@@ -68,15 +72,15 @@ def publish(
 
     package = run.pack(folder, name, Consent(public, vouch, non_commercial), write=not dry_run)
     for warning in package.warnings:
-        typer.echo(f"fgr: {warning}", err=True)
+        echo(f"fgr: {warning}", err=True)
     if dry_run:
         sizes = package.sizes()
         for file, size in sizes.items():
-            typer.echo(f"{size:>12}  {file}")
+            echo(f"{size:>12}  {file}")
         visible = "for everyone" if public else "private"
-        typer.echo(f"{package.what}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {name}, {visible}", err=True)
+        echo(f"{package.what}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {name}, {visible}", err=True)
         return
     address, changed = run.publish(package, name, private=not public)
-    typer.echo(address)
+    echo(address)
     if not changed:
-        typer.echo("Everything was there already.", err=True)
+        echo("Everything was there already.", err=True)

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from fgr.errors import UserError
+from fgr.errors import UserError, printable
 
 INTERRUPTED = "Interrupted. What is finished is kept; run the same command again to go on."
 
@@ -46,9 +46,14 @@ def sentence(error: Exception) -> str:
     return f"Unexpected {type(error).__name__}: {error}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
 
 
+def echo(text: object, err: bool = False) -> None:
+    """Print a line, control characters in it written out: it may hold names and words from outside."""
+    print(printable(text), file=sys.stderr if err else sys.stdout, flush=True)
+
+
 def _where(error: OSError) -> str:
     return f" ({error.filename})" if error.filename else ""
 
 
 def _print(text: str) -> None:
-    print(f"fgr: {text}", file=sys.stderr)
+    print(f"fgr: {printable(text)}", file=sys.stderr)

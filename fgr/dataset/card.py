@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from fgr import atomic, records
-from fgr.dataset import manifest, tables
+from fgr.dataset import manifest, markdown, tables
 from fgr.hub_files import is_hub_id
 from fgr.licenses import hub_license, is_noncommercial
 from fgr.shipped import shipped
@@ -46,16 +46,13 @@ def template() -> tuple[dict[str, Any], str]:
 
 
 def _body(text: str, directory: Path, recorded: dict[str, Any], facts: dict[str, Any]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
     splits = [
         {"name": split, "rows": tables.count_rows(directory, "samples", split), "files": len(files)}
         for split in records.SPLITS
         if (files := tables.shards(directory, "samples", split))
     ]
     pixel = manifest.pixel_difference_of(recorded)
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)  # Markdown, not HTML
-    return environment.from_string(text).render(
+    return markdown.environment().from_string(text).render(
         name=recorded["recipe"]["name"], version=recorded["fgr"], splits=splits,
         first_split=splits[0]["name"] if splits else "train", drops=recorded["drops"],
         columns={table: tables.stored_columns(directory, table) for table in records.TABLES},

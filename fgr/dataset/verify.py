@@ -11,6 +11,7 @@ import yaml
 
 from fgr import records
 from fgr.dataset import cells, manifest, screen, tables
+from fgr.errors import printable
 from fgr.images import codec, difference, swap
 from fgr.recipe import digest
 from fgr.tensors import file_digest
@@ -27,7 +28,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}{f' · {self.row}' if self.row else ''}: {self.text}"
+        return printable(f"{self.file}{f' · {self.row}' if self.row else ''}: {self.text}", keep="")
 
 
 @dataclass(slots=True)

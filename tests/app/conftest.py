@@ -1,5 +1,6 @@
 """A real reward model of random weights, and the page that shows what it says."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def reward(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(reward):
+def served(reward, tmp_path_factory):
     command = [
         sys.executable,
         "-m",
@@ -39,7 +40,11 @@ def served(reward):
         "cpu",
     ]
     heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # programs in the background begin deaf to it
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    own = tmp_path_factory.mktemp("uploads")
+    environment = os.environ | {"TMPDIR": str(own)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed, env=environment
+    )
     address = process.stdout.readline().strip()
     yield address
     process.send_signal(signal.SIGINT)
@@ -48,3 +53,4 @@ def served(reward):
     finally:
         process.kill()
     assert process.returncode == 130, told
+    assert not list(own.glob("fgr-app-*"))

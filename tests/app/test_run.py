@@ -2,6 +2,7 @@
 
 import builtins
 import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,21 @@ pytest.importorskip("gradio", reason="the extra app is not installed")
 
 def test_it_listens_on_this_machine_alone(served):
     assert served.startswith("http://127.0.0.1:")
+
+
+def test_other_hosts_are_refused_and_uploads_are_for_their_owner_alone(served):
+    """A page elsewhere whose name is made to mean 127.0.0.1 gets nothing. That uploads go when the page ends, `served` checks."""
+    import httpx
+
+    with httpx.Client(base_url=served, trust_env=False, timeout=60) as client:
+        assert client.get("/").status_code == 200
+        assert client.get("/config", headers={"Host": "localhost"}).status_code == 200
+        for path in ("/", "/gradio_api/info", "/config"):
+            assert client.get(path, headers={"Host": "attacker.example"}).status_code == 400
+        [place] = client.post("/gradio_api/upload", files={"files": ("secret.png", b"pixels")}).json()
+    assert Path(place).read_bytes() == b"pixels"
+    assert Path(place).parents[1].name.startswith("fgr-app-")
+    assert Path(place).parents[1].stat().st_mode & 0o77 == 0
 
 
 def test_without_gradio_the_extra_is_named(monkeypatch, reward):

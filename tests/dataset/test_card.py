@@ -19,7 +19,7 @@ disable_progress_bars()
 def test_the_template_itself_is_valid():
     front, body = card.template()
     assert front["tags"]
-    assert "{{ name }}" in body
+    assert "{{ name | text }}" in body
 
 
 def test_load_dataset_opens_the_folder_in_three_splits_with_decoded_images(tiny, tmp_path):
