@@ -1,12 +1,13 @@
 """The command `fgr evaluate`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fgr.cli.options import Device, listed
+from fgr.cli.shell import echo
 from fgr.errors import printable
 
 
@@ -73,6 +74,16 @@ def evaluate(
         from fgr import atomic
 
         atomic.write_json(out, result)
+    name_left_out(result.get("left_out", {}))
+
+
+def name_left_out(left_out: Mapping[str, str]) -> None:
+    """Say which files of a work on many could not be used, and why; exit with 1 if there are any."""
+    for name, reason in left_out.items():
+        echo(f"fgr: {name} is left out: {reason}", err=True)
+    if left_out:
+        echo(f"fgr: {len(left_out)} image{'s' if len(left_out) > 1 else ''} left out.", err=True)
+        raise typer.Exit(1)
 
 
 def _opinions(benchmark: str, reward: str | None, metrics: list[str], border: int, luma: bool, device: str) -> dict[str, Any]:

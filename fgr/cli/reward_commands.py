@@ -41,24 +41,36 @@ def score(
     tile: Annotated[int, typer.Option(help="Larger images are tiled at this many pixels; 0 = never.")] = 1024,
     device: Device = "auto",
 ) -> None:
-    """Score images: larger is better; the worst 1 % of the map says how bad the worst place is, 0 = clean, 1 = worst."""
+    """Score images: larger is better; the worst 1 % of the map says how bad the worst place is, 0 = clean, 1 = worst.
+
+    Files that cannot be read are named at the end, and the exit code is 1; the others are scored.
+    """
     from json import dumps
 
     from fgr.atomic import finite
+    from fgr.cli.evaluate_commands import name_left_out
     from fgr.devices import choose_device
-    from fgr.image_files import expand, read_image
+    from fgr.image_files import ImageFileError, expand, in_words, read_image
     from fgr.reward import score as scoring
     from fgr.reward.pretrained import load_reward_model
 
-    files = expand(images)
+    files, not_images = expand(images)
+    if not_images:
+        echo(f"fgr: left out {in_words(not_images)}.", err=True)
     model = load_reward_model(reward, choose_device(device))
+    left_out: dict[str, str] = {}
     for file in files:
-        image = read_image(file)
+        try:
+            image = read_image(file)
+        except ImageFileError as error:
+            left_out[str(file)] = error.message
+            continue
         value, map_ = scoring.score(model, image, tile)
         line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
         if maps:
             line["map"] = str(scoring.save_overlay(maps, file, image, map_))
         echo(dumps(finite(line)) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {printable(file, keep='')}")
+    name_left_out(left_out)
 
 
 def export(

@@ -54,7 +54,7 @@ def _body(text: str, directory: Path, recorded: dict[str, Any], facts: dict[str,
     pixel = manifest.pixel_difference_of(recorded)
     return markdown.environment().from_string(text).render(
         name=recorded["recipe"]["name"], version=recorded["fgr"], splits=splits,
-        first_split=splits[0]["name"] if splits else "train", drops=recorded["drops"],
+        first_split=splits[0]["name"] if splits else "train", drops=recorded["drops"], source=recorded.get("source"),
         columns={table: tables.stored_columns(directory, table) for table in records.TABLES},
         pixel=f"{PIXEL_MEANINGS.get(pixel, 'a difference')} (`{pixel}`)",
         recipe=recorded["recipe"], calibration=recorded["calibration"], models=recorded["models"], allowed=ALLOWED,

@@ -8,6 +8,7 @@ import numpy as np
 
 from fgr import records
 from fgr.dataset import cells
+from fgr.dataset.damage import damaged_files, dataset_error, reason
 from fgr.errors import UserError, nearest
 
 Format = Literal["numpy", "torch"]
@@ -36,18 +37,19 @@ def load_samples(
             raise UserError(f"The table samples has no column '{name}'{nearest(name, known)}.", f"It has: {', '.join(known)}.")
     try:
         rows = datasets.load_dataset(str(data), "samples", split=split, streaming=streaming)
-    except (ValueError, OSError, datasets.exceptions.DatasetNotFoundError) as error:
-        reason = " ".join(str(error).split())[:200]
+        present = rows.column_names or known
+        for name in set(records.media_columns("samples")) & set(present):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    except Exception as error:  # its own classes, those of pyarrow and of the network
+        if next(damaged_files(Path(data)), None):
+            raise dataset_error(str(data), error) from None
         raise UserError(
-            f"The split '{split}' of {data} cannot be opened: {reason}",
+            f"The split '{split}' of {data} cannot be opened: {reason(error)}",
             "Name a dataset directory or a Hub id, and a split it has.",
         ) from None
-    present = rows.column_names or known
     wanted = list(columns or [name for name in known if name in present])
     _expect_columns(wanted, present, data)
-    rows = rows.select_columns(wanted)
-    for name in set(wanted) & set(records.media_columns("samples")):
-        rows = rows.cast_column(name, datasets.Image(decode=False))
+    rows = rows.select_columns(wanted)  # after the casts: before, streams would decode the others and encode them anew
     return rows.map(_decoder(format)) if streaming else rows.with_transform(_batched(_decoder(format)))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import yaml
 
 from fgr import records
-from fgr.dataset import cells, manifest, screen, tables
+from fgr.dataset import cells, manifest, manifest_check, screen, tables
+from fgr.dataset.damage import MISSING, UNREADABLE, damaged_files
 from fgr.errors import printable
 from fgr.images import codec, difference, swap
 from fgr.recipe import digest
@@ -42,8 +44,9 @@ class _Seen:
 def verify(directory: Path) -> Iterator[Problem]:
     """Yield every broken promise of the dataset in `directory`. UserError if it is not a finished dataset."""
     recorded = manifest.read(directory)
-    unusable = list(_unreadable(directory))
+    unusable = [Problem(name, "", text) for name, text in damaged_files(directory) if text == UNREADABLE]
     unusable += _unknown_difference(recorded)
+    unusable += [Problem(manifest.NAME, "", text) for text in manifest_check.wrong_keys(recorded)]
     if recorded.get("recipe_digest") != digest(recorded["recipe"]):
         unusable.append(Problem(manifest.NAME, "", "its recipe is not the one that it was made by (recipe_digest differs)"))
     if unusable:  # nothing else can be checked then
@@ -61,7 +64,9 @@ def verify(directory: Path) -> Iterator[Problem]:
 
 
 def _unknown_difference(recorded: dict[str, Any]) -> Iterator[Problem]:
-    name = recorded["recipe"].get("map", {}).get("pixel", "l1")
+    name = "l1"
+    with suppress(AttributeError):  # a recipe of another shape is reported by itself
+        name = recorded["recipe"].get("map", {}).get("pixel", "l1")
     if name not in difference.PIXEL_DIFFERENCES:
         known = ", ".join(difference.PIXEL_DIFFERENCES)
         yield Problem(
@@ -69,35 +74,18 @@ def _unknown_difference(recorded: dict[str, Any]) -> Iterator[Problem]:
         )
 
 
-def _unreadable(directory: Path) -> Iterator[Problem]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for table in records.TABLES:
-        for file in tables.shards(directory, table):
-            try:
-                pq.read_metadata(file)
-            except (pa.ArrowInvalid, OSError):
-                yield Problem(f"{table}/{file.name}", "", "it is not a readable Parquet file: damaged or cut off")
-
-
 def _files(directory: Path, recorded: dict[str, Any]) -> Iterator[Problem]:
     listed = {state["file"]: state for state in recorded["shards"] if state["rows"]}
     there = {f"samples/{file.name}": file for file in tables.shards(directory, "samples")}
     for name in sorted(listed.keys() - there.keys()):
-        yield Problem(name, "", "missing, though fgr.json lists it")
+        yield Problem(name, "", MISSING)
     for name in sorted(there.keys() - listed.keys()):
         yield Problem(name, "", "not listed in fgr.json")
     for name in sorted(listed.keys() & there.keys()):
         if file_digest(there[name]) != listed[name]["sha256"]:
             yield Problem(name, "", "its bytes are not those that fgr.json lists (sha256 differs)")
         yield from _state(name, there[name], listed[name])
-    counted, asked = (
-        sum(state["rows"] + sum(state["drops"].values()) for state in recorded["shards"]),
-        recorded["recipe"]["samples"],
-    )
-    if counted != asked:
-        yield Problem(manifest.NAME, "", f"it counts {counted} samples, made or dropped, of {asked}")
+    yield from (Problem(manifest.NAME, "", text) for text in manifest_check.wrong_counts(directory, recorded))
     for table in records.TABLES:
         for file in tables.shards(directory, table):
             yield from _schema(table, file, manifest.lacking(recorded) if table == "samples" else ())
@@ -156,6 +144,10 @@ def _row(row: dict[str, Any], split: str, recorded: dict[str, Any], seen: _Seen)
         yield f"no value in {', '.join(missing)}"
         return
     yield from _identity(row, split, recorded, seen)
+    lossy = [name for name in ("reference", "sr", "composite") if codec.is_lossy(row[name])]
+    if lossy:
+        yield f"{', '.join(lossy)}: lossy copies, as datasets.map writes images anew; the card says how to map without that"
+        return
     try:
         images = {name: codec.decode_rgb(row[name]) for name in ("reference", "sr", "composite")}
         mask = codec.decode_mask(row["mask"])

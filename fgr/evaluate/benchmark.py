@@ -7,8 +7,8 @@ folder   images/METHOD/NAME_METHOD.png and MOS/NAME.txt with lines FILE,SCORE, a
 Tables are CSV or Parquet; paths in them are relative to the table.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from fgr import __version__
 from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.image_files import read_image
+from fgr.image_files import ImageFileError, read_image
 from fgr.images.arrays import as_tensor
 from fgr.metrics import ranks
 from fgr.metrics.registry import Metric, Options, open_metrics
@@ -46,23 +46,29 @@ def evaluate_on_benchmark(
     path: str, *, reward: str | None = None, metrics: Sequence[str] = (), border: int = 0, luma: bool = False,
     device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
-    """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines beside them."""
+    """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines beside them.
+
+    Images that cannot be read are left out with the pairs they are in, and named with the reason in `left_out`.
+    """
     chosen, found = choose_device(device), open_benchmark(path)
     chosen_metrics = open_metrics(metrics, Options(chosen, border, luma))
     _expect_references(found, chosen_metrics)
     model = load_reward_model(reward, chosen) if reward else None
     scores: dict[str, list[float]] = {}
+    left_out: dict[int, str] = {}
     with Progress("benchmark", len(found.images), "images") as progress:
-        for number, file in enumerate(found.images):
-            image = read_image(file)
-            if model is not None:
-                scores.setdefault("reward", []).append(score(model, image)[0])
-            target = as_tensor([read_image(found.references[number])], chosen) if number in found.references else None
-            for metric in chosen_metrics:
-                scores.setdefault(metric.name, []).append(metric.value(as_tensor([image], chosen), target))
-            for name, baseline in baselines.SCORES.items():
-                scores.setdefault(name, []).append(baseline(image))
+        for number in range(len(found.images)):
+            try:
+                figures = _scored(found, number, model, chosen_metrics, chosen)
+            except ImageFileError as error:
+                left_out[number] = error.message
+                progress.advance(1, {error.reason: 1})
+                continue
+            for name, value in figures.items():
+                scores.setdefault(name, []).append(value)
             progress.advance()
+    names = {str(found.images[number]): reason for number, reason in left_out.items()}
+    found = _without(found, left_out)
     lower = [metric.name for metric in chosen_metrics if metric.lower_is_better]
     arrays = {name: np.array(values) for name, values in scores.items()}
     return {
@@ -73,8 +79,33 @@ def evaluate_on_benchmark(
             "accuracy": "ties of people left out, equal scores as half", "resampled": "groups",
         },
         "kind": "scores" if found.mos else "pairs",
-        "figures": _figures(arrays, found, lower),
+        "figures": _figures(arrays, found, lower), "left_out": names,
     }  # fmt: skip
+
+
+def _scored(found: Benchmark, number: int, model: Any, metrics: Sequence[Metric], device: str) -> dict[str, float]:
+    """What each scorer says of an image. ImageFileError."""
+    image = read_image(found.images[number])
+    target = as_tensor([read_image(found.references[number])], device) if number in found.references else None
+    scores = {} if model is None else {"reward": score(model, image)[0]}
+    scores |= {metric.name: metric.value(as_tensor([image], device), target) for metric in metrics}
+    return scores | {name: baseline(image) for name, baseline in baselines.SCORES.items()}
+
+
+def _without(found: Benchmark, left_out: Collection[int]) -> Benchmark:
+    """The benchmark without some of its images. UserError if nothing is left to compare."""
+    if not left_out:
+        return found
+    kept = [number for number in range(len(found.images)) if number not in left_out]
+    place = {number: i for i, number in enumerate(kept)}
+    pairs = [(place[a], place[b], share, group) for a, b, share, group in found.pairs if a in place and b in place]
+    if not kept or (found.pairs and not pairs):
+        raise UserError(f"No image of {found.name} can be read.", "Check the images.")
+    return replace(
+        found, images=[found.images[i] for i in kept], pairs=pairs,
+        references={place[i]: file for i, file in found.references.items() if i in place},
+        mos=[found.mos[i] for i in kept] if found.mos else [], groups=[found.groups[i] for i in kept] if found.groups else [],
+    )  # fmt: skip
 
 
 def open_benchmark(path: str | Path) -> Benchmark:

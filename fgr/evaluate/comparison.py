@@ -6,6 +6,7 @@ The summary's protocol holds what the figures depend on: test set, metrics and t
 import io
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fgr.devices import choose_device
 from fgr.errors import UserError
 from fgr.evaluate.systems import System, open_system
 from fgr.evaluate.testset import Item, TestSet, open_test_set
+from fgr.image_files import ImageFileError
 from fgr.images.arrays import as_tensor
 from fgr.metrics import intervals
 from fgr.metrics.registry import Metric, Options, open_metrics
@@ -36,7 +38,8 @@ def evaluate_systems(
     luma: bool = False, tile: int = 0, device: str = "auto", keep: Path | None = None,
 ) -> tuple[dict[str, Any], list[Record]]:  # fmt: skip
     """SR systems on a test set: the summary and one record an image and system. Without `metrics`: PSNR, SSIM and MS-SSIM where
-    there are references. UserError for whatever is not available, before anything is restored."""
+    there are references. UserError for whatever is not available, before anything is restored. An image that cannot be read or
+    measured is left out for all systems and named in the summary's `left_out`, with the reason."""
     if len(set(names)) < len(names):
         raise UserError("A system is named twice.", "Name each once; the first is what the others are compared with.")
     chosen = choose_device(device)
@@ -48,14 +51,24 @@ def evaluate_systems(
     model = load_reward_model(reward, chosen) if reward else None
     opened = [open_system(name, tests.items, scale=tests.scale, device=chosen, tile=tile) for name in names]
     found: list[Record] = []
+    bad: dict[str, ImageFileError] = {}
     with Progress("evaluate", len(opened) * len(tests.items), "images") as progress:
-        for record in records(opened, tests, chosen_metrics, model, keep, chosen):
-            found.append(record)
-            progress.advance()
+        for item, measured in records(opened, tests, chosen_metrics, model, keep, chosen):
+            if isinstance(measured, ImageFileError):
+                bad[item.name] = measured
+                progress.advance(len(opened), {measured.reason: len(opened)})
+            else:
+                found += measured
+                progress.advance(len(opened))
+    if not found:
+        first = next(iter(bad.values()))
+        raise UserError(f"No image of {data} can be measured: {first.message}", first.hint)
     protocol: dict[str, Any] = {"channel": "Y" if luma else "RGB", "border": border, "device": chosen}
     if model is not None:
         protocol |= {"reward": str(reward), "reward_model": model.settings}
-    return summary(found, opened, tests, chosen_metrics, protocol), found
+    used = replace(tests, items=[item for item in tests.items if item.name not in bad])
+    left_out = {name: error.message for name, error in bad.items()}
+    return summary(found, opened, used, chosen_metrics, protocol) | {"left_out": left_out}, found
 
 
 def records(
@@ -65,11 +78,12 @@ def records(
     reward: Any = None,
     keep: Path | None = None,
     device: str = "cpu",
-) -> Iterator[Record]:
-    """For each item and system: `image`, `photo`, `system` and a number for each metric; with a reward model also its `score`,
-    `map_mean` and `map_worst`. Outputs (and inputs) are kept as PNG below `keep`.
+) -> Iterator[tuple[Item, list[Record] | ImageFileError]]:
+    """For each item its records, one a system: `image`, `photo`, `system` and a number for each metric; with a reward model also
+    `score`, `map_mean` and `map_worst`. Outputs (and inputs) are kept as PNG below `keep`.
 
-    UserError: no output, one of another size than its reference, metrics that need references where there are none.
+    In place of the records the error of an image that cannot be read, has another size than its reference, or is too small to be
+    measured. UserError: no output, metrics that need references where there are none.
     """
     blind = [metric.name for metric in metrics if metric.needs_reference]
     if blind and any(item.reference is None for item in tests.items):
@@ -77,16 +91,27 @@ def records(
             f"The test set has no references, which {', '.join(blind)} need.", "Leave them out of --metrics, or give references."
         )
     for item in tests.items:
-        reference = item.reference() if item.reference else None
-        if keep and item.low:
-            _write(keep / "inputs" / f"{item.name}.png", item.low())
-        for system in systems:
-            output = system.restore(item)
-            _expect_size(system, item, output, reference)
-            if keep:
-                _write(keep / folder_name(system.name) / f"{item.name}.png", output)
-            figures = _figures(metrics, output, reference, device)
-            yield {"image": item.name, "photo": item.group, "system": system.name} | figures | _rewarded(reward, output)
+        try:
+            yield item, _measured(systems, item, metrics, reward, keep, device)
+        except ImageFileError as error:
+            yield item, error
+
+
+def _measured(
+    systems: Sequence[System], item: Item, metrics: Sequence[Metric], reward: Any, keep: Path | None, device: str
+) -> list[Record]:
+    found: list[Record] = []
+    reference = item.reference() if item.reference else None
+    if keep and item.low:
+        _write(keep / "inputs" / f"{item.name}.png", item.low())
+    for system in systems:
+        output = system.restore(item)
+        _expect_size(system, item, output, reference)
+        if keep:
+            _write(keep / folder_name(system.name) / f"{item.name}.png", output)
+        figures = _figures(metrics, output, reference, device)
+        found.append({"image": item.name, "photo": item.group, "system": system.name} | figures | _rewarded(reward, output))
+    return found
 
 
 def folder_name(name: str) -> str:
@@ -99,7 +124,9 @@ def _figures(metrics: Sequence[Metric], output: np.ndarray, reference: np.ndarra
     try:
         return {metric.name: metric.value(image, target) for metric in metrics}
     except ValueError as error:
-        raise UserError(f"An image of {output.shape[1]}×{output.shape[0]} pixels cannot be measured: {error}.") from None
+        raise ImageFileError(
+            f"An image of {output.shape[1]}×{output.shape[0]} pixels cannot be measured: {error}.", reason="size"
+        ) from None
 
 
 def _rewarded(reward: Any, output: np.ndarray) -> dict[str, float]:
@@ -111,10 +138,11 @@ def _rewarded(reward: Any, output: np.ndarray) -> dict[str, float]:
 
 def _expect_size(system: System, item: Item, output: np.ndarray, reference: np.ndarray | None) -> None:
     if reference is not None and output.shape != reference.shape:
-        raise UserError(
+        raise ImageFileError(
             f"The output of {system.name} for '{item.name}' has {output.shape[1]}×{output.shape[0]} pixels, "
             f"its reference {reference.shape[1]}×{reference.shape[0]}.",
             "Outputs are compared as they are, never resized: restore the input at the test set's scale.",
+            "size",
         )
 
 

@@ -3,7 +3,7 @@
 Layouts of folders, by names alone:
 
 pairs       gt|HR|test_HR|reference|target… beside lr|LR|lq|test_LR|input…, files paired by name: the crops of StableSR's test
-            sets, BasicSR's folders, SeeSR's gt/ and lr/
+            sets, BasicSR's folders, SeeSR's gt/ and lr/, DIV2K's HR/ and LR_bicubic/X4/
 realsr      {Canon,Nikon}/Test/SCALE/NAME_HR.png and NAME_LRSCALE.png, as version 3 of RealSR comes
 drealsr     Test_xSCALE/test_HR and test_LR, as DRealSR comes
 reallq250   a folder of inputs (or lq/ in it) without references: RealLQ250, RealLR200, RealSet80
@@ -13,7 +13,8 @@ references  a folder of references alone: for outputs made elsewhere
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,15 @@ import numpy as np
 from fgr.dataset import cells
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError, nearest
-from fgr.image_files import images_in, read_image
+from fgr.image_files import ImageFileError, images_in, read_image
 from fgr.images import degrade
 
 Load = Callable[[], np.ndarray]
 REFERENCES = ("gt", "hr", "hq", "test_hr", "reference", "references", "target", "gtmod12", "high", "original")
 INPUTS = ("lr", "lq", "test_lr", "input", "inputs", "low", "lr_bicubic", "x4")
 CAMERAS = ("Canon", "Nikon")
-MARK = re.compile(r"[_-]?(HR|LR\d*|GT|LQ|x\d)$", re.IGNORECASE)  # what names of one pair differ by
+# what names of one pair differ by: _HR, -LR4, _x4, and DIV2K's 0001x4
+MARK = re.compile(r"[_.-](HR|LR\d*|GT|LQ|x\d)$|(?<=\d)x\d$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ def _item(rows: Any, number: int, source_id: str, record: str, photo: str) -> It
     name = "-".join(digests)  # safe as a file's name, whatever the data
 
     def reference() -> np.ndarray:
-        return cells.pixels(rows[number], "reference")
+        try:
+            return cells.pixels(rows[number], "reference")
+        except UserError as error:
+            raise ImageFileError(error.message, error.hint) from None
 
     return Item(name, photo, (name,), reference, lambda: degrade.apply(reference(), json.loads(record)))
 
@@ -133,15 +138,20 @@ def _loader(path: Path | None) -> Load | None:
 
 
 def _scale(pairs: Iterable[Pair]) -> int:
-    """The factor between the first reference and its input, from their headers; 4 where there is nothing to compare."""
-    pair = next((one for one in pairs if one.reference and one.low), None)
-    if pair is None or pair.reference is None or pair.low is None:
-        return 4
-    large, small = (read_image(path).shape[:2] for path in (pair.reference, pair.low))
+    """The factor between the first reference and its input that can be read; 4 where there is nothing to compare."""
+    for pair in pairs:
+        if pair.reference is not None and pair.low is not None:
+            with suppress(ImageFileError):
+                return _factor(pair.reference, pair.low)
+    return 4
+
+
+def _factor(reference: Path, low: Path) -> int:
+    large, small = (read_image(path).shape[:2] for path in (reference, low))
     factor = large[0] // small[0]
     if factor < 1 or (small[0] * factor, small[1] * factor) != large:
         raise UserError(
-            f"{pair.reference} ({large[1]}×{large[0]}) is not a whole multiple of {pair.low} ({small[1]}×{small[0]}).",
+            f"{reference} ({large[1]}×{large[0]}) is not a whole multiple of {low} ({small[1]}×{small[0]}).",
             "Crop the references to the inputs' size times the scale.",
         )
     return factor
@@ -174,8 +184,8 @@ def _realsr(folder: Path, scale: int | None) -> list[Pair]:
     for camera in CAMERAS:
         place = folder / camera / "Test" / str(scale or 4)
         files = images_in(place) if place.is_dir() else []
-        references = {pair_name(file.stem): file for file in files if file.stem.upper().endswith("HR")}
-        inputs = {pair_name(file.stem): file for file in files if re.search(r"LR\d*$", file.stem, re.IGNORECASE)}
+        references = [file for file in files if re.search(r"[_-]HR$", file.stem, re.IGNORECASE)]
+        inputs = [file for file in files if re.search(r"[_-]LR\d*$", file.stem, re.IGNORECASE)]
         pairs += _joined(place, references, inputs)
     return pairs
 
@@ -186,33 +196,73 @@ def _drealsr(folder: Path, scale: int | None) -> list[Pair]:
 
 
 def _pairs(folder: Path, scale: int | None) -> list[Pair]:
-    inside = {one.name.lower(): one for one in sorted(folder.iterdir()) if one.is_dir()}
-    high = next((inside[name] for name in REFERENCES if name in inside), None)
-    low = next((inside[name] for name in INPUTS if name in inside), None)
+    high, low = _subfolder(folder, REFERENCES), _subfolder(folder, INPUTS)
     if high is None:
         return []
-    references = {pair_name(file.stem): file for file in images_in(high)}
-    return _joined(folder, references, {pair_name(file.stem): file for file in images_in(low)} if low else {})
+    references = images_in(high)
+    return _joined(folder, references, images_in(_of_scale(low, scale))) if low else [Pair(f.stem, f, None) for f in references]
+
+
+def _subfolder(folder: Path, names: Sequence[str]) -> Path | None:
+    """The folder of the first of `names` that is there, also as the end of a longer name: DIV2K_valid_HR."""
+    inside = {one.name.lower(): one for one in sorted(folder.iterdir()) if one.is_dir() and not one.name.startswith(".")}
+    whole = next((inside[name] for name in names if name in inside), None)
+    if whole is not None:
+        return whole
+    ending = [one for name, one in inside.items() if name.endswith(tuple(f"_{end}" for end in names))]
+    return ending[0] if len(ending) == 1 else None
+
+
+def _of_scale(low: Path, scale: int | None) -> Path:
+    """The folder of inputs itself, or X2, X3, X4 in it, as DIV2K comes."""
+    inside = {one.name.lower(): one for one in sorted(low.iterdir()) if one.is_dir() and re.fullmatch(r"[xX]\d", one.name)}
+    if images_in(low) or not inside:
+        return low
+    if scale and f"x{scale}" in inside:
+        return inside[f"x{scale}"]
+    if scale or len(inside) > 1:
+        raise UserError(f"{low} holds {', '.join(one.name for one in inside.values())}.", "Say which with --scale.")
+    return next(iter(inside.values()))
 
 
 def _inputs(folder: Path, scale: int | None) -> list[Pair]:
-    inside = {one.name.lower(): one for one in sorted(folder.iterdir()) if one.is_dir()}
-    place = next((inside[name] for name in INPUTS if name in inside), folder)
-    return [Pair(file.stem, None, file) for file in images_in(place)]
+    return [Pair(file.stem, None, file) for file in images_in(_subfolder(folder, INPUTS) or folder)]
 
 
 def _references(folder: Path, scale: int | None) -> list[Pair]:
     return [Pair(file.stem, file, None) for file in images_in(folder)]
 
 
-def _joined(folder: Path, references: dict[str, Path], inputs: dict[str, Path]) -> list[Pair]:
-    alone = sorted(set(references) ^ set(inputs)) if inputs else []
+def _joined(folder: Path, references: Sequence[Path], inputs: Sequence[Path]) -> list[Pair]:
+    """Files of one stem first, then the others by their stems without a mark; UserError for what has no or several partners."""
+    if not inputs:
+        return [Pair(name, file, None) for name, file in _by_name(folder, references, lambda stem: stem).items()]
+    by_stem = [_by_name(folder, files, lambda stem: stem) for files in (references, inputs)]
+    exact = by_stem[0].keys() & by_stem[1].keys()
+    rest = [_by_name(folder, [file for file in files if file.stem not in exact], pair_name) for files in (references, inputs)]
+    alone = sorted(rest[0].keys() ^ rest[1].keys())
     if alone:
+        files = [str((rest[0].get(name) or rest[1][name]).relative_to(folder)) for name in alone[:3]]
         raise UserError(
-            f"{folder}: {len(alone)} image{'s have' if len(alone) > 1 else ' has'} no partner, for example '{alone[0]}'.",
+            f"{folder}: {len(alone)} image{'s have' if len(alone) > 1 else ' has'} no partner, for example '{alone[0]}' "
+            f"({', '.join(files)}).",
             "Every reference needs an input of its name, and the other way round.",
         )
-    return [Pair(name, file, inputs.get(name)) for name, file in references.items()]
+    found = [Pair(stem, by_stem[0][stem], by_stem[1][stem]) for stem in exact]
+    return found + [Pair(file.stem if name in exact else name, file, rest[1][name]) for name, file in rest[0].items()]
+
+
+def _by_name(folder: Path, files: Iterable[Path], name_of: Callable[[str], str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in files:
+        name = name_of(file.stem)
+        if name in found:
+            both = f"{found[name].relative_to(folder)} and {file.relative_to(folder)}"
+            raise UserError(
+                f"{folder}: {both} are both named '{name}'.", "Give a reference and its input one name, without a suffix."
+            )
+        found[name] = file
+    return found
 
 
 def _expect_unique(folder: Path, pairs: list[Pair]) -> None:

@@ -1,6 +1,7 @@
 """Makes the samples of a shard from plan and recipe, and writes it whole or not at all."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import numpy as np
 
 from fgr import atomic
 from fgr.dataset import manifest, tables
+from fgr.errors import printable
 from fgr.generate import samples
 from fgr.generate.plan import Reference, ReferencePlan
 from fgr.generate.prefetch import Once, batches, prefetch, thread_pool
 from fgr.generate.segments import Segments
-from fgr.generate.shards import Shard, Tick, not_finite
+from fgr.generate.shards import UNREADABLE_OUTPUT, Shard, Tick, not_finite
 from fgr.generate.workspace import Workspace
+from fgr.image_files import ImageFileError
 from fgr.images import codec, degrade, difference
 from fgr.metrics.features import FeatureDifference
 from fgr.recipe.generate import GenerateRecipe
@@ -50,11 +53,11 @@ class Degraded:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What one SR model made of a degraded reference: `sr` is None where its values were not finite."""
+    """What one SR model made of a degraded reference: `sr` is the reason of a drop where it made no image."""
 
     degraded: Degraded
     candidates: list[samples.Candidate]
-    sr: np.ndarray | None
+    sr: np.ndarray | str
     settings: dict[str, Any]
     features: Any  # what the feature difference's device part gave
 
@@ -149,11 +152,11 @@ class ShardMaker:
         for name in dict.fromkeys(one.model for degraded in batch for one in degraded.candidates):
             wanted = [i for i, degraded in enumerate(batch) if any(one.model == name for one in degraded.candidates)]
             upscaler = self.models.upscalers[name]
-            images = upscaled(upscaler, [batch[i].job for i in wanted])
+            images = upscaled(upscaler, name, [batch[i].job for i in wanted])
             settings = upscaler.settings()
             for i, sr in zip(wanted, images, strict=True):
                 own = [one for one in batch[i].candidates if one.model == name]
-                features = None if sr is None else self.models.features.extract(batch[i].reference, sr)
+                features = None if isinstance(sr, str) else self.models.features.extract(batch[i].reference, sr)
                 restored[i][name] = Restored(batch[i], own, sr, settings, features)
         for degraded in batch if self.models.segments.slow else ():
             if any(self._kind(one) == "semantic" for one in degraded.candidates):
@@ -161,8 +164,8 @@ class ShardMaker:
         return [one for by_model in restored for one in by_model.values()]
 
     def _pair(self, restored: Restored) -> samples.Pair | str:
-        if restored.sr is None:
-            return not_finite(restored.candidates[0].model)
+        if isinstance(restored.sr, str):
+            return restored.sr
         feature, map_ = self.models.features.compare(restored.features), self.recipe.map
         return samples.make_pair(restored.degraded.reference, restored.sr, feature, map_.pixel, map_.alpha, map_.smooth)
 
@@ -218,12 +221,18 @@ class ShardMaker:
         return row | {"id": manifest.row_id(row, self.determinants)}
 
 
-def upscaled(upscaler: Upscaler, jobs: list[Job]) -> list[np.ndarray | None]:
-    """The restored images; None for those whose values are not finite, which are found one by one."""
+def upscaled(upscaler: Upscaler, name: str, jobs: list[Job]) -> list[np.ndarray | str]:
+    """The restored images; the reason of a drop for those whose values are not finite, and for outputs made elsewhere that cannot
+    be read, which are named. Both are found one by one."""
     try:
         return list(upscaler.upscale(jobs))
-    except NonFiniteOutput:
-        return [None] if len(jobs) == 1 else [upscaled(upscaler, [job])[0] for job in jobs]
+    except (NonFiniteOutput, ImageFileError) as error:
+        if len(jobs) > 1:
+            return [upscaled(upscaler, name, [job])[0] for job in jobs]
+        if isinstance(error, NonFiniteOutput):
+            return [not_finite(name)]
+        print(printable(f"fgr: {error.message}"), file=sys.stderr)
+        return [f"{UNREADABLE_OUTPUT}:{name}"]
 
 
 def _by_degradation(candidates: Iterable[samples.Candidate]) -> Iterator[list[samples.Candidate]]:

@@ -21,8 +21,9 @@ import numpy as np
 
 from fgr import atomic
 from fgr.dataset import screen
-from fgr.errors import UserError
-from fgr.generate.sources import EncodedPhoto, encoded_photos
+from fgr.errors import UserError, printable
+from fgr.generate.sources import EncodedPhoto, PhotoSource, open_source
+from fgr.image_files import ImageFileError
 from fgr.images import codec
 from fgr.images.photos import PhotoError, decode_photo
 from fgr.progress import Progress
@@ -31,6 +32,7 @@ from fgr.records import SPLITS
 
 BLOCK = 16  # photographs of a part
 INDEX = "index.json"
+NO_CROP = "no_usable_crop"  # a photograph all of whose crops are flat or blurred, which count by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class ReferencePlan:
-    """The references by source_id, in the order of their splits and digests; `drops` and `photographs` are counts."""
+    """The references by source_id, in the order of their splits and digests.
+
+    `drops` counts files, photographs and crops by reason, `photographs` those used by split. `source` accounts for every file
+    (or row) of the source: `seen`, `used`, and `left_out` by reason.
+    """
 
     folder: Path
     references: Mapping[str, Reference]
     drops: Mapping[str, int]
     photographs: Mapping[str, int]
+    source: Mapping[str, Any]
 
     def source_ids(self) -> dict[str, list[str]]:
         """The references of each split, in order."""
@@ -81,9 +88,11 @@ def build(folder: Path, source: Source, splits: Splits, workers: int) -> Referen
     UserError when nothing usable is left, with the counts of what was dropped.
     """
     if not (folder / INDEX).is_file():
-        photos = encoded_photos(source.path, license=source.license, attribution=source.attribution)
-        _screen_all(folder, photos, source, workers)
-        _write_index(folder, source.duplicate_bits, splits.model_dump())
+        opened = open_source(source.path, license=source.license, attribution=source.attribution)
+        for note in opened.notes:
+            print(printable(f"fgr: {note}"), file=sys.stderr)
+        _screen_all(folder, opened, source, workers)
+        _write_index(folder, source.duplicate_bits, splits.model_dump(), opened.left_out)
     plan = load(folder)
     if not plan.references:
         dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(plan.drops.items())) or "it has none"
@@ -99,11 +108,11 @@ def load(folder: Path) -> ReferencePlan:
     """The finished plan in `folder`."""
     index = json.loads((folder / INDEX).read_text())
     references = {row["source_id"]: Reference(**row) for row in index["references"]}
-    return ReferencePlan(folder, references, index["drops"], index["photographs"])
+    return ReferencePlan(folder, references, index["drops"], index["photographs"], index.get("source", {}))
 
 
-def _screen_all(folder: Path, photos: Iterator[EncodedPhoto], source: Source, workers: int) -> None:
-    blocks = enumerate(iter(lambda: list(islice(photos, BLOCK)), []))
+def _screen_all(folder: Path, opened: PhotoSource, source: Source, workers: int) -> None:
+    blocks = enumerate(iter(lambda: list(islice(opened.photos, BLOCK)), []))
     with Progress("photographs", 0, "photographs") as progress:
         for block in _map(partial(_screen_block, folder, source), blocks, workers):
             progress.total += block["photographs"]
@@ -133,15 +142,15 @@ def _screen_block(folder: Path, source: Source, block: tuple[int, list[EncodedPh
     done = _part(folder, number).with_suffix(".json")
     if done.is_file():
         return json.loads(done.read_text())
-    drops: Counter[str] = Counter()
+    drops, left_out = Counter[str](), Counter[str]()
     kept: list[dict[str, Any]] = []
     images: list[bytes] = []
     for photo in photos:
         try:
             pixels = decode_photo(photo.read(), source.max_pixels)
-        except (PhotoError, OSError) as error:
-            drops[getattr(error, "reason", "unreadable")] += 1
-            print(f"fgr: {photo.name} is left out: {error}", file=sys.stderr)
+        except (PhotoError, ImageFileError) as error:
+            left_out[error.reason] += 1
+            print(printable(f"fgr: {photo.place} is left out: {getattr(error, 'message', error)}"), file=sys.stderr)
             continue
         crops, dropped = screen.choose_crops(
             pixels, source.crop, source.crops_per_photo, source.min_texture, source.min_sharpness
@@ -149,9 +158,12 @@ def _screen_block(folder: Path, source: Source, block: tuple[int, list[EncodedPh
         drops += dropped
         if crops:
             kept.append(_describe(photo, pixels, crops, source.crop, images))
+        else:
+            left_out["too_small" if "too_small" in dropped else NO_CROP] += 1
     if images:
         _write_images(_part(folder, number), images)
-    result = {"photographs": len(photos), "drops": dict(drops), "kept": kept}
+    drops.update({reason: count for reason, count in left_out.items() if reason not in ("too_small", NO_CROP)})
+    result = {"photographs": len(photos), "drops": dict(drops), "left_out": dict(left_out), "kept": kept}
     atomic.write_text(done, json.dumps(result))
     return result
 
@@ -180,18 +192,21 @@ def _write_images(path: Path, images: list[bytes]) -> None:
         pq.write_table(pa.table({"image": images}), file, row_group_size=1, compression="none", use_dictionary=False)
 
 
-def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float]) -> None:
-    drops: Counter[str] = Counter()
+def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float], no_photographs: Counter[str]) -> None:
+    drops, left_out = Counter(no_photographs), Counter(no_photographs)
+    seen = no_photographs.total()
     photos: list[dict[str, Any]] = []
     for done in sorted(folder.glob("part-*.json")):
         block = json.loads(done.read_text())
         drops.update(block["drops"])
+        left_out.update(block.get("left_out", {}))
+        seen += block["photographs"]
         photos += [photo | {"part": int(done.stem.removeprefix("part-"))} for photo in block["kept"]]
     photos.sort(key=lambda photo: (photo["photo_id"], photo["photo"]))
     unique = [photo for i, photo in enumerate(photos) if not i or photo["photo_id"] != photos[i - 1]["photo_id"]]
-    drops["duplicate"] += len(photos) - len(unique)
     near = screen.near_duplicates(np.array([photo["hash"] for photo in unique], np.uint64), duplicate_bits)
-    drops["near_duplicate"] += int(near.sum())
+    for counter in (drops, left_out):
+        counter.update({"duplicate": len(photos) - len(unique), "near_duplicate": int(near.sum())})
     kept = [photo for photo, twin in zip(unique, near, strict=True) if not twin]
     references: dict[str, Reference] = {}
     for photo in kept:
@@ -205,6 +220,7 @@ def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float])
         "references": [asdict(one) for one in ordered],
         "drops": {reason: count for reason, count in sorted(drops.items()) if count},
         "photographs": {split: counts[split] for split in SPLITS},
+        "source": {"seen": seen, "used": len(kept), "left_out": {reason: n for reason, n in sorted(left_out.items()) if n}},
     }
     atomic.write_once(folder / INDEX, json.dumps(content).encode())
 

@@ -4,7 +4,6 @@ While it runs, `OUT/.fgr` holds the recipe, the plan with its references, the ca
 done. When all are, they are folded into `fgr.json` and the card, and `OUT/.fgr` goes.
 """
 
-import contextlib
 import json
 import sys
 from collections import Counter
@@ -21,7 +20,6 @@ from fgr.generate import plan
 from fgr.generate.calibration import calibrate
 from fgr.generate.engines import ENGINES, Engine
 from fgr.generate.factory import MakerFactory, describe
-from fgr.generate.maker import Models
 from fgr.generate.shards import NotFiniteLimit, Shard, plan_shards
 from fgr.generate.workspace import Workspace, already_holds
 from fgr.licenses import expect_accepted
@@ -43,39 +41,19 @@ def generate(
     `engine` is a key of ENGINES. `workers` 0 means one for each GPU, or for each CPU core, of the machine or of the cluster.
     `shard` = (I, N) makes every N-th shard from I on. Each worker computes on one CPU thread, this process too while it works.
     Raises UserError for another recipe's folder, photographs that are all unusable, weights that are not available, and weights
-    whose licence forbids a free dataset unless the recipe accepts that. Processes that make the same shards take turns; parts of
-    a job array work side by side, and any of them may be the one that finishes.
+    whose licence forbids a free dataset unless the recipe accepts that.
     """
     if is_whole(recipe, out):
         return True
     expect_accepted({parse_name(name).model: license_of(name) for name in recipe.models}, recipe.accept_license)
-    try:
-        with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
-            return _generate(recipe, out, workers_of_engine, shard)
-    except Exception:
-        if _finished_by_another(recipe, out):
-            return True
-        raise
+    with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
+        return _generate(recipe, out, workers_of_engine, shard)
 
 
 def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int, int]) -> bool:
     factory = MakerFactory(recipe, out)
     models = factory.models(engine.device)
-    with factory.workspace.alone(f"part-{part[0]}-of-{part[1]}"):
-        return is_whole(recipe, out) or _make(factory, models, engine, part)
-
-
-def _finished_by_another(recipe: GenerateRecipe, out: Path) -> bool:
-    """Whether the dataset is whole after all: what this process missed went when another one finished it."""
-    with contextlib.suppress(UserError, OSError):
-        return (out / manifest.NAME).is_file() and is_whole(recipe, out)
-    return False
-
-
-def _make(factory: MakerFactory, models: Models, engine: Engine, part: tuple[int, int]) -> bool:
-    """Make the shards of `part` that are missing, and finish the dataset if they were the last; whether it is whole."""
-    recipe, workspace, out = factory.recipe, factory.workspace, factory.workspace.out
-    described = describe(models)
+    workspace, described = factory.workspace, describe(models)
     features = {"name": models.features.name, "digest": models.features.digest, "origin": models.features.origin}
     print(f"fgr: the map's features: {features['name']} ({features['origin']})", file=sys.stderr)
     references = _plan_and_calibrate(factory, described, engine)
@@ -88,9 +66,7 @@ def _make(factory: MakerFactory, models: Models, engine: Engine, part: tuple[int
             atomic.remove_stale(out)  # of workers that were ended while they wrote
     if not all(workspace.is_done(one) for one in shards):
         return False
-    with workspace.alone("finish"):
-        if not is_whole(recipe, out):
-            _finish(recipe, workspace, shards, references, {"models": described["models"], "features": features})
+    _finish(recipe, workspace, shards, references, {"models": described["models"], "features": features})
     return True
 
 
@@ -143,7 +119,8 @@ def _finish(
     content = {
         "fgr": __version__, "recipe": resolved(recipe), "recipe_digest": digest(recipe),
         **opened, "calibration": json.loads(workspace.calibration.read_text()),
-        "shards": states, "drops": dict(sorted(drops.items())), "photographs": references.photographs, "versions": _versions(),
+        "shards": states, "drops": dict(sorted(drops.items())), "photographs": references.photographs,
+        "source": references.source, "versions": _versions(),
     }  # fmt: skip
     manifest.write(out, content)
     card.write(out)

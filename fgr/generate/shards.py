@@ -9,6 +9,7 @@ from fgr.generate import samples
 from fgr.recipe.generate import GenerateRecipe
 
 NOT_FINITE = "not_finite"  # reason of a drop, followed by the model
+UNREADABLE_OUTPUT = "unreadable_output"  # likewise: of outputs made elsewhere
 Tick = Callable[[int, dict[str, int]], None]  # samples finished (written or dropped), drops by reason
 
 

@@ -1,18 +1,18 @@
 """Sources of photographs: a folder, a dataset on the disk or on the Hub, installed packages."""
 
-import csv
-import json
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fgr.dataset.damage import dataset_error
 from fgr.errors import UserError
+from fgr.generate.source_metadata import STATED, column_as_text, read_metadata, stated
 from fgr.hub_files import is_hub_id
+from fgr.image_files import KNOWN_SUFFIXES, Listing, list_images, read_file
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
 PACKAGED = {  # photographs inside installed packages: file, licence, author, as the packages' documentation states them
     "astronaut": ("skimage/data/astronaut.png", "public domain", "NASA"),
     "camera": ("skimage/data/camera.png", "cc0-1.0", "Lav Varshney"),
@@ -39,13 +39,30 @@ class EncodedPhoto:
     license: str
     attribution: str
 
+    @property
+    def place(self) -> str:
+        """The file, or the row's name."""
+        return self.name if isinstance(self.content, bytes) else str(self.content)
+
     def read(self) -> bytes:
-        """The encoded bytes. OSError if the file cannot be read."""
-        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        """The encoded bytes, none of a cell that is empty. ImageFileError if the file cannot be read."""
+        return self.content if isinstance(self.content, bytes) else read_file(self.content)
 
 
-def encoded_photos(path: str, *, license: str, attribution: str) -> Iterator[EncodedPhoto]:
-    """Stream a source's photographs, in an order that does not change.
+@dataclass(frozen=True)
+class PhotoSource:
+    """A source's photographs, streamed in an order that does not change, and what is known before any is decoded.
+
+    `left_out` counts the files that are no photographs by reason; `notes` are sentences for the user.
+    """
+
+    photos: Iterator[EncodedPhoto]
+    left_out: Counter[str] = field(default_factory=Counter)
+    notes: tuple[str, ...] = ()
+
+
+def open_source(path: str, *, license: str, attribution: str) -> PhotoSource:
+    """Open a source of photographs.
 
     `path` is `embedded` (seven photographs inside scikit-image and scikit-learn; `skimage`: five of the first alone), a folder of
     photographs, a dataset directory, or a Hub dataset id, optionally `ID:SPLIT` or `ID:CONFIG/SPLIT` (default: the first
@@ -54,19 +71,19 @@ def encoded_photos(path: str, *, license: str, attribution: str) -> Iterator[Enc
     UserError: no such source, an empty folder, a dataset without images, a Hub that cannot be reached.
     """
     if path in EMBEDDED:
-        return _embedded(path)
+        return PhotoSource(_embedded(path))
     folder = Path(path).expanduser()
     if not folder.exists() and ":" in path and Path(path.rpartition(":")[0]).expanduser().is_dir():
-        return _dataset(str(Path(path).expanduser()), license, attribution)
+        return PhotoSource(_dataset(str(Path(path).expanduser()), license, attribution))
     if folder.is_dir() and (any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))):
-        return _dataset(str(folder), license, attribution)
+        return PhotoSource(_dataset(str(folder), license, attribution))
     if folder.is_dir():
         return _folder(folder, license, attribution)
     if folder.exists() or not is_hub_id(path.partition(":")[0]):
         raise UserError(
             f"There is no folder of photographs '{path}'.", "Give a folder, a Hub dataset id (org/name), or embedded."
         )
-    return _dataset(path, license, attribution)
+    return PhotoSource(_dataset(path, license, attribution))
 
 
 def _embedded(name: str) -> Iterator[EncodedPhoto]:
@@ -76,73 +93,96 @@ def _embedded(name: str) -> Iterator[EncodedPhoto]:
         yield EncodedPhoto(photo, Path(str(files(package))) / inside, license, author)
 
 
-def _folder(folder: Path, license: str, attribution: str) -> Iterator[EncodedPhoto]:
-    files = sorted(
-        path
-        for root, _, names in os.walk(folder)
-        for name in names
-        if (path := Path(root) / name).suffix.lower() in SUFFIXES and not name.startswith(".")
-    )
-    if not files:
-        raise UserError(f"The folder {folder} holds no photographs.", f"It needs files ending in {', '.join(SUFFIXES)}.")
-    stated = _metadata(folder)
+def _folder(folder: Path, license: str, attribution: str) -> PhotoSource:
+    found = list_images(folder)
+    table, rows = read_metadata(folder)
+    if table is not None:
+        found.left_out["other_suffix"] -= 1  # it is read
+    left_out = +found.left_out
+    notes = [f"{folder}: left out {found.sentence()}; for example {_examples(found)}."] if left_out else []
+    if not found.files:
+        raise UserError(f"The folder {folder} holds no photographs.", "\n".join([*notes, KNOWN_SUFFIXES]))
+    photographs = {file.relative_to(folder).as_posix(): file for file in found.files}
+    unmatched = sorted(rows.keys() - photographs.keys())
+    if unmatched:
+        notes.append(f"{table}: {len(unmatched)} of {len(rows)} rows match no photograph, for example {unmatched[0]!r}.")
+    default = {"license": license, "attribution": attribution}
+    return PhotoSource(_photographs(photographs, rows, default), left_out, tuple(notes))
+
+
+def _photographs(
+    found: Mapping[str, Path], rows: Mapping[str, Mapping[str, str]], default: Mapping[str, str]
+) -> Iterator[EncodedPhoto]:
     taken: set[str] = set()
-    for file in files:
-        relative = file.relative_to(folder)
-        own = stated.get(relative.as_posix(), {})
-        name = relative.with_suffix("").as_posix()
-        name = relative.as_posix() if name in taken else name
+    for relative, file in found.items():
+        name = Path(relative).with_suffix("").as_posix()
+        name = relative if name in taken else name
         taken.add(name)
-        yield EncodedPhoto(name, file, own.get("license") or license, own.get("attribution") or attribution)
+        own = {**default, **rows.get(relative, {})}
+        yield EncodedPhoto(name, file, own["license"], own["attribution"])
 
 
-def _metadata(folder: Path) -> dict[str, dict[str, str]]:
-    """Rows of `metadata.jsonl` or `metadata.csv` (the Hub's ImageFolder convention) by their file_name."""
-    rows: list[dict[str, Any]] = []
-    for path in (folder / "metadata.jsonl", folder / "metadata.csv"):
-        if not path.is_file():
-            continue
-        try:
-            text = path.read_text(encoding="utf-8")
-            if path.suffix == ".jsonl":
-                rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-            else:
-                rows = list(csv.DictReader(text.splitlines()))
-            return {str(row["file_name"]): row for row in rows}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path} cannot be read: each row needs a file_name.", "Correct it or move it away.") from None
-    return {}
+def _examples(found: Listing) -> str:
+    return ", ".join(str(found.examples[reason]) for reason in sorted(found.left_out) if found.left_out[reason] > 0)
 
 
 def _dataset(path: str, license: str, attribution: str) -> Iterator[EncodedPhoto]:
     name, _, part = path.rpartition(":") if ":" in path else (path, "", "")
     config, _, split = part.rpartition("/")
-    rows, column = _open_dataset(name, config or None, split or "train")
-    for number, row in enumerate(rows):
-        cell = row[column]
-        content = cell.get("bytes") or (Path(cell["path"]) if cell.get("path") else b"")
+    rows, column, texts = _open_dataset(name, config or None, split or "train")
+    default = {"license": license, "attribution": attribution}
+    for number, row in enumerate(_whole(rows, name)):
+        cell = row[column] if isinstance(row[column], Mapping) else {"bytes": row[column]}
         stem = Path(str(cell.get("path") or row.get("source_id") or "")).stem
         label = f"{number:08d}-{stem}" if stem else f"{number:08d}"
-        yield EncodedPhoto(label, content, row.get("license") or license, row.get("attribution") or attribution)
+        own = default | stated({key: text(row.get(key)) for key, text in texts.items()}, f"{name}: row {number}")
+        # a path in a cell is never followed: it would make a foreign dataset read this machine's files
+        yield EncodedPhoto(label, cell.get("bytes") or b"", own["license"], own["attribution"])
 
 
-def _open_dataset(name: str, config: str | None, split: str) -> tuple[Any, str]:
+def _whole(rows: Any, name: str) -> Iterator[Mapping[str, Any]]:
+    """The rows as Arrow has them: `datasets` itself would look for the paths in image cells. UserError for a damaged file."""
+    try:
+        for table in rows.with_format("arrow").iter(batch_size=16):
+            yield from table.to_pylist()
+    except Exception as error:  # whatever datasets, pyarrow and the network raise in the middle of a file
+        raise dataset_error(name, error) from None
+
+
+def _open_dataset(name: str, config: str | None, split: str) -> tuple[Any, str, dict[str, Callable[[Any], Any]]]:
+    """The rows with their image column's bytes as they are, that column, and what makes text of `license` and `attribution`."""
     import datasets
 
     try:
         rows = datasets.load_dataset(name, config, split=split, streaming=True)
         features = rows.features or rows._resolve_features().features
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetNotFoundError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"The dataset '{name}' cannot be opened: {reason}",
-            "Check the name and the network; for a private or gated set log in with `hf auth login`; or give a folder.",
-        ) from None
-    images = [column for column, feature in features.items() if isinstance(feature, datasets.Image)]
+        builder = rows.info.builder_name
+    except Exception as error:  # its own classes, those of pyarrow and of the network
+        hint = "Check the name and the network; for a private or gated set log in with `hf auth login`; or give a folder."
+        raise dataset_error(name, error, hint) from None
+    images = [column for column, feature in features.items() if _is_image(feature)]
     if not images:
         raise UserError(
             f"The dataset '{name}' has no image column, only {', '.join(features)}.", "Choose a dataset of photographs."
         )
+    if builder == "imagefolder":
+        raise UserError(
+            f"The dataset '{name}' is a repository of image files, not of tables.",
+            f"Download it and give the folder: hf download {name} --repo-type dataset --local-dir DIR",
+        )
     column = next((wanted for wanted in IMAGE_COLUMNS if wanted in images), images[0])
-    others = [other for other in features if other != column and other not in ("license", "attribution", "source_id")]
-    return rows.remove_columns(others).cast_column(column, datasets.Image(decode=False)), column
+    texts = {key: column_as_text(features[key], key, name) for key in STATED if key in features}
+    for other, feature in features.items():  # before any column is removed: that would decode the others and encode them anew
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(other, datasets.Image(decode=False))
+    wanted = [name for name in features if name in (column, *STATED, "source_id")]
+    return rows.select_columns(wanted), column, texts
+
+
+def _is_image(feature: Any) -> bool:
+    """Also what is written without the schema of `datasets`: a struct {bytes, path}, or bytes alone."""
+    import datasets
+
+    if isinstance(feature, Mapping):
+        return set(feature) == {"bytes", "path"} and _is_image(feature["bytes"])
+    return isinstance(feature, datasets.Image) or (isinstance(feature, datasets.Value) and "binary" in feature.dtype)

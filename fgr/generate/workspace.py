@@ -22,10 +22,6 @@ class Workspace:
         self.recipe, self.models = self.folder / "recipe.json", self.folder / "models.json"
         self.plan, self.calibration = self.folder / "plan", self.folder / "calibration.json"
 
-    def alone(self, work: str) -> contextlib.AbstractContextManager[None]:
-        """Within, no other process does the same `work` here; waits for one that does. `self.folder` is there, or made."""
-        return atomic.alone(self.folder, str(self.out), work)
-
     def claim(self, recipe: GenerateRecipe) -> None:
         """Begin a run of `recipe`, or go on with it. UserError if another recipe's run is there."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -73,8 +69,8 @@ class Workspace:
         return bool(state["rows"] == 0 or (path.is_file() and path.stat().st_size == state["bytes"]))
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it; another process may be at it, too."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self.folder)
 
     def _state(self, shard: Shard) -> Path:
         return self.folder / "shards" / f"{shard.name}.json"

@@ -31,6 +31,11 @@ def decode_rgb(data: bytes) -> np.ndarray:
     return cv2.cvtColor(_decode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), cv2.COLOR_BGR2RGB)
 
 
+def is_lossy(data: bytes) -> bool:
+    """Whether an encoded image is JPEG or WebP with losses: no dataset is written so, but copies of its images may be."""
+    return data[:3] == b"\xff\xd8\xff" or (data[:4] == b"RIFF" and data[8:12] == b"WEBP" and b"VP8 " in data[12:64])
+
+
 def encode_mask(mask: np.ndarray) -> bytes:
     """8-bit grey PNG of a uint8 (H, W) mask or map."""
     _expect(mask, np.uint8, 2)

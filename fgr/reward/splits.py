@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.dataset import cells
+from fgr.dataset.damage import damaged_files, dataset_error, reason
 from fgr.errors import UserError
 from fgr.hub_files import is_hub_id
 from fgr.records import media_columns
@@ -103,16 +104,21 @@ def _load(data: str, table: str, split: str, streaming: bool) -> Any:
         raise UserError(f"The dataset {data} does not exist.", f"{GENERATE}, or name a dataset on the Hub (org/name).")
     try:
         return datasets.load_dataset(data, table, split=split, streaming=streaming)
-    except ValueError as error:
-        text = str(error)
-        if "Unknown split" in text or "Bad split" in text:
-            raise UserError(
-                f"The dataset {data} has no split '{split}': {_first_sentence(text)}",
-                "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",
-            ) from None
-        raise UserError(f"{data} is not an FGR dataset: it has no table '{table}' ({_first_sentence(text)})", GENERATE) from None
-    except (datasets.exceptions.DatasetNotFoundError, datasets.exceptions.DataFilesNotFoundError, OSError, RuntimeError) as error:
-        raise UserError(f"The dataset {data} cannot be opened: {_first_sentence(str(error))}", GENERATE) from None
+    except Exception as error:  # its own classes, those of pyarrow and of the network
+        raise _sentence(data, table, split, error) from None
+
+
+def _sentence(data: str, table: str, split: str, error: Exception) -> UserError:
+    text = reason(error)
+    if "Unknown split" in text or "Bad split" in text:
+        return UserError(
+            f"The dataset {data} has no split '{split}': {text}",
+            "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",
+        )
+    folder = Path(data).expanduser()
+    if isinstance(error, ValueError) and not (folder.is_dir() and next(damaged_files(folder, whole=True), None)):
+        return UserError(f"{data} is not an FGR dataset: it has no table '{table}' ({text})", GENERATE)
+    return dataset_error(data, error)
 
 
 def _configs(data: str) -> list[str]:
@@ -123,10 +129,6 @@ def _configs(data: str) -> list[str]:
 
 def _on_hub(data: str) -> bool:
     return is_hub_id(data) and not Path(data).exists()
-
-
-def _first_sentence(text: str) -> str:
-    return " ".join(text.split())[:200]
 
 
 def _maker(data: str) -> str:

@@ -1,15 +1,13 @@
 """Outputs made elsewhere: a folder with a restored image for every photograph, by its name."""
 
 import hashlib
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fgr.errors import UserError, nearest
-from fgr.image_files import KNOWN_SUFFIXES, images_below
+from fgr.image_files import KNOWN_SUFFIXES, images_below, read_image
 from fgr.sr.jobs import Job
 from fgr.tensors import file_digest
 
@@ -73,16 +71,10 @@ def _digest(files: dict[str, Path]) -> str:
 
 
 def _read(file: Path, size: tuple[int, int]) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                upright = ImageOps.exif_transpose(image) if image.size[0] * image.size[1] == size[0] * size[1] else image
-                if upright.size[::-1] != size:
-                    raise UserError(
-                        f"{file} has {upright.size[0]}×{upright.size[1]} pixels, its photograph {size[1]}×{size[0]}.",
-                        "Outputs must have the photograph's size: run the SR model on photographs reduced by the scale.",
-                    )
-                return np.asarray(upright.convert("RGB"))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise UserError(f"{file} cannot be read as an image ({error}).", "Write it again.") from None
+    image = read_image(file)
+    if image.shape[:2] != size:
+        raise UserError(
+            f"{file} has {image.shape[1]}×{image.shape[0]} pixels, its photograph {size[1]}×{size[0]}.",
+            "Outputs must have the photograph's size: run the SR model on photographs reduced by the scale.",
+        )
+    return image

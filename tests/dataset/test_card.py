@@ -110,15 +110,20 @@ def test_every_python_block_of_the_card_runs_without_fgr(tiny, tmp_path):
     card.write(copy, str(copy))
     text = (copy / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     ending = """
 import sys
 assert "fgr" not in sys.modules
 assert batch["image"].shape == (4, 3, 128, 128) and batch["map"].shape == (4, 128, 128) and batch["score"].shape == (4,)
 assert 0 <= float(batch["image"].min()) and float(batch["image"].max()) <= 1
 assert sorted(by_id) == sorted({label["id"] for label in labels})
+stored = load_dataset(LOCATION, "samples", split=samples.split)
+for name in pictures:
+    same = [rows.cast_column(name, Image(decode=False))[name] for rows in (stored, mapped)]
+    assert [cell["bytes"] for cell in same[0]] == [cell["bytes"] for cell in same[1]], name
+assert mapped["clean"] == [score > 0.9 for score in stored["score"]] and mapped[0]["mask"].mode == "L"
 print(table.select("id").collect().height)
-"""
+""".replace("LOCATION", repr(str(copy)))
     script = "import datasets; datasets.disable_progress_bars()\n" + "\n".join(blocks) + ending
     done = subprocess.run(
         [sys.executable, "-I", "-c", script],

@@ -71,6 +71,6 @@ def test_an_image_that_is_not_finite_does_not_take_its_batch_with_it():
             return [job.image for job in jobs]
 
     jobs = [Job(np.full((2, 2, 3), i, np.uint8), photo, (2, 2), (0, 0, 2)) for i, photo in enumerate(["a", "bad", "c"])]
-    found = upscaled(Choosy(), jobs)
-    assert found[1] is None
+    found = upscaled(Choosy(), "m", jobs)
+    assert found[1] == "not_finite:m"
     assert [int(found[0][0, 0, 0]), int(found[2][0, 0, 0])] == [0, 2]

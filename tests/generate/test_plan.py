@@ -42,15 +42,20 @@ def photos(tmp_path):
 def test_good_photographs_are_taken_and_the_others_counted(photos, tmp_path, capsys):
     made = build(tmp_path / "plan", photos)
     assert made.drops == {
-        "animated": 1, "blurred_crop": 2, "duplicate": 1, "empty": 1, "flat_crop": 24, "near_duplicate": 1, "too_large": 1,
-        "too_small": 1, "truncated": 1, "unreadable": 1,
+        "animated": 1, "blurred_crop": 2, "duplicate": 1, "empty": 1, "flat_crop": 24, "near_duplicate": 1, "other_suffix": 1,
+        "too_large": 1, "too_small": 1, "truncated": 1, "unreadable": 1,
     }  # fmt: skip
+    assert made.source["seen"] == 13
+    assert made.source["used"] == 3
+    assert made.source["left_out"].pop("no_usable_crop") == 1
+    assert sum(made.source["left_out"].values()) == 9
     names = {reference.photo for reference in made.references.values()}
     assert names - {"alike", "täglich/photo nr 0 ü"} == {"same", "täglich/photo nr 2 ü"}
     assert len(names) == 3
     said = capsys.readouterr().err
-    for name in ("empty", "text", "cut", "gif", "large"):
-        assert f"fgr: {name} is left out" in said
+    for name in ("empty.jpg", "text.png", "cut.png", "gif.webp", "large.png"):
+        assert f"/{name} is left out" in said
+    assert "1 without an image's suffix" in said
     assert sum(made.photographs.values()) == 3
 
 

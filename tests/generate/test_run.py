@@ -1,27 +1,22 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import cv2
 import pytest
 import torch
 
-from fgr import atomic
 from fgr import recipe as recipes
 from fgr.cli.shell import sentence
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
-from fgr.generate.workspace import Workspace
 from fgr.sr.upscalers import Bicubic
 
 
@@ -47,42 +42,6 @@ def test_two_workers_and_job_arrays_make_the_same_bytes(tiny, tiny_recipe, tmp_p
     parts = [run.generate(tiny_recipe, tmp_path / "array", workers=1, shard=(part, 2), device="cpu") for part in (1, 0)]
     assert parts == [False, True]
     assert contents(tmp_path / "array") == contents(tiny)
-
-
-def test_the_same_command_twice_takes_turns(tiny, tiny_recipe, tmp_path, monkeypatch, capfd):
-    """The second waits for the first, and finds its work done."""
-    out, waits = tmp_path / "out", threading.Event()
-    with ThreadPoolExecutor(1) as second:
-        with Workspace(out).alone("part-0-of-1"):
-            monkeypatch.setattr(atomic.time, "sleep", lambda seconds: waits.set())
-            done = second.submit(run.generate, tiny_recipe, out, workers=1, device="cpu")
-            assert waits.wait(60)
-            shutil.copytree(tiny, out, dirs_exist_ok=True)
-        assert done.result(60)
-    assert f"is at work on {out}; waiting for it to end" in capfd.readouterr().err
-    assert contents(out) == contents(tiny)
-
-
-@pytest.mark.parametrize("when", ["before it reads the states", "when it is done"])
-def test_two_parts_of_a_job_array_that_finish_together(tiny, tiny_recipe, tmp_path, monkeypatch, when):
-    """Another process finishes the dataset under this one: `.fgr` vanishes."""
-    out, finish, remove = tmp_path / "out", run._finish, Workspace.remove
-
-    def other(*_):
-        shutil.copytree(tiny, out, dirs_exist_ok=True)
-        remove(Workspace(out))
-
-    def before(act, *given):
-        other()
-        return act(*given)
-
-    with monkeypatch.context() as patch:
-        if when == "before it reads the states":
-            patch.setattr(run, "_finish", lambda *given: before(finish, *given))
-        else:
-            patch.setattr(Workspace, "remove", lambda self: before(remove, self))
-        assert run.generate(tiny_recipe, out, workers=1, device="cpu")
-    assert contents(out) == contents(tiny)
 
 
 @pytest.mark.parametrize("moment", ["plan", "calibration.json", "first shard"])

@@ -102,9 +102,9 @@ def digest_of(folder, split):
 
 PHOTOS = """
 import sys
-from fgr.generate.sources import encoded_photos
+from fgr.generate.sources import open_source
 
-photos = list(encoded_photos(sys.argv[1], license="x", attribution=""))
+photos = list(open_source(sys.argv[1], license="x", attribution="").photos)
 print(len(photos), len({photo.read() for photo in photos}), sorted({photo.license for photo in photos}))
 """
 

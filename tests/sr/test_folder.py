@@ -88,9 +88,9 @@ def break_empty(folder):
     [
         (break_missing, "no output for the photograph 'mirrored' – did you mean 'miroired'"),
         (break_size, "599×400 pixels, its photograph 600×400"),
-        (break_truncated, "cannot be read as an image"),
-        (break_text, "cannot be read as an image"),
-        (break_empty, "cannot be read as an image"),
+        (break_truncated, "mirrored.PNG cannot be read: its pixels"),
+        (break_text, "mirrored.PNG cannot be read: it is not an image"),
+        (break_empty, "mirrored.PNG cannot be read: the file is empty"),
     ],
 )
 def test_bad_outputs(outputs, damage, says):
