@@ -61,7 +61,7 @@ class _Trainer:
     """Opens and checks everything that a run needs; `start` is the first to write."""
 
     def __init__(self, recipe: RewardRecipe, data: str, out: Path, device: str) -> None:
-        self.recipe, self.out = recipe, out
+        self.recipe, self.data, self.out = recipe, data, out
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)
         self.run = Run(out, self.accelerator.is_main_process)
         self.phases = _phases(recipe)
@@ -81,6 +81,8 @@ class _Trainer:
     def start(self) -> None:
         """Begin the run's folder and the trackers, or go on with them."""
         self.run.start("reward", resolved(self.recipe), self.facts)
+        if (note := splits.note_on_maps(self.data, self.rows["train"])) and self.accelerator.is_main_process:
+            print(f"fgr: {note}", file=sys.stderr)
         self.accelerator.wait_for_everyone()
         begin_trackers(self.accelerator, "fgr-reward", self.recipe.trackers)
 

@@ -56,6 +56,16 @@ def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bo
     return kept
 
 
+def note_on_maps(data: str, rows: Any) -> str:
+    """What a training on `rows` cannot learn because the dataset is of version 0.1; empty otherwise."""
+    if "sr_map" in (rows.column_names or ("sr_map",)):
+        return ""
+    return (
+        f"{data} has no sr_map (datasets made since version 0.2 have): maps of whole restored images are learned only where "
+        "masks are full"
+    )
+
+
 def size_of(rows: Any) -> tuple[int, int]:
     """Height and width of the first row's images."""
     height, width = cells.pixels(next(iter(rows)), "mask").shape

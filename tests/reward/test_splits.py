@@ -57,6 +57,8 @@ def test_datasets_that_cannot_be_used_are_sentences(data, tmp_path):
 def test_a_dataset_of_version_0_1_opens_and_another_run_begins_with_its_successor(older, data):
     earlier, now = splits.open_split(str(older), "train"), splits.open_split(str(data), "train")
     assert "sr_map" not in earlier.column_names
+    assert "has no sr_map" in splits.note_on_maps("old", earlier)
+    assert splits.note_on_maps("new", now) == ""
     assert isinstance(earlier[0]["degradation_map"]["bytes"], bytes)
     facts = splits.split_facts({"train": now})
     assert facts["train"]["sr_map"] is True
