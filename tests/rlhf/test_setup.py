@@ -43,5 +43,5 @@ def test_a_run_of_an_earlier_version_is_not_resumed(sources, tmp_path):
     recipe["algorithm"] = {"name": "direct", "late": [0.75, 1.0], "group": 8, "dpo_beta": 2000.0}
     content = {"fgr": "0.1.0", "kind": "rlhf", "recipe": recipe, "facts": {}}
     (tmp_path / "run.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match="begun by an earlier version of fgr, which alone can resume it"):
+    with pytest.raises(UserError, match="begun by an earlier version of fgr, and only that version can resume it"):
         tune(small(), *sources, tmp_path, "cpu")
