@@ -28,6 +28,7 @@ from fgr.images.photos import PhotoError, decode_photo
 from fgr.metrics.registry import open_metrics
 from fgr.recipe.annotate import Prediction
 from fgr.report import page
+from fgr.reward.model import FinPercepRM
 from fgr.reward.pretrained import load_reward_model
 from fgr.rlhf.held_out import open_held_out
 from fgr.tensors import read_tensors
@@ -61,6 +62,13 @@ def test_every_promise_has_a_test():
     tested = set(re.findall(r"^def test_(\d)_", Path(__file__).read_text(), re.MULTILINE))
     assert promises
     assert set(promises) == tested
+
+
+def test_every_test_that_a_promise_names_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 7
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / file).read_text(), test
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.pt", "x.ckpt"])
@@ -218,6 +226,17 @@ def test_8_servers_listen_on_this_machine_only(tiny):
         assert server.server_address[0] == "127.0.0.1"
     listening = [words for _, name, words in calls() if name.endswith((".launch", "HTTPServer"))]
     assert all("0.0.0.0" not in str(words) for words in listening)
+
+
+def test_9_a_reward_model_that_claims_other_tensors_is_not_built(tmp_path, monkeypatch):
+    FinPercepRM().save_pretrained(tmp_path)
+    monkeypatch.setattr(FinPercepRM, "from_pretrained", lambda *_, **__: pytest.fail("it was built"))
+    for old, new in (('"width": 48', '"width": 4096'), ('"stage": 3', '"stage": [3]')):
+        text = (tmp_path / "config.json").read_text()
+        (tmp_path / "config.json").write_text(text.replace(old, new))
+        with pytest.raises(UserError, match=r"damaged or of another version"):
+            load_reward_model(tmp_path)
+        (tmp_path / "config.json").write_text(text)
 
 
 def test_a_bomb_is_a_png():

@@ -1,5 +1,6 @@
 """The rows of `fgr models`: every SR model with its licence and the state of its weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fgr.errors import UserError
@@ -8,7 +9,7 @@ from fgr.sr import fetch, weights
 from fgr.sr.diffusion import files
 from fgr.sr.spec import PLACES, ModelSpec, known_names, parse_name
 from fgr.sr.upscalers import Bicubic
-from fgr.sr.zoo import home
+from fgr.sr.zoo import WeightFile, home
 
 
 def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
@@ -56,7 +57,17 @@ def _about(spec: ModelSpec, state: str, origin: str = "") -> dict[str, Any]:
         return {}
     ncnn = (release.ncnn.tensors,) if release.ncnn else ()
     homes = dict.fromkeys(home(source) for file in (*release.files, *ncnn) for source in file.sources)
-    return {"from": origin or None if state == "here" else ", ".join(homes), "note": release.note or None}
+    return {
+        "from": origin or None if state == "here" else ", ".join(homes),
+        "note": release.note or None,
+        "pinned": _pinned(release.files),
+    }
+
+
+def _pinned(listed: Sequence[WeightFile]) -> str | None:
+    """How many of a release's files are taken whatever their bytes are: no sha256 is on record. None if there are none."""
+    free = [file.name for file in listed if not file.sha256]
+    return f"not pinned: {len(free)} of {len(listed)} files have no sha256 on record, such as {free[0]}" if free else None
 
 
 def _fetchable(spec: ModelSpec, error: UserError) -> bool:
@@ -85,5 +96,5 @@ def _filled(
     return {
         "name": name, "family": family, "scale": scale, "license": license,
         "train_on_outputs": terms_of(license).train_on_outputs, "redistribute": terms_of(license).redistribute,
-        "state": state, "from": None, "weights": line, "where": where, "digest": digest, "note": None,
+        "state": state, "from": None, "weights": line, "where": where, "digest": digest, "pinned": None, "note": None,
     }  # fmt: skip

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from fgr.cli import app
 from fgr.sr import known_names
+from fgr.sr.catalogue import catalogue
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +52,14 @@ def test_models_lists_what_there_is(outputs):
 def test_models_suggests_the_nearest_name():
     result = CliRunner().invoke(app, ["models", "realesrgan-animé"])
     assert "did you mean 'realesrgan-anime'" in str(result.exception)
+
+
+def test_files_without_a_digest_on_record_are_said_to_be_not_pinned():
+    from fgr.sr.zoo import ZOO
+
+    for row in catalogue([]):
+        release = ZOO.get(row["name"])
+        free = [file for file in release.files if not file.sha256] if release else []
+        assert bool(row["pinned"]) == bool(free), row["name"]
+        if free:
+            assert row["pinned"].startswith(f"not pinned: {len(free)} of {len(release.files)} files")
