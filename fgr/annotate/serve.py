@@ -5,14 +5,15 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from urllib.parse import quote
 
 import httpx
 
@@ -20,9 +21,19 @@ from fgr import atomic
 from fgr.errors import UserError, missing_extra
 
 HOST = "127.0.0.1"
-READY = 300.0  # seconds: the first start migrates an empty database, about a minute on two cores
+READY = 300.0  # seconds without a sign of progress
+SHOW = 10.0  # seconds between lines about a start that takes long
+DATABASE, STARTING = "label_studio.sqlite3", "first-start"  # a file that is there while the first start goes on
 EMAIL = "owner@fgr.local"
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+# The server ends with the command, however that ends: its standard input, which nobody writes to, is then at its end.
+PROGRAM = """
+import os, threading
+command = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+threading.Thread(target=lambda: (os.read(command, 1), os._exit(1)), daemon=True).start()
+from label_studio.server import main
+main()
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,8 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
 
 
 def login(folder: Path) -> Login:
@@ -71,42 +84,37 @@ def login(folder: Path) -> Login:
 
 @contextmanager
 def serving(folder: Path, port: int) -> Iterator[Server]:
-    """Start the server of `folder` on the loopback port and stop it on leaving. UserError if it does not come up."""
+    """Start the server of `folder` on the loopback port and stop it on leaving. UserError if it does not come up.
+
+    What it does while it starts is told on stderr. What a first start that was cut off left is begun anew.
+    """
     folder = folder.resolve()
     command = _command()
-    who = login(folder)
-    _expect_free(port)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with atomic.alone(folder, f"the server in {folder}", "serving"):
+        who = login(folder)
+        _expect_free(port)
+        _begin_anew(folder)
+        with _started(command, folder, who, port) as server:
+            yield server
+
+
+@contextmanager
+def _started(command: Sequence[str], folder: Path, who: Login, port: int) -> Iterator[Server]:
     for name in ("files", "home"):
         (folder / name).mkdir(exist_ok=True)
     with open(folder / "server.log", "ab") as log:
         arguments = [*command, "start", "--no-browser", "--internal-host", HOST, "--port", str(port), "--log-level", "WARNING"]
         process = subprocess.Popen(
-            arguments, env=environment(folder, who), cwd=folder / "home", stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            arguments, env=environment(folder, who), cwd=folder / "home", stdin=subprocess.PIPE, stdout=log, stderr=log
         )
     server = Server(f"http://{HOST}:{port}", who, folder / "files", process)
     try:
         _await(server, folder)
+        (folder / STARTING).unlink(missing_ok=True)
         yield server
     finally:
         server.stop()
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP end the program as an interrupt does, so that a server is stopped: exit 128 + number.
-
-    For the main thread alone: only there can signals be caught.
-    """
-
-    def end(number: int, _: object) -> NoReturn:
-        sys.exit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in ENDING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def environment(folder: Path, who: Login) -> dict[str, str]:
@@ -149,7 +157,7 @@ def _command() -> list[str]:
 
     if importlib.util.find_spec("label_studio") is None:
         raise missing_extra("label-studio", "annotate", "The local annotation server")
-    return [sys.executable, "-c", "from label_studio.server import main; main()"]
+    return [sys.executable, "-c", PROGRAM]
 
 
 def _expect_free(port: int) -> None:
@@ -162,12 +170,66 @@ def _expect_free(port: int) -> None:
             raise UserError(f"The port {port} is taken.", "Choose another: --port 8081") from None
 
 
+def _begin_anew(folder: Path) -> None:
+    """Remove the half-made database of a first start that was cut off: its migrations cannot go on. Nobody's work is in it."""
+    database = folder / DATABASE
+    if database.exists() and (folder / STARTING).exists() and not _has_work(database):
+        print("fgr: the first start was cut off; the database is made anew.", file=sys.stderr, flush=True)
+        for file in folder.glob(f"{DATABASE}*"):
+            file.unlink()
+    if not database.exists():
+        (folder / STARTING).touch()
+
+
+def _has_work(database: Path) -> bool:
+    """Whether somebody made a project, or it cannot be told."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=5)) as content:
+            tables = {name for (name,) in content.execute("select name from sqlite_master")}
+            return "project" in tables and bool(content.execute("select count(*) from project").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def _state(folder: Path) -> tuple[int, int, int]:
+    """Signs of progress: migrations applied, and the sizes of the database with its journals and of the log."""
+    files = {file.name: file.stat().st_size for file in folder.glob("*") if file.is_file()}
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(folder / DATABASE))}?mode=ro", uri=True, timeout=0.1)) as content:
+            applied = int(content.execute("select count(*) from django_migrations").fetchone()[0])
+    except sqlite3.Error:  # not there yet, or just being written
+        applied = 0
+    return applied, sum(size for name, size in files.items() if name.startswith(DATABASE)), files.get("server.log", 0)
+
+
+class _Patience:
+    """Waits as long as there is progress, and says what is going on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._seen = folder, _state(folder)
+        self._first = self._moved = self._told = time.monotonic()
+        self._applied = self._seen[0]
+
+    def left(self) -> bool:
+        """Whether to wait on."""
+        now, state = time.monotonic(), _state(self._folder)
+        if state != self._seen:
+            self._seen, self._moved = state, now
+        self._applied = max(self._applied, state[0])
+        if now - self._told >= SHOW:
+            self._told = now
+            what = f"{self._applied} migrations of the database applied" if state[0] else "the program is being loaded"
+            quiet = f", nothing new for {now - self._moved:.0f} s" if now - self._moved >= SHOW else ""
+            print(f"fgr: Label Studio starts, {now - self._first:.0f} s so far: {what}{quiet}", file=sys.stderr, flush=True)
+        return now - self._moved < READY
+
+
 def _await(server: Server, folder: Path) -> None:
-    """Return once the server answers and knows the owner's token. UserError if it ends or takes too long."""
+    """Return once the server answers and knows the owner's token. UserError if it ends, or makes no progress for too long."""
     from fgr.annotate.studio import Studio
 
-    deadline = time.monotonic() + READY
-    while time.monotonic() < deadline:
+    patience = _Patience(folder)
+    while patience.left():
         if server.process.poll() is not None:
             raise UserError(
                 f"Label Studio exited while starting (code {server.process.returncode}).", f"See {folder}/server.log."
@@ -181,6 +243,6 @@ def _await(server: Server, folder: Path) -> None:
             pass
         time.sleep(0.2)
     raise UserError(
-        f"Label Studio did not start within {READY:.0f} s.",
+        f"Label Studio did not start: no progress for {READY:.0f} s.",
         f"On a busy machine run the same command again: it continues where it was. Otherwise see {folder}/server.log.",
     )

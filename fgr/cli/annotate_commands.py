@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fgr.cli.options import Device, Overrides, listed, load_recipe
-from fgr.cli.shell import echo
+from fgr.cli.shell import echo, ended_by_signals
 from fgr.errors import printable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def serve(
         echo(server.login(folder).token)
         return
     echo(f"Starting Label Studio in {folder} …", err=True)
-    with server.ended_by_signals(), server.serving(folder, port) as running:
+    with ended_by_signals(), server.serving(folder, port) as running:
         echo(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
         echo(f'In another terminal: export LABEL_STUDIO_API_KEY="$(fgr annotate serve {folder} --show-token)"', err=True)
         echo(f"Images can be served from {running.files}. Ctrl-C stops the server.", err=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fgr.cli.options import Device, RewardModel, listed
-from fgr.cli.shell import echo
+from fgr.cli.shell import echo, ended_by_signals
 
 
 def report(
@@ -32,17 +32,14 @@ def open_app(
 ) -> None:
     """Open a page on this machine: score an image, see where it is not good, compare two, try SR models.
 
-    It listens on 127.0.0.1 alone and fetches nothing from elsewhere. Ctrl-C ends it.
+    It listens on 127.0.0.1 alone and fetches nothing from elsewhere. Ctrl-C ends it and removes what was uploaded.
     """
-    import signal
-    import sys
     import threading
 
     from fgr.app.run import serving
 
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # uploads are removed then too
     names = listed(models)
-    with serving(reward, names, port, device) as address:
+    with ended_by_signals(), serving(reward, names, port, device) as address:
         echo(address)
         threading.Event().wait()
 

@@ -2,11 +2,15 @@
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 from fgr.errors import UserError, printable
 
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = "Interrupted. What is finished is kept; run the same command again to go on."
 
 
@@ -29,6 +33,25 @@ def guarded(app: Callable[[], object]) -> None:
             raise
         _print(sentence(error))
         sys.exit(1)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP end the program as an interrupt does, so that what a server holds is put in
+    order: exit 128 + number.
+
+    For the main thread alone: only there can signals be caught.
+    """
+
+    def end(number: int, _: object) -> NoReturn:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def sentence(error: Exception) -> str:
