@@ -10,7 +10,14 @@ import sys
 
 from packaging.requirements import Requirement
 
-SMALL = ("source.crop=128", "source.crops_per_photo=1", "map.calibration_pairs=2", "severity=[0.001,1]", "shard_rows=6")
+SMALL = (
+    "map.features=gradient",
+    "source.crop=128",
+    "source.crops_per_photo=1",
+    "map.calibration_pairs=2",
+    "severity=[0.001,1]",
+    "shard_rows=6",
+)
 GENERATE = ("generate", "demo", "--source", "photos", "--workers", "1", *SMALL)
 WORKS = (
     (*GENERATE, "--models", "bicubic", "--limit", "6", "--out", "d"), ("verify", "d"), ("report", "d"), ("models", "bicubic"),

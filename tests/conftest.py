@@ -10,7 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = ["reward_fixtures", "rlhf_fixtures"]  # small networks, datasets and runs that several folders share
 
-TINY = ("source.crop=128", "source.crops_per_photo=2", "map.calibration_pairs=4", "shard_rows=4", "severity=[0.005, 1.0]")
+TINY = (
+    "source.path=skimage", "source.crop=128", "source.crops_per_photo=2", "splits={train: 0.6, validation: 0.2, test: 0.2}",
+    "map.features=gradient", "map.calibration_pairs=4", "shard_rows=4", "severity=[0.005, 1.0]",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def trained(data, overrides, tmp_path_factory) -> Path:
     from fgr.reward.run import train_reward_model
 
     out = tmp_path_factory.mktemp("run") / "rm"
-    train_reward_model(recipe.load("demo", "reward", overrides), str(data), out, device="cpu")
+    train_reward_model(recipe.load("tiny", "reward", overrides), str(data), out, device="cpu")
     return out
 
 

@@ -18,7 +18,7 @@ def test_every_kind_has_its_main_recipe(kind):
 
 def test_overrides_and_options_change_nested_keys():
     made = recipe.load("demo", "generate", ["map.alpha=1", "masks.area=[0.1, 0.2]"], {"samples": 5, "source.path": None})
-    assert (made.map.alpha, made.masks.area, made.samples, made.source.path) == (1, (0.1, 0.2), 5, "skimage")
+    assert (made.map.alpha, made.masks.area, made.samples, made.source.path) == (1, (0.1, 0.2), 5, "embedded")
 
 
 def test_all_mistakes_are_told_at_once_with_the_nearest_key():

@@ -51,20 +51,20 @@ def test_metrics_tell_every_step(trained, overrides):
     last = [line for line in lines if line["split"] == "validation"][-1]
     assert {"total", "map", "rank", "align", "ap", "cc", "triplets"} <= last.keys()
     first = next(line for line in lines if line["phase"] == "stage-1")
-    told = recipe.load("demo", "reward", overrides).loss
+    told = recipe.load("tiny", "reward", overrides).loss
     weighted = sum(getattr(told, name) * first[name] for name in ("map", "map_rank", "rank", "align"))
     assert first["total"] == pytest.approx(weighted, rel=1e-5)
 
 
 def test_a_finished_run_is_left_as_it_is(trained, data, overrides):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    assert train_reward_model(recipe.load("demo", "reward", overrides), str(data), trained, device="cpu") == trained / "stage-1"
+    assert train_reward_model(recipe.load("tiny", "reward", overrides), str(data), trained, device="cpu") == trained / "stage-1"
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(trained, data, overrides, tmp_path, monkeypatch):
     """A signal in every second step, and on with it each time: the same losses, the same weights."""
-    chosen, out = recipe.load("demo", "reward", overrides), tmp_path / "rm"
+    chosen, out = recipe.load("tiny", "reward", overrides), tmp_path / "rm"
     step, taken = Optimization.step, [0]
 
     def interrupted(self):
@@ -91,7 +91,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(trained, data, overrides
 @pytest.mark.parametrize(("every", "damaged"), [(3, False), (1, True)])
 def test_a_crash_after_the_checkpoint_is_made_good(trained, data, overrides, tmp_path, monkeypatch, capsys, every, damaged):
     """Steps that were logged after the last checkpoint are taken again and logged once; those after one that is damaged too."""
-    chosen, out = recipe.load("demo", "reward", (*overrides, f"training.checkpoint_every={every}")), tmp_path / "rm"
+    chosen, out = recipe.load("tiny", "reward", (*overrides, f"training.checkpoint_every={every}")), tmp_path / "rm"
     log, logged = runs.Run.log, [0]
 
     def crash(self, **figures):
@@ -114,7 +114,7 @@ def test_a_crash_after_the_checkpoint_is_made_good(trained, data, overrides, tmp
 def test_a_loss_that_is_not_a_number_stops_the_run(data, overrides, tmp_path):
     with pytest.raises(UserError, match="is not a number in step"):
         train_reward_model(
-            recipe.load("demo", "reward", (*overrides, "training.lr=1e30", "training.warmup=0")),
+            recipe.load("tiny", "reward", (*overrides, "training.lr=1e30", "training.warmup=0")),
             str(data),
             tmp_path / "rm",
             "cpu",
@@ -124,7 +124,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(data, overrides, tmp_path):
 def test_a_hurried_run_gives_a_model_that_sees_something(data, tmp_path):
     """The demo recipe at twice its rate and a fraction of its steps: neither map nor score may collapse to a constant."""
     keys = ("data.crop=64", "data.batch=4", "base.steps=8", "stages=[4,32]")
-    hurried = recipe.load("demo", "reward", (*keys, "training.lr=2e-3", "training.validate_every=40"))
+    hurried = recipe.load("tiny", "reward", (*keys, "training.lr=2e-3", "training.validate_every=40"))
     train_reward_model(hurried, str(data), tmp_path / "rm", device="cpu")
     found = evaluate_reward_model(str(tmp_path / "rm"), str(data), "test", None, "cpu")
     assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.15
@@ -137,7 +137,7 @@ def test_a_tracker_gets_every_figure_at_steps_that_never_go_back(data, overrides
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     train_reward_model(
-        recipe.load("demo", "reward", (*overrides, "trackers=[tensorboard]")), str(data), tmp_path / "rm", device="cpu"
+        recipe.load("tiny", "reward", (*overrides, "trackers=[tensorboard]")), str(data), tmp_path / "rm", device="cpu"
     )
     events = EventAccumulator(str(tmp_path / "rm" / "logs" / "fgr-reward")).Reload()
     steps = {phase: [event.step for event in events.Scalars(f"{phase}/train/total")] for phase in ("base", "stage-0", "stage-1")}
@@ -149,7 +149,7 @@ def test_a_tracker_gets_every_figure_at_steps_that_never_go_back(data, overrides
 def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data, overrides, tmp_path, monkeypatch):
     def attempt(name):
         train_reward_model(
-            recipe.load("demo", "reward", (*overrides, f"trackers=[{name}]")), str(data), tmp_path / name, device="cpu"
+            recipe.load("tiny", "reward", (*overrides, f"trackers=[{name}]")), str(data), tmp_path / name, device="cpu"
         )
 
     monkeypatch.setattr("accelerate.tracking._available_trackers", [LoggerType.TENSORBOARD])
@@ -164,7 +164,7 @@ def test_a_tracker_that_is_absent_or_does_not_begin_is_told_before_training(data
 
 def test_lora_and_accumulation_train_only_what_they_should(data, overrides, tmp_path):
     keys = ("encoder.train=lora", "encoder.lora_rank=2", "training.accumulate=2", "loss.map_kind=l1", "loss.rank_kind=logistic")
-    train_reward_model(recipe.load("demo", "reward", (*overrides, *keys)), str(data), tmp_path / "rm", device="cpu")
+    train_reward_model(recipe.load("tiny", "reward", (*overrides, *keys)), str(data), tmp_path / "rm", device="cpu")
     base, last = (dict(load_reward_model(tmp_path / "rm" / name).named_parameters()) for name in ("base", "stage-1"))
     frozen = [name for name in base if name.startswith("encoder.") and not name.endswith((".0.a", ".0.b"))]
     assert len(frozen) > 10
@@ -174,7 +174,7 @@ def test_lora_and_accumulation_train_only_what_they_should(data, overrides, tmp_
 
 def test_bad_wishes_are_sentences(data, overrides, trained, tmp_path):
     def attempt(*keys, out=tmp_path / "rm"):
-        train_reward_model(recipe.load("demo", "reward", (*overrides, *keys)), str(data), out, device="cpu")
+        train_reward_model(recipe.load("tiny", "reward", (*overrides, *keys)), str(data), out, device="cpu")
 
     with pytest.raises(UserError, match=r"crops of 128 pixels do not fit into the 96-pixel images(.|\n)*data\.crop=96"):
         attempt("data.crop=128")
@@ -194,7 +194,7 @@ def test_bad_wishes_are_sentences(data, overrides, trained, tmp_path):
 
 
 def test_train_rm_by_command_resumes(data, overrides, tmp_path):
-    command = ["train-rm", "demo", *overrides, "stages=[1]", "base.steps=1", "--data", str(data), "--out", str(tmp_path / "rm")]
+    command = ["train-rm", "tiny", *overrides, "stages=[1]", "base.steps=1", "--data", str(data), "--out", str(tmp_path / "rm")]
     for _ in range(2):
         outcome = CliRunner().invoke(app, [*command, "--device", "cpu"])
         assert outcome.exit_code == 0, outcome.output
@@ -207,7 +207,7 @@ def test_weights_that_are_absent_are_missed_before_anything_is_written(data, ove
 
     monkeypatch.setattr(run, "open_base", absent)
     with pytest.raises(UserError, match="The weights of clipiqa are not available"):
-        train_reward_model(recipe.load("demo", "reward", (*overrides, "base.name=clipiqa")), str(data), tmp_path / "rm", "cpu")
+        train_reward_model(recipe.load("tiny", "reward", (*overrides, "base.name=clipiqa")), str(data), tmp_path / "rm", "cpu")
     assert not (tmp_path / "rm").exists()
 
 
@@ -215,7 +215,7 @@ def test_the_shipped_recipes_hold_together():
     main = recipe.load(None, "reward")
     assert main.encoder.name == "resnet50_clip.openai"
     assert main.model.gate == "concat"
-    assert len(recipe.load("demo", "reward").stages) == 4
+    assert len(recipe.load("tiny", "reward").stages) == 4
     assert json.dumps(recipe.resolved(main))
 
 

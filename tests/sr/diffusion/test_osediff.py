@@ -50,7 +50,13 @@ def test_the_prompt_the_seed_and_the_colours_count_and_small_inputs_fit(folder):
 
 def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
     chosen = {"models": ["osediff"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
+    limits = (
+        "map.features=gradient",
+        "map.calibration_pairs=1",
+        "severity=[0, 1]",
+        "masks.kinds={full: 1}",
+        "splits={train: 1, validation: 0, test: 0}",
+    )
     recipe = recipes.load("demo", "generate", limits, chosen)
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))

@@ -73,7 +73,13 @@ def test_whole_outputs(reference, model, sampled, key, name, seed, settings):
 )
 def test_a_dataset_of_it_verifies_and_knows_its_licence(folder, tmp_path, name, file, steps):
     chosen = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
+    limits = (
+        "map.features=gradient",
+        "map.calibration_pairs=1",
+        "severity=[0, 1]",
+        "masks.kinds={full: 1}",
+        "splits={train: 1, validation: 0, test: 0}",
+    )
     recipe = recipes.load("demo", "generate", limits, chosen | {"accept_license": [name]})
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))

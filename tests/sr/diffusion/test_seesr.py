@@ -56,7 +56,13 @@ def test_small_and_odd_sizes_and_settings(folder):
 def test_a_dataset_of_it_verifies(folder, tmp_path):
     chosen = {"models": ["seesr"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
     chosen |= {f"inference.diffusion.{key}": value for key, value in (SMALL | {"steps": 1}).items()}
-    limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
+    limits = (
+        "map.features=gradient",
+        "map.calibration_pairs=1",
+        "severity=[0, 1]",
+        "masks.kinds={full: 1}",
+        "splits={train: 1, validation: 0, test: 0}",
+    )
     assert run.generate(recipes.load("demo", "generate", limits, chosen), tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
 

@@ -110,7 +110,13 @@ def test_the_settings_change_the_image_and_belong_to_the_row(folder):
 @pytest.mark.parametrize(("name", "steps"), [("stablesr", 1), ("stablesr-turbo", None)])
 def test_a_dataset_of_it_verifies_and_replays_once_its_licence_is_accepted(folder, tmp_path, name, steps):
     chosen = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    limits = ("map.calibration_pairs=1", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
+    limits = (
+        "map.features=gradient",
+        "map.calibration_pairs=1",
+        "severity=[0, 1]",
+        "masks.kinds={full: 1}",
+        "splits={train: 1, validation: 0, test: 0}",
+    )
     small = [f"inference.diffusion.{key}={value}" for key, value in SMALL.items() if key != "steps"]
     small += [f"inference.diffusion.steps={steps}"] if steps else []
     with pytest.raises(UserError, match=rf"'{name}' is under S-Lab-1.0, which allows non-commercial use only"):
