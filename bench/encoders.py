@@ -3,9 +3,9 @@
     python -m bench.encoders PHOTOGRAPHS [--recipes demo tiny] [--data out/demo] [--held-out realesrgan-anime] [--seeds 0 1 2]
         [--rows 300] [--out out/encoders] [--device auto] [--generate KEY=VALUE…] [--train KEY=VALUE…]
 
-Two test sets are made of the folder PHOTOGRAPHS, none of which may be among those of --data: one by the SR models of --data, one by
-the model held out. Each recipe is trained on --data with each seed, all for the steps of the first recipe; --train changes keys of all
-of them. Run again, it goes on where it stopped; the table is printed at the end, and again by a run that has nothing left to do.
+Two test sets are made of the folder PHOTOGRAPHS, none of which may be among those of --data: one by the SR models of --data, one
+by the model held out. Each recipe is trained on --data with each seed, all for the steps of the first recipe; --train changes
+keys of all of them. Run again, it goes on where it stopped; the table is printed at the end.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def main() -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """All that is missing, then the table."""
-    if not manifest.path(chosen.data).is_file():
+    if not (chosen.data / "fgr.json").is_file():
         generate(recipes.load("demo", "generate"), chosen.data, workers=chosen.workers, device=chosen.device)
     trained_on = manifest.read(chosen.data)["recipe"]["models"]
     if chosen.held_out in trained_on:
@@ -66,10 +66,9 @@ def run(chosen: argparse.Namespace) -> None:
             folder, workers=chosen.workers, device=chosen.device,
         )  # fmt: skip
     print(describe("torch", "timm"))
-    print(
-        f"trained on {chosen.data}, {', '.join(trained_on)}; held out: {chosen.held_out}; {chosen.rows} rows of {chosen.photographs}"
-    )
-    for line in table({name: list(results(name, tests, chosen)) for name in chosen.recipes}):
+    print(f"trained on {chosen.data}, {', '.join(trained_on)}; held out: {chosen.held_out}")
+    print(f"{chosen.rows} rows of {chosen.photographs} for each test set")
+    for line in table({name: list(results(name, tests, chosen)) for name in chosen.recipes}, chosen.seeds):
         print(line)
 
 
@@ -91,7 +90,7 @@ def results(name: str, tests: dict[str, Path], chosen: argparse.Namespace) -> It
         yield json.loads(file.read_text())
 
 
-def table(found: dict[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
+def table(found: dict[str, Sequence[dict[str, Any]]], numbers: Sequence[int]) -> Iterator[str]:
     """A row a recipe and seed, and one of its seeds' mean."""
     columns = [
         f"{figure}{', held out' if test == TESTS[1] else ''}" for test in TESTS for figure in ("AP", "CC", "triplets", "sham")
@@ -100,7 +99,7 @@ def table(found: dict[str, Sequence[dict[str, Any]]]) -> Iterator[str]:
     yield "|" + "---|" * (len(columns) + 3)
     for name, seeds in found.items():
         rows = [[value for test in TESTS for value in figures_of(one[test])] for one in seeds]
-        for number, (row, one) in enumerate(zip(rows, seeds, strict=True)):
+        for number, row, one in zip(numbers, rows, seeds, strict=True):
             yield f"| {name} | {number} | {' | '.join(f'{value:.3f}' for value in row)} | {one['seconds']:.0f} s |"
         means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
         yield f"| {name} | mean | {' | '.join(f'{value:.3f}' for value in means)} | |"
