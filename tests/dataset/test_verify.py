@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 
+import datasets
 import numpy as np
 import pytest
 
@@ -236,3 +237,49 @@ def test_what_is_no_dataset_is_a_sentence(tmp_path):
     (tmp_path / "fgr.json").write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
         list(verify(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda made: made.update(drops={"severity": 99}), "drops"),
+        (lambda made: made.update(drops=[]), "drops: input should be a valid dictionary"),
+        (lambda made: made["drops"].update(odd=-1), "drops.odd: input should be greater"),
+        (lambda made: made["photographs"].update(train=0), "photographs: train is 0, its rows are of"),
+        (lambda made: made["photographs"].pop("test"), "photographs: the splits are train, validation, test"),
+        (lambda made: made["photographs"].update(other=1), "photographs.other"),
+        (lambda made: made.pop("photographs"), "photographs: field required"),
+        (lambda made: made["source"].update(seen=999), "source: 999 were seen"),
+        (lambda made: made["source"].update(used=999), "source: used is 999"),
+        (lambda made: made.update(versions=None), "versions: input should be a valid dictionary"),
+        (lambda made: made.update(extra=1), "extra: extra inputs are not permitted"),
+        (lambda made: made.update(fgr=2), "fgr: input should be a valid string"),
+        (lambda made: made.update(models=[]), "models: list should have at least 1 item"),
+        (lambda made: made["models"][0].pop("license"), "models.0.license: field required"),
+        (lambda made: made["calibration"].update(scale="x"), "calibration.scale: input should be a valid number"),
+        (lambda made: made["calibration"].update(pairs=0), "calibration.pairs: input should be greater"),
+        (lambda made: made.update(shards={}), "shards: input should be a valid list"),
+        (lambda made: made["shards"][0].update(file="../../etc/passwd"), "shards.0.file: string should match"),
+        (lambda made: made["shards"][0].pop("sha256"), "sha256 differs"),
+        (lambda made: made.update(recipe="demo"), "recipe: input should be a valid dictionary"),
+        (lambda made: made["recipe"].update(map=3), "recipe: "),
+    ],
+)
+def test_every_key_of_the_manifest_is_checked(copy, change, part):
+    made = manifest.read(copy)
+    change(made)
+    manifest.write(copy, made)
+    assert any(part in text for text in texts(copy)), texts(copy)
+
+
+def test_images_that_map_wrote_anew_are_named_as_such(copy):
+    """As `datasets.map` with a function that touches the picture does it, put in the place of the shard."""
+    shard = tables.shards(copy, "samples", "train")[0]
+    rows = datasets.load_dataset("parquet", data_files=str(shard), split="train", cache_dir=str(copy.parent / "cache"))
+    rows.map(lambda row: {"composite": row["composite"]}).to_parquet(copy.parent / "mapped.parquet")
+    lossy = [row["composite"] for row in tables.read_shard(copy.parent / "mapped.parquet")]
+    assert all(codec.is_lossy(cell) for cell in lossy)
+    rewrite(copy, lambda rows: [row | {"composite": cell} for row, cell in zip(rows, lossy, strict=True)])
+    found = texts(copy)
+    assert len(found) == len(lossy)
+    assert all("composite: lossy copies, as datasets.map writes images anew; the card says how" in text for text in found)

@@ -119,3 +119,19 @@ def test_a_score_that_falls_with_quality_is_negated(noisy, monkeypatch):
     monkeypatch.setattr("fgr.evaluate.benchmark.open_metrics", lambda names, options: [error])
     result = evaluate_on_benchmark(str(mos_table(noisy)), metrics=["error"], device="cpu")
     assert result["figures"]["error"]["accuracy"] == 1
+
+
+def test_images_that_cannot_be_read_are_left_out_with_their_pairs(tmp_path, photos, write_image):
+    for number, photo in enumerate(photos):
+        write_image(tmp_path / f"{number}.png", photo)
+    (tmp_path / "1.png").write_bytes(b"no image")
+    (tmp_path / "mos.csv").write_text("image,mos\n" + "".join(f"{number}.png,{number}\n" for number in range(4)))
+    result = evaluate_on_benchmark(str(tmp_path / "mos.csv"), device="cpu")
+    assert result["protocol"]["images"] == 3
+    assert list(result["left_out"]) == [str(tmp_path / "1.png")]
+    (tmp_path / "pairs.csv").write_text("left,right,choice\n0.png,1.png,left\n2.png,3.png,right\n0.png,3.png,left\n")
+    result = evaluate_on_benchmark(str(tmp_path / "pairs.csv"), device="cpu")
+    assert result["protocol"]["images"] == 3
+    (tmp_path / "pairs.csv").write_text("left,right,choice\n0.png,1.png,left\n")
+    with pytest.raises(UserError, match="can be read"):
+        evaluate_on_benchmark(str(tmp_path / "pairs.csv"), device="cpu")

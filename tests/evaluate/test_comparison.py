@@ -126,3 +126,41 @@ def test_half_a_command_is_a_usage_error(arguments):
 def test_a_systems_name_makes_a_folder_name():
     assert folder_name("spandrel:/a b/c.pth") == "spandrel-a-b-c.pth"
     assert folder_name("../..") == "system"
+
+
+def test_a_bad_image_is_left_out_for_every_system_and_named(pairs, tmp_path, photos, write_image):
+    folder = shutil.copytree(pairs, tmp_path / "set")
+    (folder / "gt" / "img0.png").write_bytes(b"no image")
+    low = next((folder / "lr").glob("img1*"))
+    low.write_bytes(low.read_bytes()[:60])
+    for number, photo in enumerate(photos):
+        write_image(tmp_path / "theirs" / f"img{number}.png", photo if number != 2 else photo[:48])
+    result, found = evaluate_systems(["bicubic", str(tmp_path / "theirs")], str(folder), metrics=["psnr"], device="cpu")
+    assert result["images"] == 1
+    assert [record["image"] for record in found] == ["img3", "img3"]
+    assert sorted(result["left_out"]) == ["img0", "img1", "img2"]
+    assert "img0.png cannot be read" in result["left_out"]["img0"]
+    assert "48" in result["left_out"]["img2"]
+
+
+def test_the_command_names_what_it_left_out_and_exits_with_1(pairs, tmp_path):
+    folder = shutil.copytree(pairs, tmp_path / "set")
+    (folder / "gt" / "img0.png").write_bytes(b"no image")
+    command = [
+        "evaluate",
+        "bicubic",
+        "--data",
+        str(folder),
+        "--metrics",
+        "psnr",
+        "--device",
+        "cpu",
+        "--out",
+        str(tmp_path / "out.json"),
+    ]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "3 images of 3 photographs" in done.stdout
+    assert "fgr: img0 is left out:" in done.stderr
+    assert "fgr: 1 image left out." in done.stderr
+    assert list(json.loads((tmp_path / "out.json").read_text())["left_out"]) == ["img0"]

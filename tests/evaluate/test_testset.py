@@ -110,3 +110,62 @@ def test_a_file_that_is_no_image_is_a_sentence(tmp_path):
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(UserError, match="cannot be read"):
         read_image(tmp_path / "a.png")
+
+
+def test_equal_names_go_before_names_without_a_mark(tmp_path, write_image):
+    names = ["24hr", "as", "ashr", "photo-x2", "photo-x3", "tile_3x1", "tile_3x2", "tile_3x3"]
+    for name in names:
+        write_image(tmp_path / "gt" / f"{name}.png", HIGH)
+        write_image(tmp_path / "lr" / f"{name}.png", LOW)
+    write_image(tmp_path / "gt" / "other_HR.png", HIGH)
+    write_image(tmp_path / "lr" / "other_LR4.png", LOW)
+    found, _ = find_pairs(tmp_path, "auto", None)
+    assert [pair.name for pair in found] == sorted([*names, "other"])
+    assert all(pair.reference.stem == pair.low.stem for pair in found if pair.name != "other")
+    assert len(open_test_set(str(tmp_path)).items) == 9
+
+
+def test_a_mark_needs_a_separator(tmp_path, write_image):
+    write_image(tmp_path / "gt" / "ashr.png", HIGH)
+    write_image(tmp_path / "lr" / "as.png", LOW)
+    with pytest.raises(UserError, match="2 images have no partner"):
+        find_pairs(tmp_path, "auto", None)
+
+
+def test_names_that_collide_are_an_error_that_names_the_files(tmp_path, write_image):
+    for name in ("a_HR.png", "a-GT.png"):
+        write_image(tmp_path / "gt" / name, HIGH)
+    write_image(tmp_path / "lr" / "a_LR4.png", LOW)
+    with pytest.raises(UserError, match=r"gt/a-GT\.png and gt/a_HR\.png are both named 'a'"):
+        find_pairs(tmp_path, "auto", None)
+
+
+@pytest.mark.parametrize("high", ["HR", "DIV2K_valid_HR"])
+def test_div2k_as_it_comes(tmp_path, write_image, high):
+    low = tmp_path / high.replace("HR", "LR_bicubic")
+    write_image(tmp_path / high / "0801.png", HIGH)
+    write_image(low / "X4" / "0801x4.png", LOW)
+    found, layout = find_pairs(tmp_path, "auto", None)
+    assert layout == "pairs"
+    assert names(found) == [("0801", "0801.png", "0801x4.png")]
+    write_image(low / "X2" / "0801x2.png", np.zeros((16, 24, 3), np.uint8))
+    with pytest.raises(UserError, match=r"holds X2, X4"):
+        find_pairs(tmp_path, "auto", None)
+    assert open_test_set(str(tmp_path), scale=2).scale == 2
+
+
+def test_hidden_files_are_no_images_of_a_test_set(tmp_path, write_image):
+    write_image(tmp_path / "gt" / "a.png", HIGH)
+    write_image(tmp_path / "lr" / "a.png", LOW)
+    for place in ("gt/._a.png", "lr/.b.png", "gt/Thumbs.db"):
+        (tmp_path / place).write_bytes(b"no image")
+    (item,) = open_test_set(str(tmp_path)).items
+    assert item.name == "a"
+
+
+def test_the_scale_is_of_the_first_pair_that_can_be_read(tmp_path, write_image):
+    for name in ("a", "b"):
+        write_image(tmp_path / "gt" / f"{name}.png", HIGH)
+        write_image(tmp_path / "lr" / f"{name}.png", np.zeros((16, 24, 3), np.uint8))
+    (tmp_path / "gt" / "a.png").write_bytes(b"no image")
+    assert open_test_set(str(tmp_path)).scale == 2

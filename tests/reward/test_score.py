@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -62,3 +64,20 @@ def test_score_writes_json_lines_and_overlays(trained, picture, tmp_path):
 def test_score_speaks_to_people_too(trained, picture):
     outcome = CliRunner().invoke(app, ["score", str(picture.parent), "--reward", str(trained / "stage-0"), "--device", "cpu"])
     assert outcome.stdout.endswith(f"worst 0.000  {picture}\n")
+
+
+def test_score_goes_on_past_bad_files_and_names_them(trained, picture, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    (tmp_path / ".hidden.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.png")
+    shutil.copy(picture, tmp_path / "last.png")
+    arguments = [str(tmp_path), str(tmp_path / "pipe.png"), "--reward", str(trained), "--json", "--device", "cpu"]
+    outcome = CliRunner().invoke(app, ["score", *arguments])
+    assert outcome.exit_code == 1
+    scored = [json.loads(line)["image"] for line in outcome.stdout.splitlines()]
+    assert scored == [str(path) for path in sorted({tmp_path / "last.png", *tmp_path.glob("pict*.png")})]
+    assert f"fgr: {bad} is left out: {bad} cannot be read: it is not an image that can be read." in outcome.stderr
+    assert "pipe.png is not a regular file" in outcome.stderr
+    assert "fgr: 2 images left out." in outcome.stderr
+    assert "left out 1 hidden, or in a hidden or system folder; 1 no regular file" in outcome.stderr
