@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from fgr.errors import UserError
+from fgr.errors import UserError, printable
 
 TRANSIENT = {408, 429, 500, 502, 503, 504}  # statuses that another try may change
 ATTEMPTS = 7  # waits of 0.5, 1, 2 … s: a restart of the server fits in
@@ -230,4 +230,4 @@ def _detail(response: httpx.Response) -> str:
     if body is None:
         return "no reason given"
     detail = body.get("validation_errors") or body.get("detail") if isinstance(body, dict) else body
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(str(detail).split())[:300])
+    return printable(" ".join(str(detail).split())[:300])

@@ -14,7 +14,7 @@ from fgr.annotate.campaign import Campaign
 from fgr.annotate.exports import Annotation, Person, Task
 from fgr.annotate.studio import Studio
 from fgr.dataset import tables
-from fgr.errors import UserError
+from fgr.errors import UserError, printable
 from fgr.images import codec
 from fgr.progress import Progress
 
@@ -175,5 +175,4 @@ def _where(task: Task, annotation: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = str(value)[:40] if isinstance(value, (int, str)) else "?"
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(str(value)[:40], keep="") if isinstance(value, (int, str)) else "?"

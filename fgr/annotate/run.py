@@ -3,10 +3,12 @@
 import getpass
 import os
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fgr import atomic
 from fgr import recipe as recipes
 from fgr.annotate import campaign as campaigns
 from fgr.annotate import pull as pulls
@@ -47,11 +49,12 @@ def push(
         raise UserError("Images are served from a folder only with both images=folder and --files.", "Give both or neither.")
     if recipe.prediction.source == "reward" and predict is None:
         raise UserError("prediction.source=reward needs a reward model.", "Name it with --reward.")
-    campaign = extended(recipe, directory, url, predict)
-    with Studio(url, key) as studio:
-        studio.me()
-        campaigns.save(directory, campaign)  # not before: a mistaken address or token must not bind the campaign to it
-        return campaign, pushes.push(studio, directory, campaign, recipe, folder, predict)
+    with _alone(directory):
+        campaign = extended(recipe, directory, url, predict)
+        with Studio(url, key) as studio:
+            studio.me()
+            campaigns.save(directory, campaign)  # not before: a mistaken address or token must not bind the campaign to it
+            return campaign, pushes.push(studio, directory, campaign, recipe, folder, predict)
 
 
 def extended(recipe: AnnotateRecipe, directory: Path, url: str, predict: Predict | None) -> Campaign:
@@ -74,10 +77,12 @@ def extended(recipe: AnnotateRecipe, directory: Path, url: str, predict: Predict
 
 def pull(directory: Path, name: str, key: str, everything: bool = False) -> Tally:
     """Bring people's work into `annotations` or `preferences`; changes since the last pull alone unless `everything`."""
-    campaign = campaigns.expect(directory, name)
-    with Studio(campaign.url, key) as studio:
-        tally, campaign = pulls.pull(studio, directory, campaign, everything)
-    campaigns.save(directory, campaign)
+    campaigns.expect(directory, name)
+    with _alone(directory):
+        campaign = campaigns.expect(directory, name)
+        with Studio(campaign.url, key) as studio:
+            tally, campaign = pulls.pull(studio, directory, campaign, everything)
+        campaigns.save(directory, campaign)
     return tally
 
 
@@ -97,4 +102,10 @@ def consensus(recipe: AnnotateRecipe, directory: Path) -> dict[str, Any]:
 def read_export(directory: Path, name: str, file: Path) -> Tally:
     """Bring a JSON or JSON-MIN export made by hand into `annotations` or `preferences`."""
     campaign = campaigns.load(directory, name) or Campaign(name, "", {}, {"": name})
-    return pulls.from_file(directory, campaign, file)
+    with _alone(directory):
+        return pulls.from_file(directory, campaign, file)
+
+
+def _alone(directory: Path) -> AbstractContextManager[None]:
+    """Within, no other process pushes from the dataset or writes its tables."""
+    return atomic.alone(directory, f"the annotations of {directory}", "annotating")
