@@ -13,7 +13,7 @@ from fgr.devices import one_cpu_thread
 from fgr.errors import UserError
 from fgr.generate.samples import make_pair
 from fgr.images import codec, degrade, difference
-from fgr.metrics.features import open_features
+from fgr.metrics.features import reopen_features
 from fgr.sr import Job, Upscaler, open_upscaler, parse_name
 
 
@@ -23,7 +23,7 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
     Rows whose SR output was made elsewhere are passed over. UserError if an SR model's weights have changed.
     """
     recorded = manifest.read(directory)
-    features = open_features(recorded["recipe"]["map"]["features"], device)
+    features = reopen_features(recorded["recipe"]["map"]["features"], device, recorded["calibration"])
     upscalers: dict[tuple[str, str], Upscaler] = {}
     for file, row in _evenly_drawn(directory, number):
         record = json.loads(row["degradation"])

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import cv2
@@ -36,6 +36,20 @@ class FeatureDifference(Protocol):
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The difference of two uint8 (H, W, 3) images, `a` being the reference: float32 (H, W) in [0, 1]."""
+
+
+def reopen_features(name: str, device: str, calibration: Mapping[str, Any]) -> FeatureDifference:
+    """Open the feature difference of a dataset, by its name and its calibration. UserError as of `open_features`, and for others
+    than the dataset's maps were made with."""
+    opened = open_features(name, device)
+    recorded = calibration.get("features_digest", opened.digest)
+    if recorded != opened.digest:
+        raise UserError(
+            f"The weights of map.features='{name}' here are not those of the dataset ({opened.origin}): sha256 "
+            f"{opened.digest[:16]}… instead of {recorded[:16]}….",
+            "Make the same weights available: fgr.json says where they were.",
+        )
+    return opened
 
 
 def open_features(name: str, device: str = "cpu") -> FeatureDifference:

@@ -14,7 +14,7 @@ from fgr.generate import samples
 from fgr.generate.segments import Segments, open_segments
 from fgr.images import codec, difference
 from fgr.images.arrays import as_images
-from fgr.metrics.features import FeatureDifference, open_features
+from fgr.metrics.features import FeatureDifference, reopen_features
 from fgr.progress import Progress
 from fgr.recipe.reward import Loss
 from fgr.recipe.rlhf import Refresh
@@ -40,7 +40,7 @@ class CompositeMaker:
         content = manifest.read(data)
         self._recipe = recipes.stored(content["recipe"], "generate", f"of {data}")
         self._map_scale = content["calibration"]["scale"]
-        self._features: FeatureDifference = open_features(self._recipe.map.features, device)
+        self._features: FeatureDifference = reopen_features(self._recipe.map.features, device, content["calibration"])
         self._segments: Segments = open_segments(self._recipe.masks.segments, device)
 
     def rows(self, policy: Policy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:

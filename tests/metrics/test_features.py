@@ -255,3 +255,11 @@ def test_pickled_weights_are_not_taken(saved, tmp_path):
 def test_a_network_of_one_image_size_is_refused(saved):
     with pytest.raises(UserError, match=r"does not take images of any size \(Input height"):
         features.open_features(f"timm:{saved('beit')}", "cpu")
+
+
+def test_a_dataset_s_maps_are_never_made_again_with_other_weights(saved):
+    name = f"timm:{saved('resnet')}"
+    digest = features.open_features(name).digest
+    assert features.reopen_features(name, "cpu", {"features_digest": digest}).digest == digest
+    with pytest.raises(UserError, match=rf"not those of the dataset .*sha256 {digest[:16]}… instead of 0000"):
+        features.reopen_features(name, "cpu", {"features_digest": "0" * 64})
