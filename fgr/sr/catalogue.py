@@ -8,9 +8,9 @@ from fgr.errors import UserError
 from fgr.licenses import terms_of
 from fgr.sr import fetch, weights
 from fgr.sr.diffusion import files
+from fgr.sr.release import WeightFile, home
 from fgr.sr.spec import PLACES, ModelSpec, known_names, parse_name
 from fgr.sr.upscalers import Bicubic
-from fgr.sr.zoo import WeightFile, home
 
 
 def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from fgr import atomic
 from fgr.errors import UserError
 from fgr.sr import ncnn
-from fgr.sr.zoo import NcnnFiles
+from fgr.sr.release import NcnnFiles
 
 
 def kept_file(files: NcnnFiles, folder: Path) -> Path:

@@ -10,8 +10,8 @@ from fgr import hub_files as hub
 from fgr.errors import UserError
 from fgr.package_files import right_file
 from fgr.sr import weights
+from fgr.sr.release import NcnnFiles, WeightFile, hub_place
 from fgr.sr.spec import ModelSpec, parse_name
-from fgr.sr.zoo import NcnnFiles, WeightFile, hub_place
 from fgr.tensors import file_digest
 
 FETCHABLE = "fetchable"

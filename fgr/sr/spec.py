@@ -29,7 +29,8 @@ from fgr.hub_files import hub_file
 from fgr.recipe.fields import Strict
 from fgr.recipe.generate import Inference
 from fgr.recipe.sampling import Sampling
-from fgr.sr.zoo import DIFFUSION, ZOO, Release
+from fgr.sr.release import Release
+from fgr.sr.zoo import DIFFUSION, ZOO
 
 Kind = Literal["network", "diffusion", "bicubic", "folder", "spandrel"]
 LORA = "+lora:"

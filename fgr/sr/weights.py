@@ -11,8 +11,9 @@ from fgr.downloads import weights_folder
 from fgr.errors import UserError
 from fgr.package_files import PackagedFile
 from fgr.sr import conversion
+from fgr.sr.release import NcnnFiles, Release, WeightFile
 from fgr.sr.spec import ModelSpec, parse_name
-from fgr.sr.zoo import OFFLINE_PACKAGES, NcnnFiles, Release, WeightFile
+from fgr.sr.zoo import OFFLINE_PACKAGES
 from fgr.tensors import file_digest, metadata, read_tensors
 
 

@@ -20,7 +20,8 @@ from fgr.package_files import NO_PIP
 from fgr.sr import open_upscaler, weights
 from fgr.sr.catalogue import catalogue
 from fgr.sr.fetch import ask, fetch
-from fgr.sr.zoo import ZOO, NcnnFiles, Release, WeightFile
+from fgr.sr.release import NcnnFiles, Release, WeightFile
+from fgr.sr.zoo import ZOO
 
 CONTENT = bytes(range(256)) * 12_000  # three megabytes
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -11,7 +11,8 @@ from wheels_double import install
 
 from fgr.errors import UserError
 from fgr.sr import Job, open_upscaler, parse_name, weights
-from fgr.sr.zoo import ZOO, Release, WeightFile
+from fgr.sr.release import Release, WeightFile
+from fgr.sr.zoo import ZOO
 
 NAME = "realesr-animevideov3"
 RELEASE = ZOO[NAME]

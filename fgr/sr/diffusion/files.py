@@ -11,7 +11,8 @@ from fgr import atomic
 from fgr import hub_files as hub
 from fgr.errors import UserError
 from fgr.sr import memory, weights
-from fgr.sr.zoo import ZOO, WeightFile
+from fgr.sr.release import WeightFile
+from fgr.sr.zoo import ZOO
 from fgr.tensors import file_digest
 
 DIGESTS = ".digests.json"  # in the weights folder: what large files hashed to, by path, size and time of change
