@@ -1,4 +1,4 @@
-"""UserError: the one exception for what a user can put right; text from outside as a terminal may show it."""
+"""UserError, the one exception for what a user can put right; text from outside made safe to print."""
 
 import unicodedata
 from typing import Any
