@@ -40,7 +40,7 @@ def test_forbidden_non_commercial_and_unknown():
     with pytest.raises(UserError, match="for non-commercial use only"):
         expect_shareable([limited], "pictures", Consent(vouched=True))
     assert expect_shareable([limited], "pictures", Consent(non_commercial=True)) == []
-    with pytest.raises(UserError, match="say so with --vouch"):
+    with pytest.raises(UserError, match="add --vouch"):
         expect_shareable([unknown], "pictures", Consent(public=True))
     assert len(expect_shareable([unknown], "pictures", Consent())) == 1
     assert len(expect_shareable([unknown], "pictures", Consent(public=True, vouched=True))) == 1

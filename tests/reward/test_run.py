@@ -182,7 +182,7 @@ def test_bad_wishes_are_sentences(data, overrides, trained, tmp_path):
         attempt("encoder.name=resnt18")
     with pytest.raises(UserError, match="no table 'consensus'"):
         attempt("loss.human_score=1")
-    with pytest.raises(UserError, match="none between its training rows"):
+    with pytest.raises(UserError, match="none among its training rows"):
         attempt("loss.preference=1")
     with pytest.raises(UserError, match="too few for 5 stages"):
         attempt("stages=[1,1,1,1,1,1]")
@@ -262,4 +262,4 @@ def test_weights_that_the_recipe_names_are_opened_before_anything_is_written(dat
         train_reward_model(recipe.load("demo", "reward", keys), str(data), tmp_path / "rm", device="cpu")
     assert not (tmp_path / "rm").exists()
     with pytest.raises(UserError, match=r"encoder\.weights is for a timm backbone"):
-        recipe.load("demo", "reward", (f"encoder.weights={tmp_path / 'absent.pth'}",))
+        recipe.load("tiny", "reward", (f"encoder.weights={tmp_path / 'absent.pth'}",))

@@ -143,7 +143,7 @@ def test_slots_that_a_machine_brings_when_it_joins_are_used():
 
 
 def test_a_device_that_the_cluster_lacks_is_refused():
-    with pytest.raises(UserError, match=r"(?s)has no device 'cuda'.*auto, cpu"):
+    with pytest.raises(UserError, match=r"(?s)does not have the device 'cuda'.*auto, cpu"):
         ray.worker_device("cuda", {"CPU": 2.0})
     assert ray.worker_device("auto", {"CPU": 2.0}) == "cpu"
     assert {ray.worker_device(asked, {"CPU": 2.0, "GPU": 1.0}) for asked in ("auto", "cuda")} == {"cuda"}
