@@ -17,7 +17,7 @@ FEW = Sampling(steps=3)
 @pytest.mark.parametrize(
     ("name", "algorithm", "said"),
     [
-        ("ldm-sr", "direct", "through its whole sampling"),
+        ("ldm-sr", "direct", "back-propagation through all its sampling steps"),
         ("bicubic", "grpo", "grpo tunes diffusion models, and 'bicubic' is not one"),
         ("osediff", "draft-lv", r"begins with the input's latent, never with noise.\n.*algorithm.name=refl or draft\."),
         ("osediff", "grpo", "it needs stochastic steps, and OSEDiff has one step, which is not"),
@@ -31,12 +31,12 @@ def test_an_algorithm_of_the_other_kind_of_policy_is_refused(folder, name, algor
 
 
 def test_sampling_in_one_step_leaves_grpo_nothing_to_draw(folder):
-    with pytest.raises(UserError, match="samples in 1 step: none of it is stochastic"):
+    with pytest.raises(UserError, match="samples in 1 step, which is deterministic"):
         open_policy(parse_name("ldm-sr"), "grpo", (), Sampling(steps=1))
 
 
 def test_only_low_rank_changes_of_a_diffusion_model_are_tuned(folder):
-    with pytest.raises(UserError, match="only low-rank changes are tuned"):
+    with pytest.raises(UserError, match="only low-rank changes can be tuned"):
         open_policy(parse_name("ldm-sr"), "refl", (), FEW).learn(PolicySettings(train="all"))
 
 
@@ -53,7 +53,7 @@ def test_a_licence_that_limits_tuning_must_be_accepted_and_stays_with_the_tuned_
     located = weights.locate
     monkeypatch.setattr(weights, "locate", lambda name: replace(located(name), license="S-Lab-1.0"))
     name = network_files["compact"]
-    with pytest.raises(UserError, match=r"S-Lab-1\.0, which allows non-commercial use only: so would be the tuned network"):
+    with pytest.raises(UserError, match=r"S-Lab-1\.0, which allows non-commercial use only: the tuned network would be so too"):
         open_policy(parse_name(name))
     policy = open_policy(parse_name(name), accepted=[name])
     assert policy.license == "S-Lab-1.0"
