@@ -62,6 +62,16 @@ def shown(stage):
     return np.asarray(Image.open(io.BytesIO(stage.screenshot())).convert("RGB"), np.float32)
 
 
+def shows(page, stage, truth):
+    """Whether a stage comes to show an image: the picture comes after its frame."""
+    for _ in range(60):
+        small = resized(shown(stage).astype(np.uint8), *truth.shape[:2]).astype(float)
+        if np.median(np.abs(small - truth)) < 4:
+            return True
+        page.wait_for_timeout(500)
+    return False
+
+
 def resized(values, height, width):
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BOX))
 
@@ -104,13 +114,7 @@ def test_what_is_painted_in_the_page_arrives_where_it_was_painted(server, studio
         stages = page.locator(".konvajs-content")
         assert stages.count() == 2
         for stage, column in zip(stages.all(), ("composite", "reference"), strict=True):
-            truth = codec.decode_rgb(sample[column])
-            for _ in range(60):  # the picture comes after its frame
-                small = resized(shown(stage).astype(np.uint8), *truth.shape[:2]).astype(float)
-                if (apart := np.median(np.abs(small - truth))) < 4:
-                    break
-                page.wait_for_timeout(500)
-            assert apart < 4, f"the page shows the {column}"
+            assert shows(page, stage, codec.decode_rgb(sample[column])), f"the page shows the {column}"
         page.locator(".lsf-label__text", has_text="ringing").first.click()  # choosing a kind takes the brush
         box = stages.first.bounding_box()
         at = [(0.2, 0.35), (0.45, 0.5), (0.6, 0.4), (0.55, 0.75)]
