@@ -27,6 +27,7 @@ class Plain(nn.Module):
         self.model = FinPercepRM(**model.settings).eval()  # not a deep copy: its parametrizations would be the model's own
         self.model.load_state_dict(model.state_dict())
         merge_low_rank(self.model.encoder)
+        with_even_padding(self.model.encoder)
         decoder, reductions = self.model.decoder, self.model.encoder.reductions
         self.ratio = reductions[-1] // reductions[-len(decoder.levels)] if decoder else 1
 
@@ -43,6 +44,30 @@ class Plain(nn.Module):
             map_ = functional.interpolate(small, (image.shape[-2], image.shape[-1]), mode="bilinear", align_corners=False)
             modulation = functional.avg_pool2d(small, self.ratio)
         return model.score_of(model.hidden_units(deepest, modulation).mean((2, 3)), torch.ones_like(image[:, 0, 0, :1])), map_
+
+
+class EvenPadding(nn.Module):
+    """TensorFlow's "same" padding before a convolution, for sides that its stride divides: there it is always the same."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.layer = convolution
+        pads = [max(kernel - stride, 0) for kernel, stride in zip(convolution.kernel_size, convolution.stride, strict=True)]
+        self.pads = (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.Conv2d.forward(self.layer, functional.pad(x, self.pads))
+
+
+def with_even_padding(module: nn.Module) -> nn.Module:
+    """`module` with timm's size-dependent convolutions replaced: of symbolic sizes the exporters make no end of formulas."""
+    from timm.layers.conv2d_same import Conv2dSame
+
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Conv2dSame):
+                setattr(parent, name, EvenPadding(layer))
+    return module
 
 
 def export(model: FinPercepRM, path: Path) -> dict[str, float]:

@@ -3,7 +3,7 @@ import torch
 
 from fgr.errors import UserError
 from fgr.reward import export as exporting
-from fgr.reward.export import export
+from fgr.reward.export import EvenPadding, Plain, export
 from fgr.reward.model import FinPercepRM
 
 
@@ -72,3 +72,15 @@ def test_the_command_says_what_it_wrote(tmp_path):
     done = CliRunner().invoke(app, ["export", str(tmp_path / "rm"), str(tmp_path / "rm.pt2")])
     assert "multiples of 16  largest difference: score" in done.output
     assert (tmp_path / "rm.pt2").is_file()
+
+
+def test_same_padding_of_tensorflow_is_exported_as_plain_padding():
+    """Left to depend on the size, the padding of EfficientNet-Lite keeps the ONNX exporter busy without end."""
+    torch.manual_seed(0)
+    model = FinPercepRM(encoder="tf_efficientnet_lite0").eval()
+    plain = Plain(model)
+    assert sum(isinstance(layer, EvenPadding) for layer in plain.modules()) == 5
+    image = torch.rand(1, 3, 96, 160)
+    with torch.inference_mode():
+        features = [part(image) for part in (model.encoder, plain.model.encoder)]
+    assert all(torch.equal(one, other) for one, other in zip(*features, strict=True))

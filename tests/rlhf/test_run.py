@@ -128,7 +128,7 @@ def test_a_gradient_out_of_all_bounds_is_skipped_counted_and_ends_the_run_when_i
     limit = 8  # calibration takes one each of three rewards
     monkeypatch.setattr(Reward, "gradient", broken)
     monkeypatch.setattr(optimization, "STEADY", 2)
-    with pytest.raises(UserError, match=r"No usable gradient in 3 steps in a row.*\n.*best.safetensors"):
+    with pytest.raises(UserError, match=r"There was no usable gradient in 3 steps in a row.*\n.*best.safetensors"):
         tune(small("training.bad_steps=3"), *sources, tmp_path / "run", "cpu")
     skipped = [line for line in logged(tmp_path / "run", "event") if line["event"] == "skipped"]
     assert len(skipped) == 3
