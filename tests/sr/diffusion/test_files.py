@@ -58,5 +58,5 @@ def test_weights_in_the_hubs_cache_need_no_other_step(folder, tmp_path, monkeypa
     assert restored("ldm-sr", image(0), FEW).shape == (64, 64, 3)
     (tmp_path / "none" / "ldm-sr" / "unet").mkdir(parents=True)
     shutil.copy(folder / "ldm-sr" / "unet" / "config.json", tmp_path / "none" / "ldm-sr" / "unet")
-    with pytest.raises(UserError, match="The files of ldm-sr lie in several folders"):
+    with pytest.raises(UserError, match="The files of ldm-sr are in several folders"):
         opened("ldm-sr")

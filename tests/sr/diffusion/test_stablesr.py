@@ -154,5 +154,5 @@ def test_a_checkpoint_with_a_tensor_too_few_or_too_many_is_refused(folder, tmp_p
 
 
 def test_latent_tiles_must_be_larger_than_what_they_share(folder):
-    with pytest.raises(UserError, match="Latent tiles of 16 cannot share 16"):
+    with pytest.raises(UserError, match="Latent tiles of 16 cannot overlap by 16"):
         open_upscaler("stablesr", scale=4, diffusion={"latent_tile": 16, "latent_overlap": 16})
