@@ -71,7 +71,11 @@ def _scalars(directory: Path) -> list[dict[str, Any]]:
     content = manifest.read(directory)
     alpha, scale = content["recipe"]["map"]["alpha"], content["calibration"]["scale"]
     return [
-        row | {"split": split, "severity": scale * (alpha * row["pixel_difference"] + (1 - alpha) * row["feature_difference"])}
+        row
+        | {
+            "split": split,
+            "severity": min(1.0, scale * (alpha * row["pixel_difference"] + (1 - alpha) * row["feature_difference"])),
+        }
         for split in records.SPLITS
         if tables.shards(directory, "samples", split)
         for row in tables.read_rows(directory, "samples", SCALARS, split)

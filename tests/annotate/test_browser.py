@@ -18,7 +18,12 @@ FLAGS = (
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-DRAWN = "() => { const e = document.querySelector('.konvajs-content'); return e && e.clientWidth > 50 && e.clientHeight > 50 }"
+DRAWN = """images => {  // all have been there for two seconds: at first the page draws some of them anew
+    const stages = [...document.querySelectorAll('.konvajs-content')]
+    const drawn = stages.length === images && stages.every(one => one.clientWidth > 50 && one.clientHeight > 50)
+    window.drawnSince = drawn ? window.drawnSince || Date.now() : 0
+    return drawn && Date.now() - window.drawnSince > 2000
+}"""
 COMMENT = "<script>alert(1)</script> halo & more"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
@@ -44,14 +49,14 @@ def context(server):
 
 
 @contextmanager
-def opened(context, server, project, task):
-    """The labelling page of a task, once its images are drawn; and the addresses that it asked for."""
+def opened(context, server, project, task, images):
+    """The labelling page of a task, once all its images have their places; it must not ask other addresses than the server's."""
     page = context.new_page()
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{server.url}/projects/{project}/data?task={task}", wait_until="domcontentloaded")
-    page.wait_for_function(DRAWN)
     page.get_by_test_id("bottombar-submit-button").wait_for(state="visible")
+    page.wait_for_function(DRAWN, arg=images)
     yield page
     page.close()
     assert [url for url in asked if not url.startswith((server.url, "data:", "blob:"))] == []
@@ -110,9 +115,8 @@ def test_what_is_painted_in_the_page_arrives_where_it_was_painted(server, studio
     run.push(chosen, dataset, server.url, server.login.token)
     task = first_task(studio, "browser")
     sample = next(row for row in tables.read_rows(dataset, "samples") if row["id"] == task["data"][tasks.KEY])
-    with opened(context, server, studio.project("browser")["id"], task["id"]) as page:
+    with opened(context, server, studio.project("browser")["id"], task["id"], images=2) as page:
         stages = page.locator(".konvajs-content")
-        assert stages.count() == 2
         for stage, column in zip(stages.all(), ("composite", "reference"), strict=True):
             assert shows(page, stage, codec.decode_rgb(sample[column])), f"the page shows the {column}"
         page.locator(".lsf-label__text", has_text="ringing").first.click()  # choosing a kind takes the brush
@@ -150,8 +154,7 @@ def test_a_preference_chosen_in_the_page_arrives(server, studio, context, datase
     chosen = recipe.load("preference", "annotate", ["select.samples=1"], {"name": "browser pairs"})
     run.push(chosen, dataset, server.url, server.login.token)
     task = first_task(studio, "browser pairs")
-    with opened(context, server, studio.project("browser pairs")["id"], task["id"]) as page:
-        assert page.locator(".konvajs-content").count() == 3
+    with opened(context, server, studio.project("browser pairs")["id"], task["id"], images=3) as page:
         page.locator(".lsf-choices label", has_text="right").first.click()
         submit(page)
     run.pull(dataset, "browser pairs", server.login.token)
