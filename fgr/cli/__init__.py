@@ -9,6 +9,7 @@ import typer
 from fgr.cli.annotate_commands import annotate
 from fgr.cli.dataset_commands import generate, models, verify
 from fgr.cli.evaluate_commands import evaluate
+from fgr.cli.recipe_commands import recipes
 from fgr.cli.reward_commands import export, score, train_rm
 from fgr.cli.rlhf_commands import rlhf
 from fgr.cli.share_commands import open_app, publish, report
@@ -16,6 +17,7 @@ from fgr.cli.shell import guarded
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "generate": generate,
+    "recipes": recipes,
     "verify": verify,
     "models": models,
     "train-rm": train_rm,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fgr.cli.options import Device, Overrides, listed, load_recipe
+from fgr.cli.options import Device, Overrides, Seed, listed, load_recipe
 from fgr.cli.shell import echo, ended_by_signals
 from fgr.errors import printable
 
@@ -62,6 +62,7 @@ def push(
         str | None, typer.Option(help="Reward model; samples it disputes come first. See prediction.source.")
     ] = None,
     files: Annotated[Path | None, typer.Option(help="With images=folder: the folder that the server serves.")] = None,
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Make or find the project and add the tasks that are missing. The token comes from LABEL_STUDIO_API_KEY or a prompt."""
@@ -74,6 +75,7 @@ def push(
         "select.models": listed(models) or None,
         "annotators": listed(annotators) or None,
         "raters": raters,
+        "seed": seed,
     }
     chosen = load_recipe(recipe, "annotate", overrides, options)
     predict = _reward(reward, device) if reward else None

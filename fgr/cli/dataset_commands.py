@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fgr.cli.options import Devices, Overrides, listed, load_recipe
+from fgr.cli.options import Devices, Overrides, Seed, listed, load_recipe
 from fgr.cli.shell import echo
 
 Recipe = Annotated[
@@ -22,6 +22,7 @@ def generate(
     source: Annotated[str | None, typer.Option(help="Folder of photographs, dataset directory, Hub id, or embedded.")] = None,
     out: Annotated[Path, typer.Option(help="The dataset directory to make, or to go on with.")],
     limit: Annotated[int | None, typer.Option(help="Samples to make (the recipe's `samples`).")] = None,
+    seed: Seed = None,
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="Processes of this machine, or a Ray cluster (RAY_ADDRESS, or a local one).")
     ] = "local",
@@ -36,7 +37,7 @@ def generate(
     RECIPE defaults to fgr30k, the paper's set with maps that see lattices (needs DINOv3 weights; fgr30k-paper: the paper's
     maps); `fgr generate demo --out DIR` needs nothing but the packages. Running the same command again resumes.
     """
-    options = {"models": listed(models) or None, "source.path": source, "samples": limit}
+    options = {"models": listed(models) or None, "source.path": source, "samples": limit, "seed": seed}
     chosen = load_recipe(recipe, "generate", overrides, options)
     part = _part(shard)
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change: seed=3 map.alpha=1.")]
+Seed = Annotated[int | None, typer.Option(help="Of all that is drawn at random (the recipe's `seed`).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Devices = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 RewardModel = Annotated[str, typer.Option(metavar="DIR|ID", help="A run, one of its stages, or a reward model on the Hub.")]

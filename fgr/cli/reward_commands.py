@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fgr.cli.options import Data, Device, Overrides, RewardModel, load_recipe
+from fgr.cli.options import Data, Device, Overrides, RewardModel, Seed, load_recipe
 from fgr.cli.shell import echo
 from fgr.errors import printable
 
@@ -18,6 +18,7 @@ def train_rm(
     *,
     data: Data,
     out: Annotated[Path, typer.Option(help="The run's folder, to make or to go on with.")],
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Train the reward model's stages RM_0 … RM_N on a dataset.
@@ -25,7 +26,7 @@ def train_rm(
     RECIPE defaults to finpercep (CLIP RN50, GPU); `fgr train-rm demo` trains a small model from scratch on a CPU. Running the
     same command again resumes. Several GPUs: accelerate launch -m fgr train-rm …
     """
-    chosen = load_recipe(recipe, "reward", overrides)
+    chosen = load_recipe(recipe, "reward", overrides, {"seed": seed})
 
     from fgr.reward.run import train_reward_model
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from fgr.cli.options import Device, Overrides, load_recipe
+from fgr.cli.options import Device, Overrides, Seed, load_recipe
 from fgr.cli.shell import echo
 
 NAMES = "ccl-realesrgan, ccl-swinir, ccl-stablesr, direct, iqa-reward, refl-sd-x4, grpo-ldm-sr, dpo-triplets, demo"
@@ -29,6 +29,7 @@ def rlhf(
     on_hacking: Annotated[
         Literal["stop", "rollback", "continue"] | None, typer.Option(help="What an alarm of the audit does.")
     ] = None,
+    seed: Seed = None,
     device: Device = "auto",
 ) -> None:
     """Fine-tune an SR network against a reward model, with a curriculum and an audit for reward hacking.
@@ -37,7 +38,7 @@ def rlhf(
     by the audit's held-out metrics, never by the trained reward; `fgr generate --models spandrel:OUT/best.safetensors` runs it.
     Running the same command again resumes; `fgr report OUT` shows what happened. Several GPUs: accelerate launch -m fgr rlhf …
     """
-    options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking}
+    options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking, "seed": seed}
     chosen = load_recipe(recipe, "rlhf", overrides, options)
 
     from fgr.rlhf.run import tune

@@ -44,7 +44,7 @@ def load(name: str | Path | None, kind: str, overrides: Iterable[str] = (), extr
     for key, value in [*(_parse_override(text) for text in overrides), *(extra or {}).items()]:
         if value is not None:
             _assign(tree, key, value)
-    _leave_behind(_model(kind), file, tree)
+    _leave_behind(model_of(kind), file, tree)
     return check(tree, kind, str(path))
 
 
@@ -104,7 +104,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return found
 
 
-def _model(kind: str) -> Any:
+def model_of(kind: str) -> Any:
+    """The pydantic model of a kind of recipe."""
     module, name, _ = KINDS[kind]
     return getattr(importlib.import_module(module), name)
 
@@ -124,7 +125,7 @@ def _validated(tree: dict[str, Any], kind: str) -> tuple[Any, list[str]]:
     """The recipe's model, or None and a line for each mistake."""
     import pydantic
 
-    cls = _model(kind)
+    cls = model_of(kind)
     try:
         return cls.model_validate(tree), []
     except pydantic.ValidationError as error:
