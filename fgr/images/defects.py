@@ -104,8 +104,12 @@ def _dots(rng: np.random.Generator, shape: tuple[int, int], periods: tuple[int, 
 
 
 def _ringing(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
-    """Echoes beside edges: the residual of a sharp low-pass filter in both directions."""
-    cutoff, taps = float(rng.uniform(0.12, 0.3)), np.arange(-12, 13)
+    return ringing(float(rng.uniform(0.12, 0.3)))
+
+
+def ringing(cutoff: float) -> Apply:
+    """Echoes beside edges: the residual of a sharp low-pass filter, `cutoff` in cycles a pixel, in both directions."""
+    taps = np.arange(-12, 13)
     kernel = np.sinc(2 * cutoff * taps) * 2 * cutoff
     kernel = (kernel / kernel.sum()).astype(np.float32)
 
@@ -118,8 +122,11 @@ def _ringing(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
 
 
 def _sharpening(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
+    return sharpening(float(rng.uniform(0.6, 2.5)))
+
+
+def sharpening(sigma: float) -> Apply:
     """Unsharp masking beyond what is good."""
-    sigma = float(rng.uniform(0.6, 2.5))
     return lambda image, strength: image + 6 * strength * (image - cv2.GaussianBlur(image, (0, 0), sigma))
 
 
@@ -127,8 +134,11 @@ def _sharpening(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
 
 
 def _smoothing(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
+    return smoothing(float(rng.uniform(2, 5)))
+
+
+def smoothing(space: float) -> Apply:
     """Edges kept, texture gone, as of a painter: a bilateral filter, faded in."""
-    space = float(rng.uniform(2, 5))
 
     def apply(image: np.ndarray, strength: float) -> np.ndarray:
         flat = cv2.bilateralFilter(image, 0, 15 + 150 * strength, space)

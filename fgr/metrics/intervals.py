@@ -3,7 +3,7 @@
 Images of one photograph are no independent evidence: photographs, not images, are drawn again (cluster bootstrap).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -25,14 +25,64 @@ def summary(values: np.ndarray, groups: Sequence[str], seed: int = 0) -> dict[st
 def interval(values: np.ndarray, groups: Sequence[str] | None = None, seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of the mean of `values` (N,), groups drawn with replacement; without `groups` each value is its
     own. (nan, nan) for fewer than two groups."""
-    names = np.arange(len(values)) if groups is None else np.asarray(groups, dtype=str)
-    index = np.unique(names, return_inverse=True)[1]
+    index = _numbered(values, groups)
     sums, counts = np.bincount(index, weights=values), np.bincount(index)
     if len(counts) < 2:
         return NAN, NAN
-    drawn = np.random.default_rng(seed).integers(0, len(counts), (RESAMPLES, len(counts)))
-    means = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    drawn = _drawn(len(counts), seed)
+    return _percentiles(sums[drawn].sum(1) / counts[drawn].sum(1))
+
+
+def ratio(over: np.ndarray, under: np.ndarray, groups: Sequence[str] | None = None, seed: int = 0) -> dict[str, float]:
+    """mean(`over`) / mean(`under`) of paired values (N,) as `value`, and its 95 % percentile interval `low`, `high`: a change in
+    units of another. Both means are of the same groups in each draw.
+
+    nan for fewer than two groups, and where `under` is not told apart from 0 (in over 2.5 % of the draws its mean is 0 or has
+    the other sign): the interval of such a ratio has no ends. ValueError: arrays that are not paired.
+    """
+    if over.shape != under.shape or over.ndim != 1:
+        raise ValueError(f"expected paired values, got {over.shape} and {under.shape}")
+    below = float(under.mean()) if len(under) else 0.0
+    value = float(over.mean()) / below if below else NAN
+    index = _numbered(over, groups)
+    tops, bottoms = np.bincount(index, weights=over), np.bincount(index, weights=under)
+    if len(tops) < 2 or not below:
+        return {"value": value, "low": NAN, "high": NAN}
+    drawn = _drawn(len(tops), seed)
+    dividends, divisors = tops[drawn].sum(1), bottoms[drawn].sum(1)
+    same = divisors * below > 0
+    low, high = _percentiles(dividends[same] / divisors[same]) if same.mean() >= 0.975 else (NAN, NAN)
+    return {"value": value, "low": low, "high": high}
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], float], groups: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of any statistic: `statistic` gets the row numbers of the groups that were drawn, with
+    repetition. Draws in which it is not finite are left out; (nan, nan) for fewer than two groups, or if none is left."""
+    index = _numbered(np.asarray(groups), groups)
+    count = int(index.max()) + 1 if len(index) else 0
+    if count < 2:
+        return NAN, NAN
+    members = [np.flatnonzero(index == number) for number in range(count)]
+    rng = np.random.default_rng(seed)
+    values = [statistic(np.concatenate([members[i] for i in rng.integers(0, count, count)])) for _ in range(resamples)]
+    finite = [value for value in values if np.isfinite(value)]
+    return _percentiles(np.array(finite)) if finite else (NAN, NAN)
+
+
+def _numbered(values: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
+    """Each value's group as a number from 0."""
+    names = np.arange(len(values)) if groups is None else np.asarray(groups, dtype=str)
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _drawn(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+
+
+def _percentiles(values: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
@@ -46,9 +96,20 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def accuracy(right: np.ndarray) -> dict[str, float]:
-    """Share of true entries of a bool (N,) array, its 95 % Wilson interval and N."""
-    low, high = wilson(int(right.sum()), len(right))
+def accuracy(right: np.ndarray, groups: Sequence[str] | None = None, seed: int = 0) -> dict[str, float]:
+    """Share of true entries of a bool (N,) array, its 95 % interval and N.
+
+    The interval is Wilson's where every entry is its own group, otherwise the bootstrap's over groups. Where all entries are the
+    same, which would leave the bootstrap without doubt, it is Wilson's of as many entries as there are groups.
+    """
+    index = _numbered(right, groups)
+    count = int(index.max()) + 1 if len(index) else 0
+    if count == len(right):
+        low, high = wilson(int(right.sum()), len(right))
+    elif right.all() or not right.any():
+        low, high = wilson(count if right.all() else 0, count)
+    else:
+        low, high = interval(right.astype(float), groups, seed)
     return {"accuracy": float(right.mean()) if len(right) else NAN, "low": low, "high": high, "n": len(right)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fgr.metrics.intervals import interval
+from fgr.metrics.intervals import interval, resampled
 from fgr.metrics.maps import correlation
 
 NAN = float("nan")
@@ -100,14 +100,9 @@ def pair_accuracy(scores: np.ndarray, pairs: Sequence[RatedPair]) -> dict[str, A
 def _srcc_interval(scores: np.ndarray, mos: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
     from scipy.stats import rankdata
 
-    groups, index = np.unique(np.asarray(names, dtype=str), return_inverse=True)
-    if len(groups) < 3:
-        return NAN, NAN
-    members = [np.flatnonzero(index == i) for i in range(len(groups))]
-    rng, drawn = np.random.default_rng(0), []
-    for _ in range(RESAMPLES):
-        chosen = np.concatenate([members[i] for i in rng.integers(0, len(groups), len(groups))])
+    def srcc(chosen: np.ndarray) -> float:
         if np.ptp(scores[chosen]) > 0 and np.ptp(mos[chosen]) > 0:
-            drawn.append(correlation(rankdata(scores[chosen]), rankdata(mos[chosen])))
-    low, high = np.quantile(drawn, [0.025, 0.975]) if drawn else (NAN, NAN)
-    return float(low), float(high)
+            return correlation(rankdata(scores[chosen]), rankdata(mos[chosen]))
+        return NAN
+
+    return resampled(srcc, names, RESAMPLES) if len(set(names)) > 2 else (NAN, NAN)

@@ -71,3 +71,44 @@ def test_wilsons_interval_of_8_in_10():
     assert figures["accuracy"] == 0.8
     assert (figures["low"], figures["high"]) == pytest.approx((0.4902, 0.9433), abs=1e-3)
     assert math.isnan(intervals.accuracy(np.zeros(0, bool))["accuracy"])
+
+
+def test_a_ratio_by_hand():
+    over, under = np.array([1.0, 2.0, 3.0, 6.0]), np.array([2.0, 4.0, 6.0, 12.0])
+    found = intervals.ratio(over, under, list("abcd"))
+    assert (found["value"], found["low"], found["high"]) == (0.5, 0.5, 0.5)  # whatever is drawn
+    of_two = intervals.ratio(np.array([1.0, 0.0]), np.array([1.0, 1.0]), ["a", "b"])
+    assert (of_two["value"], of_two["low"], of_two["high"]) == (0.5, 0, 1)
+    assert all(math.isnan(intervals.ratio(over, under, ["a"] * 4)[end]) for end in ("low", "high"))
+
+
+def test_a_ratio_to_what_may_be_nothing_has_no_interval():
+    found = intervals.ratio(np.ones(4), np.array([3.0, -2.0, 2.0, -1.0]))
+    assert found["value"] == 2
+    assert math.isnan(found["low"])
+    assert math.isnan(intervals.ratio(np.ones(2), np.zeros(2))["value"])
+    with pytest.raises(ValueError, match="paired"):
+        intervals.ratio(np.ones(2), np.ones(3))
+
+
+def test_any_statistic_is_resampled_by_photograph():
+    values = np.array([0.0] * 10 + [1.0] * 10)
+    photographs = ["a"] * 10 + ["b"] * 10
+    assert intervals.resampled(lambda rows: values[rows].mean(), photographs) == (0, 1)
+    assert all(math.isnan(end) for end in intervals.resampled(lambda rows: 1.0, ["a"] * 3))
+    assert all(math.isnan(end) for end in intervals.resampled(lambda rows: math.nan, ["a", "b"]))
+    many = np.random.default_rng(1).normal(size=60)
+    names = [str(i) for i in range(60)]
+    low, high = intervals.resampled(lambda rows: float(many[rows].mean()), names)
+    assert (low, high) == pytest.approx(intervals.interval(many, names), abs=0.05)
+
+
+def test_shares_of_rows_of_few_photographs_are_less_sure_than_wilson_says():
+    right = np.array([True] * 30 + [False] * 10)
+    by_row = intervals.accuracy(right)
+    by_photograph = intervals.accuracy(right, [f"{i // 10}" for i in range(40)])
+    assert by_photograph["accuracy"] == by_row["accuracy"] == 0.75
+    assert by_photograph["low"] < by_row["low"]
+    unanimous = intervals.accuracy(np.ones(40, bool), [f"{i // 10}" for i in range(40)])
+    assert unanimous["low"] == pytest.approx(4 / (4 + 1.96**2), abs=1e-3)  # Wilson at 4 of 4
+    assert intervals.accuracy(np.array([True, False]), ["a", "b"]) == intervals.accuracy(np.array([True, False]))

@@ -1,0 +1,117 @@
+"""The planted battery with judges whose opinions are known by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fgr.images.fixed_defects import FixedDefect
+from fgr.reward.planted_battery import Battery, Pairs, judged
+
+SIDE = 16
+
+
+def flat(value):
+    return np.full((SIDE, SIDE, 3), value, np.uint8)
+
+
+def pairs(count=4, photographs=None):
+    """References of 200, SR outputs of 100, in every pair."""
+    names = photographs or [f"photo {i}" for i in range(count)]
+    return Pairs([flat(200)] * count, [flat(100)] * count, names)
+
+
+def brightness(images):
+    """The brighter, the better: score = mean / 100, map = 1 − mean / 255, everywhere."""
+    return [(image.mean() / 100, np.full((SIDE, SIDE), 1 - image.mean() / 255)) for image in images]
+
+
+def grain(sign):
+    """A judge that likes (1) or dislikes (−1) differences of neighbouring pixels, beside brightness."""
+
+    def judge(images):
+        for image in images:
+            rough = np.abs(np.diff(image.astype(float), axis=1)).mean()
+            yield (
+                image.mean() / 100 + sign * rough,
+                np.full((SIDE, SIDE), np.clip(0.5 - sign * rough / 100 - image.mean() / 1000, 0, 1)),
+            )
+
+    return judge
+
+
+DARKER = {
+    "darker": FixedDefect("blur", lambda image, rng: image - 50),
+    "lighter": FixedDefect("dots", lambda image, rng: image + 25, 4),
+}
+
+
+def test_signs_and_sizes_in_gaps_by_hand():
+    battery = Battery(brightness, pairs())
+    assert battery.gap()["score"]["mean"] == pytest.approx(1)
+    assert battery.gap()["map"]["mean"] == pytest.approx(100 / 255)
+    found = battery.planted(battery=DARKER)
+    darker, lighter = found["kinds"]["darker"], found["kinds"]["lighter"]
+    assert darker["sr"]["score"]["change"] == pytest.approx(-0.5)
+    assert darker["sr"]["score"]["gaps"] == pytest.approx(-0.5)  # 50 of 100 steps
+    assert darker["sr"]["map"]["change"] == pytest.approx(50 / 255)
+    assert darker["sr"]["map"]["gaps"] == pytest.approx(-0.5)  # worse: the map rose by half of the gap
+    assert (darker["sr"]["score"]["right"], darker["reference"]["map"]["right"]) == (True, True)
+    assert lighter["sr"]["score"]["gaps"] == pytest.approx(0.25)
+    assert (lighter["sr"]["score"]["right"], lighter["sr"]["map"]["right"]) == (False, False)
+    assert found["right"] == {"score": {"reference": 1, "sr": 1}, "map": {"reference": 1, "sr": 1}, "of": 2}
+
+
+def test_a_judge_that_likes_grain_has_the_wrong_sign_and_one_that_does_not_the_right_one():
+    likes, dislikes = (Battery(grain(sign), pairs()).planted() for sign in (1, -1))
+    for name in ("noise 4", "noise 8", "dots 3, 16", "dots 4, 8", "checkerboard 4"):
+        for on in ("reference", "sr"):
+            assert likes["kinds"][name][on]["score"]["right"] is False
+            assert likes["kinds"][name][on]["score"]["gaps"] > 0
+            assert likes["kinds"][name][on]["map"]["right"] is False
+            assert dislikes["kinds"][name][on]["score"]["right"] is True
+            assert dislikes["kinds"][name][on]["score"]["gaps"] < 0
+            assert dislikes["kinds"][name][on]["map"]["right"] is True
+    random = Battery(grain(1), pairs()).random()
+    assert random["1"]["score"]["gaps"] == pytest.approx(1, abs=0.1)  # neighbours differ by 0 or 2, each half of the time
+    assert random["2"]["score"]["gaps"] == pytest.approx(2, abs=0.2)
+
+
+def test_what_does_not_rise_above_the_noise_between_photographs_is_not_right():
+    def unsure(images):
+        for number, image in enumerate(images):
+            yield image.mean() / 100 + (-1) ** number * (image.mean() % 100 == 50), np.zeros((SIDE, SIDE))
+
+    found = Battery(unsure, pairs(8)).planted(battery=DARKER)["kinds"]["darker"]["sr"]
+    assert found["score"]["change"] == pytest.approx(-0.5)  # −1.5 and +0.5 by turns
+    assert found["score"]["low"] < -0.5 < found["score"]["high"]
+    assert found["score"]["right"] is (found["score"]["high"] < 0)
+    assert found["map"]["right"] is False  # a map that never changes
+    assert math.isnan(found["map"]["gaps"])
+
+
+def test_one_photograph_is_no_evidence():
+    found = Battery(brightness, pairs(4, ["one"] * 4)).planted(battery=DARKER)
+    assert found["kinds"]["darker"]["sr"]["score"]["right"] is None
+    assert found["kinds"]["darker"]["sr"]["score"]["gaps"] == pytest.approx(-0.5)
+    assert found["right"]["score"] == {"reference": 0, "sr": 0}
+
+
+def test_kinds_and_periods_that_were_never_planted_are_marked_and_the_cast_is_not_counted():
+    found = Battery(brightness, pairs(2)).planted(["ringing"], [4])
+    assert [name for name, kind in found["kinds"].items() if kind["held_out"]] == ["dots 4, 16", "dots 4, 8", "ringing"]
+    assert found["right"]["of"] == 10
+    cast = found["kinds"]["colour cast"]
+    assert cast["apart"]
+    assert cast["sr"]["score"]["change"] == pytest.approx((24 - 10 - 7) / 300)
+
+
+def test_the_battery_is_the_same_every_time():
+    assert Battery(grain(1), pairs(2)).planted() == Battery(grain(1), pairs(2)).planted()
+
+
+def test_a_judge_that_gives_no_numbers_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        judged(lambda images: [(float("nan"), np.zeros((2, 2)))] * len(images), [flat(1)])
+    with pytest.raises(ValueError, match="1 judgements of 2 images"):
+        judged(lambda images: brightness(images[:1]), [flat(1)] * 2)
