@@ -1,10 +1,17 @@
 """Files on the Hugging Face Hub: names, cache, fetching, and why a file is not available."""
 
 import contextlib
+import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from fgr.errors import UserError, nearest
+
+PATIENCE = 10.0  # seconds that the Hub has to say whether it has a repository
+TRIES = 5  # of a request that fails while a dataset is read, some seconds apart
+RETRYING = ("Retrying in", "thrown while requesting")  # what the Hub's clients say of each try
 GATED, GONE, OFFLINE, UNREACHABLE = "gated", "gone", "offline", "unreachable"
 
 
@@ -28,6 +35,84 @@ def is_hub_id(text: str) -> bool:
         validate_repo_id(text)
         return text.count("/") == 1 and text.isascii()
     return False
+
+
+def folder_or_hub(text: str, what: str, kind: Literal["dataset", "model"], hint: str) -> Path | None:
+    """The folder on this machine that `text` names; None where it names a repository of the Hub, which was asked for it once.
+
+    Folders go first: nothing below a folder that is here is looked for on the Hub. UserError, with `hint`, if there is no such
+    `what` in either place, or the Hub neither answers within PATIENCE nor was read before.
+    """
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f"{text} is a file, not the folder of a {what}.", hint)
+    if not is_hub_id(text) or folder.parent.is_dir():
+        raise UserError(f"The {what} {text} does not exist: there is no such folder{_alike(folder) or '.'}", hint)
+    _quieten_retries(kind)
+    try:
+        _ask_repository(text, kind)
+    except Unavailable as error:
+        if error.state in (OFFLINE, UNREACHABLE) and _is_cached(text, kind):
+            return None
+        why = f"the Hub cannot be asked: {error}" if error.state == UNREACHABLE else error
+        raise UserError(f"The {what} {text} cannot be opened: there is no such folder here, and {why}.", hint) from None
+    return None
+
+
+def _alike(folder: Path) -> str:
+    with contextlib.suppress(OSError):
+        return nearest(str(folder), [str(one) for one in folder.parent.iterdir() if one.is_dir()])
+    return ""
+
+
+def _ask_repository(repository: str, kind: Literal["dataset", "model"]) -> None:
+    """Nothing if the Hub has the repository. Unavailable; it is asked once."""
+    from huggingface_hub import HfApi, errors
+
+    def asked() -> None:
+        try:
+            HfApi().repo_info(repository, repo_type=kind, timeout=PATIENCE)
+        except errors.HfHubHTTPError:
+            raise
+        except Exception as error:  # of the client's own client, whose name depends on the version
+            raise Unavailable(UNREACHABLE, first_line(error)) from None
+
+    _tried(repository, asked)
+
+
+def _is_cached(repository: str, kind: str) -> bool:
+    from huggingface_hub import constants
+
+    return (Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}").is_dir()
+
+
+def _quieten_retries(kind: str) -> None:
+    """From now on the first retry of a request to the Hub is told in a line, and no other; reading a dataset gives up earlier."""
+    for name in ("huggingface_hub.utils._http", "datasets.utils.file_utils"):
+        logging.getLogger(name).addFilter(FIRST_RETRY)  # once only: it is the same filter
+    if kind == "dataset":
+        import datasets
+
+        datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = TRIES
+
+
+class _FirstRetry(logging.Filter):
+    """Lets no message about a retry through, and prints a line of its own in place of the first."""
+
+    told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not any(part in record.getMessage() for part in RETRYING):
+            return True
+        if not self.told:
+            self.told = True
+            print("fgr: the Hub does not answer; trying again, for two minutes at most.", file=sys.stderr, flush=True)
+        return False
+
+
+FIRST_RETRY = _FirstRetry()
 
 
 def hub_file(text: str) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fgr import records
 from fgr.dataset import cells
-from fgr.dataset.damage import damaged_files, dataset_error, reason
+from fgr.dataset.location import open_table
 from fgr.errors import UserError, nearest
 
 Format = Literal["numpy", "torch"]
@@ -35,18 +35,10 @@ def load_samples(
     for name in columns or ():
         if name not in known:
             raise UserError(f"The table samples has no column '{name}'{nearest(name, known)}.", f"It has: {', '.join(known)}.")
-    try:
-        rows = datasets.load_dataset(str(data), "samples", split=split, streaming=streaming)
-        present = rows.column_names or known
-        for name in set(records.media_columns("samples")) & set(present):
-            rows = rows.cast_column(name, datasets.Image(decode=False))
-    except Exception as error:  # its own classes, those of pyarrow and of the network
-        if next(damaged_files(Path(data)), None):
-            raise dataset_error(str(data), error) from None
-        raise UserError(
-            f"The split '{split}' of {data} cannot be opened: {reason(error)}",
-            "Name a dataset directory or a Hub id, and a split it has.",
-        ) from None
+    rows = open_table(data, "samples", split, streaming)
+    present = rows.column_names or known
+    for name in set(records.media_columns("samples")) & set(present):
+        rows = rows.cast_column(name, datasets.Image(decode=False))
     wanted = list(columns or [name for name in known if name in present])
     _expect_columns(wanted, present, data)
     rows = rows.select_columns(wanted)  # after the casts: before, streams would decode the others and encode them anew

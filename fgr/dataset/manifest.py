@@ -17,14 +17,23 @@ def read(directory: Path | str) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        unfinished = (Path(directory) / ".fgr").is_dir()
-        hint = "Run its fgr generate command again to finish it." if unfinished else "Make a dataset with: fgr generate --out DIR"
-        raise UserError(f"{directory} is not a finished FGR dataset: it has no {NAME}.", hint) from None
+        expect_finished(directory)
+        why = f"it has no {NAME}" if Path(directory).is_dir() else "there is no such folder"
+        raise UserError(f"{directory} is not an FGR dataset: {why}.", "Make a dataset with: fgr generate --out DIR") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise UserError(f"{path} is damaged: it is not valid JSON.", "Restore it, or make the dataset again.") from None
     if not isinstance(manifest, dict) or not {"recipe", "models", "calibration", "shards"} <= manifest.keys():
         raise UserError(f"{path} is not the manifest of an FGR dataset.", "Restore it, or make the dataset again.")
     return manifest
+
+
+def expect_finished(directory: Path | str) -> None:
+    """UserError if `fgr generate` began the dataset in `directory` and has not come to its end."""
+    if (Path(directory) / ".fgr").is_dir() and not (Path(directory) / NAME).is_file():
+        raise UserError(
+            f"The dataset {directory} is not finished: it has no {NAME} yet.",
+            "Run its fgr generate command again, which goes on where it stopped; or wait for it, if it is running.",
+        )
 
 
 def write(directory: Path | str, manifest: dict[str, Any]) -> None:

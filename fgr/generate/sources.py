@@ -7,10 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from fgr.dataset import manifest
 from fgr.dataset.damage import dataset_error
 from fgr.errors import UserError
 from fgr.generate.source_metadata import STATED, column_as_text, read_metadata, stated
-from fgr.hub_files import is_hub_id
+from fgr.hub_files import folder_or_hub
 from fgr.image_files import KNOWN_SUFFIXES, Listing, list_images, read_file
 
 PACKAGED = {  # photographs inside installed packages: file, licence, author, as the packages' documentation states them
@@ -76,13 +77,13 @@ def open_source(path: str, *, license: str, attribution: str) -> PhotoSource:
     if not folder.exists() and ":" in path and Path(path.rpartition(":")[0]).expanduser().is_dir():
         return PhotoSource(_dataset(str(Path(path).expanduser()), license, attribution))
     if folder.is_dir() and (any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))):
+        manifest.expect_finished(folder)
         return PhotoSource(_dataset(str(folder), license, attribution))
     if folder.is_dir():
         return _folder(folder, license, attribution)
-    if folder.exists() or not is_hub_id(path.partition(":")[0]):
-        raise UserError(
-            f"There is no folder of photographs '{path}'.", "Give a folder, a Hub dataset id (org/name), or embedded."
-        )
+    folder_or_hub(
+        path.partition(":")[0], "source", "dataset", "Give a folder of photographs, a Hub dataset id (org/name), or embedded."
+    )
     return PhotoSource(_dataset(path, license, attribution))
 
 

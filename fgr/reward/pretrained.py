@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from fgr.errors import UserError
-from fgr.hub_files import is_hub_id
+from fgr.hub_files import folder_or_hub
 from fgr.reward.model import FinPercepRM
 from fgr.reward.stored_model import AGAIN, HINT, expect_sound
 
@@ -40,12 +40,7 @@ def stages_of(run: Path) -> list[Path]:
 
 def _folder(reward: str | Path) -> Path:
     """The folder on this machine that holds what `reward` names."""
-    folder = Path(reward)
-    if folder.is_dir():
-        return folder
-    if folder.exists() or not is_hub_id(str(reward)):
-        raise UserError(f"The reward model {reward} does not exist.", HINT)
-    return Path(_snapshot(str(reward)))
+    return folder_or_hub(str(reward), "reward model", "model", HINT) or Path(_snapshot(str(reward)))
 
 
 def resolve(folder: Path) -> Path:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from fgr.dataset import cells
-from fgr.dataset.damage import damaged_files, dataset_error, reason
+from fgr.dataset.location import GENERATE, open_table, table_names
 from fgr.errors import UserError
-from fgr.hub_files import is_hub_id
 from fgr.records import media_columns
 
 NEEDED = (
@@ -24,7 +23,6 @@ NEEDED = (
     "mask_kind",
     "mask_area",
 )
-GENERATE = "Make one with: fgr generate --out DIR"
 
 
 def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bool = False) -> Any:
@@ -34,7 +32,7 @@ def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bo
     """
     from datasets import Image
 
-    rows = _load(data, "samples", split, streaming)
+    rows = open_table(data, "samples", split, streaming)
     present = rows.column_names or NEEDED
     missing = [name for name in NEEDED if name not in present]
     if missing:
@@ -76,21 +74,21 @@ def open_consensus(data: str) -> dict[str, dict[str, Any]]:
     """People's labels by sample id; empty if the dataset has none."""
     from datasets import Image
 
-    if "consensus" not in _configs(data):
+    if "consensus" not in table_names(data):
         return {}
-    rows = _load(data, "consensus", "train", False).cast_column("degradation_map", Image(decode=False))
+    rows = open_table(data, "consensus", "train").cast_column("degradation_map", Image(decode=False))
     return {row["id"]: row for row in rows}
 
 
 def open_preferences(data: str, rows: Any) -> list[tuple[int, int, float]]:
     """Pairs of row numbers with people's choice (1 = left, 0 = right, 0.5 = tie), of samples that `rows` holds."""
-    if "preferences" not in _configs(data):
+    if "preferences" not in table_names(data):
         return []
     place = {name: i for i, name in enumerate(rows["id"])}
     value = {"left": 1.0, "right": 0.0, "tie": 0.5}
     return [
         (place[row["left_id"]], place[row["right_id"]], value[row["choice"]])
-        for row in _load(data, "preferences", "train", False)
+        for row in open_table(data, "preferences", "train")
         if row["left_id"] in place and row["right_id"] in place
     ]
 
@@ -105,40 +103,6 @@ def split_facts(rows: Mapping[str, Any]) -> dict[str, Any]:
             facts[split] = {"rows": len(part), "digest": hashlib.sha256("".join(part["id"]).encode()).hexdigest()[:16]}
             facts[split] |= {"sr_map": True} if "sr_map" in part.column_names else {}  # not named before there was one
     return facts
-
-
-def _load(data: str, table: str, split: str, streaming: bool) -> Any:
-    import datasets
-
-    if not _on_hub(data) and not Path(data).is_dir():
-        raise UserError(f"The dataset {data} does not exist.", f"{GENERATE}, or name a dataset on the Hub (org/name).")
-    try:
-        return datasets.load_dataset(data, table, split=split, streaming=streaming)
-    except Exception as error:  # its own classes, those of pyarrow and of the network
-        raise _sentence(data, table, split, error) from None
-
-
-def _sentence(data: str, table: str, split: str, error: Exception) -> UserError:
-    text = reason(error)
-    if "Unknown split" in text or "Bad split" in text:
-        return UserError(
-            f"The dataset {data} has no split '{split}': {text}",
-            "Training needs train and validation, evaluation the split it names: generate with all three shares above 0.",
-        )
-    folder = Path(data).expanduser()
-    if isinstance(error, ValueError) and not (folder.is_dir() and next(damaged_files(folder, whole=True), None)):
-        return UserError(f"{data} is not an FGR dataset: it has no table '{table}' ({text})", GENERATE)
-    return dataset_error(data, error)
-
-
-def _configs(data: str) -> list[str]:
-    import datasets
-
-    return datasets.get_dataset_config_names(data)
-
-
-def _on_hub(data: str) -> bool:
-    return is_hub_id(data) and not Path(data).exists()
 
 
 def _maker(data: str) -> str:

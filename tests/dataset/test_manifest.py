@@ -20,7 +20,7 @@ def test_what_was_written_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "is not a finished FGR dataset.*Make a dataset with"),
+        (None, "is not an FGR dataset.*Make a dataset with"),
         ("{", "is damaged: it is not valid JSON"),
         (json.dumps({"recipe": {}}), "is not the manifest of an FGR dataset"),
     ],

@@ -72,7 +72,7 @@ def test_a_dataset_on_the_disk_is_a_source(tiny, tmp_path):
 
 def test_sources_that_are_not_there_are_sentences(tmp_path):
     for path in ("nowhere", "/nowhere", "./nowhere", "a/b/c"):
-        with pytest.raises(UserError, match="no folder of photographs"):
+        with pytest.raises(UserError, match="there is no such folder"):
             photographs(path, license="", attribution="")
     with pytest.raises(UserError, match="holds no photographs"):
         list(photographs(str(tmp_path), license="", attribution=""))

@@ -30,7 +30,7 @@ def test_what_is_no_dataset_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="There is no folder"):
         page.write(tmp_path / "x")
     (tmp_path / ".fgr").mkdir()
-    with pytest.raises(UserError, match="not a finished FGR dataset"):
+    with pytest.raises(UserError, match="is not finished"):
         page.write(tmp_path)
 
 
