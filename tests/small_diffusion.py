@@ -200,6 +200,20 @@ def diffbir(folder: Path) -> None:
     tokenizer(folder / "sd2.1-base" / "tokenizer")
 
 
+def diffbir_2(folder: Path) -> None:
+    """DiffBIR 2, on a base of the same weights as those of `diffbir`."""
+    from fgr.sr.diffusion.loading import ldm_text_encoder, ldm_unet, ldm_vae
+
+    reference = recorded("diffbir_reference.npz")
+    torch.save(filled(reference.shapes("control_keys")), folder / "v2.pth")
+    torch.save(filled(reference.shapes("bsrnet_keys")), folder / "BSRNet.pth")
+    state, base = filled(reference.shapes("main_keys")), folder / "sd2.1-base"
+    for name, module in (("unet", ldm_unet), ("vae", ldm_vae), ("text_encoder", ldm_text_encoder)):
+        module(state, folder).save_pretrained(base / name)
+    if not (base / "tokenizer").is_dir():
+        tokenizer(base / "tokenizer")
+
+
 SEESR = {  # sizes of its networks here
     "block_out_channels": (64, 64, 64, 64), "attention_head_dim": (1, 1, 1, 1), "cross_attention_dim": 64,
     "use_linear_projection": True, "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
@@ -234,6 +248,7 @@ SMALL = {  # model → what puts its files into a weights folder
     "resshift": resshift,
     "osediff": osediff,
     "diffbir": diffbir,
+    "diffbir-v2": diffbir_2,
     "seesr": seesr,
     "resshift-s4": lambda folder: resshift(folder, "resshift_realsrx4_s4_v3.pth"),
     "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),

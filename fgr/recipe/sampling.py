@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fgr.recipe.fields import Strict
+
+LEAST_TILE = 8  # side of a latent tile
 
 
 class Sampling(Strict):
@@ -18,8 +20,18 @@ class Sampling(Strict):
     cfw: float | None = Field(None, ge=0, le=1, description="stablesr: weight w of the input's features in the decoder")
     color_fix: Literal["none", "adain", "wavelet"] | None = Field(None, description="colours of the output from the input")
     latent_tile: int | None = Field(
-        None, ge=8, description="side of the latent tiles that are merged at every step; stablesr enlarges inputs to fill one"
+        None,
+        ge=0,
+        description="side of the latent tiles that are merged at every step, 8 or more, 0 = whole latents; stablesr "
+        "enlarges inputs to fill one",
     )
     latent_overlap: int | None = Field(None, ge=0, description="what neighbouring latent tiles share; below latent_tile")
     base: str | None = Field(None, description="Stable Diffusion base model: a folder in diffusers layout, or ORG/REPOSITORY")
     seed: int = Field(0, ge=0, description="of the noise; each image's own follows from it and from the input's pixels")
+
+    @field_validator("latent_tile")
+    @classmethod
+    def _tile(cls, value: int | None) -> int | None:
+        if value is not None and 0 < value < LEAST_TILE:
+            raise ValueError(f"must be 0 or {LEAST_TILE} and more")
+        return value

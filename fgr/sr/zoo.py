@@ -259,6 +259,10 @@ ZOO: dict[str, Release] = {
            ("DiffBIR_v2.1.pt", "realesrgan_s4_swinir_100k.pth", "sd2.1-base-zsnr-laionaes5.ckpt")),
          *(file for file in BASE if "/tokenizer/" in file.name)),
     ),
+    "diffbir-v2": Release(
+        "DiffBIR 2", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (_file("lxq007/DiffBIR-v2", "v2.pth"), WeightFile("BSRNet.pth", (f"{KAIR}/BSRNet.pth",)), *BASE),
+    ),
     "seesr": Release(
         "SeeSR", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
         (*(WeightFile(path, (f"hf:CSWRY/SeeSR/{path}",)) for path in

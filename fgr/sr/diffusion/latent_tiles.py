@@ -29,9 +29,9 @@ def predict_in_tiles(predict: Predict, latent: torch.Tensor, condition: torch.Te
 
 
 def square_tile(latent: torch.Tensor, tile: int, overlap: int) -> tuple[int, int]:
-    """Tile and overlap for (B, C, H, W) by the rule of OSEDiff and SeeSR: whole up to the area of a tile, else square."""
+    """Tile and overlap for (B, C, H, W) by the rule of OSEDiff and SeeSR: whole up to a tile's area (0: always), else square."""
     height, width = latent.shape[2:]
-    if height * width <= tile**2:
+    if not tile or height * width <= tile**2:
         return max(height, width), 0
     side = min(tile, height, width)
     return side, min(overlap, side - 1)

@@ -174,6 +174,12 @@ def _tokens(prompt: str, tokenizer: Path | None) -> list[int]:
     return [*words, *[0] * (TEXT_LENGTH - len(words))]
 
 
+def expect_steps(steps: int, what: str) -> None:
+    """UserError for a single step where the schedule's only time would be its cleanest: noise would pass for almost clean."""
+    if steps < 2:
+        raise UserError(f"{what} needs 2 steps or more, but steps={steps} was requested.", "Leave steps out, or raise it.")
+
+
 def again_in_float32(module: Any, what: str) -> None:
     """Let `module` run once more in float32 whenever its output under autocast holds NaN or infinity; say so the first time."""
     reported = False

@@ -23,6 +23,7 @@ MODELS = {  # name in the zoo → module and class
     "resshift-bicubic": ("resshift", "ResShiftFour"),
     "osediff": ("osediff", "OSEDiff"),
     "diffbir": ("diffbir", "DiffBIR"),
+    "diffbir-v2": ("diffbir", "DiffBIR2"),
     "seesr": ("seesr", "SeeSR"),
 }
 

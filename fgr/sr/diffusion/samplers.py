@@ -1,6 +1,7 @@
-"""Noise schedules, and one denoising step along them: DDIM, ancestral, residual shifting. Pure."""
+"""Noise schedules, and one denoising step along them: DDIM, ancestral, multistep, residual shifting. Pure."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,6 +11,9 @@ import torch
 STEPS = 1000
 FIRST_BETA, LAST_BETA = 0.00085, 0.012
 KAPPA, POWER, LAST_ETA = 2.0, 0.3, 0.99  # of ResShift
+NO_SIGNAL = 1e-8  # ᾱ that stands for none, so that noise can be measured by the signal
+
+Earlier = Sequence[torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,13 @@ class Sampler(Protocol):
 
     times: list[int]  # what the network is told at each denoising step, from the noisiest on
 
-    def step(self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None) -> Transition:
+    def step(
+        self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
+    ) -> Transition:
         """Denoising step `index` from `latents`, given the network's prediction there.
 
         `eta` says how stochastic it is: 0 = deterministic (DDIM), 1 = ancestral (DDPM), None = as the model is published.
+        `earlier` are the clean latents that the steps before predicted, the latest first: multistep samplers use them.
         """
 
 
@@ -94,7 +101,9 @@ class DdimSampler(NoiseSchedule):
         self._last = scheduler.final_alpha_cumprod
         self._clip = scheduler.config.clip_sample_range if scheduler.config.clip_sample else None
 
-    def step(self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None) -> Transition:
+    def step(
+        self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
+    ) -> Transition:
         """See `Sampler`; deterministic where `eta` is not given."""
         time = self.times[index]
         before = self.cumulative[time - self._stride] if time >= self._stride else self._last
@@ -115,7 +124,9 @@ class AncestralSampler(NoiseSchedule):
         self._from_now = (1 - before) * np.sqrt(alpha) / (1 - bar)
         self._deviation = np.sqrt(np.maximum((1 - alpha) * (1 - before) / (1 - bar), 1e-20))
 
-    def step(self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None) -> Transition:
+    def step(
+        self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
+    ) -> Transition:
         """See `Sampler`; ancestral where `eta` is not given."""
         i = len(self.times) - 1 - index
         if eta is not None and eta != 1:
@@ -125,6 +136,55 @@ class AncestralSampler(NoiseSchedule):
         clean = _clean(latents, prediction, self.prediction, signal, rest)
         mean = float(self._from_start[i]) * clean + float(self._from_now[i]) * latents
         return Transition(clean, mean, float(self._deviation[i]) if i else 0.0)
+
+
+class MultistepSampler(NoiseSchedule):
+    """DPM-Solver++ for the stochastic equation (Lu et al., arXiv 2211.01095), of third order: DPM++ 3M SDE of k-diffusion.
+
+    `steps` times from the noisiest on, evenly spread; what the two steps before predicted says how the prediction bends. Latents
+    are scaled as everywhere here, x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε; published code divides them by √ᾱ_t.
+    """
+
+    def __init__(self, steps: int, cumulative: np.ndarray, prediction: str) -> None:
+        super().__init__(torch.from_numpy(cumulative), prediction)
+        self.times = [int(time) for time in np.linspace(len(cumulative) - 1, 0, steps, endpoint=False)]
+        bar = cumulative[self.times]
+        bar[0] = NO_SIGNAL
+        self._bar = np.append(bar, 1.0)
+        self._noise = np.append(np.log((1 - bar) / bar) / 2, -np.inf)  # log of noise over signal
+
+    def step(
+        self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
+    ) -> Transition:
+        """See `Sampler`; where `eta` is given DDIM's step along the same times."""
+        bar, after = float(self._bar[index]), float(self._bar[index + 1])
+        if eta is not None:
+            alpha, before = (torch.tensor(one, dtype=torch.float64) for one in (bar, after))
+            return ddim_step(latents, prediction, alpha, before, self.prediction, eta)
+        clean = _clean(latents, prediction, self.prediction, math.sqrt(bar), math.sqrt(1 - bar))
+        if after == 1:
+            return Transition(clean, clean, 0.0)
+        twice = 2 * float(self._noise[index] - self._noise[index + 1])
+        kept = math.exp(-twice)
+        inner = (kept / math.sqrt(bar)) * latents + (1 - kept) * clean
+        mean = math.sqrt(after) * (inner + self._bend(clean, index, twice, earlier))
+        return Transition(clean, mean, math.sqrt((1 - after) * (1 - kept)))
+
+    def _bend(self, clean: torch.Tensor, index: int, twice: float, earlier: Earlier) -> torch.Tensor | float:
+        """What first and second differences of the clean latents add to the step."""
+        number = min(len(earlier), index, 2)
+        if not number:
+            return 0.0
+        length = twice / 2
+        first = math.expm1(-twice) / twice + 1
+        ratio = float(self._noise[index - 1] - self._noise[index]) / length
+        slope = (clean - earlier[0]) / ratio
+        if number == 1:
+            return first * slope
+        ratio_before = float(self._noise[index - 2] - self._noise[index - 1]) / length
+        slope_before = (earlier[0] - earlier[1]) / ratio_before
+        change = (slope - slope_before) / (ratio + ratio_before)
+        return first * (slope + change * ratio) - (first / twice - 0.5) * change
 
 
 class ResidualShiftSampler:
@@ -154,7 +214,9 @@ class ResidualShiftSampler:
         """States at `times` (B,) as the network is shown them, with variance near one."""
         return latents / self._scales.to(latents.device)[times].view(-1, 1, 1, 1)
 
-    def step(self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None) -> Transition:
+    def step(
+        self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
+    ) -> Transition:
         """See `Sampler`; the prediction is of the image's latent. ValueError for an `eta` other than 1."""
         if eta not in (None, 1):
             raise ValueError("the steps of ResShift are ancestral: eta is 1")

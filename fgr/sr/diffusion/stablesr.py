@@ -37,7 +37,7 @@ class StableSR:
         if settings["latent_overlap"] >= settings["latent_tile"]:
             raise UserError(
                 f"Latent tiles of {settings['latent_tile']} cannot overlap by {settings['latent_overlap']}.",
-                "Lower latent_overlap.",
+                "Lower latent_overlap, or raise latent_tile: StableSR enlarges its inputs until they fill a tile.",
             )
         self.sampler = AncestralSampler(spaced(settings["steps"]))
         state = read_tensors(main, lazily=True)

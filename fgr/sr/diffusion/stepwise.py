@@ -5,6 +5,7 @@ through `predict`, `step` and `decode` where they are enabled.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ import torch
 from fgr.sr.diffusion.samplers import Sampler
 
 SCALE = 4  # of all these models
+MULTISTEP = 2  # clean latents of the steps before that a sampler may look back at
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,11 @@ def sample(
 ) -> torch.Tensor:
     """Inputs (B, 3, h, w) in [0, 1] → outputs (B, 3, 4h, 4w), nominally in [0, 1]; `eta` as `Sampler.step` says."""
     start = model.begin(images, sources)
-    latents = start.latents
+    latents, earlier = start.latents, deque[torch.Tensor](maxlen=MULTISTEP)
     for index, time in enumerate(model.sampler.times):
         times = torch.full((len(latents),), time, device=latents.device)
-        step = model.sampler.step(latents, model.predict(latents, times, start), index, eta)
+        step = model.sampler.step(latents, model.predict(latents, times, start), index, eta, tuple(earlier))
+        earlier.appendleft(step.clean)
         latents = step.drawn(draw(latents.shape, sources, latents) if step.sd else None)
     return model.decode(latents, start)
 

@@ -1,5 +1,5 @@
-"""DiffBIR 2.1 against numbers recorded from its published implementation (XPixelGroup/DiffBIR, commit 3f8b530), run on the same
-small weights, inputs and noise in float32. The keys are those of its own state dicts."""
+"""DiffBIR 2.1 and 2 against numbers recorded from its published implementation (XPixelGroup/DiffBIR, commit 3f8b530), run on the
+same small weights, inputs and noise in float32. The keys are those of its own state dicts."""
 
 import shutil
 
@@ -13,16 +13,16 @@ from fgr.dataset import verify
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.sr import open_upscaler
-from fgr.sr.diffusion.diffbir import CLEANER, CONTROL, STABLE
-from fgr.sr.diffusion.samplers import AncestralSampler, alphas_cumprod, spaced, zero_terminal
+from fgr.sr.diffusion.diffbir import CLEANER, CLEANER_2, CONTROL, STABLE, DiffBIR, DiffBIR2
+from fgr.sr.diffusion.samplers import AncestralSampler, MultistepSampler, alphas_cumprod, spaced, zero_terminal
 from fgr.sr.diffusion.stepwise import Start, generators
 
-MODELS, RECORDED = ("diffbir",), "diffbir_reference.npz"
-SMALL = {"steps": 4, "latent_tile": 16, "latent_overlap": 8, "negative_prompt": "blur"}
+MODELS, RECORDED = ("diffbir", "diffbir-v2"), "diffbir_reference.npz"
+SMALL = {"steps": 4, "prompt": "", "negative_prompt": "blur"}
 
 
 def test_networks(reference, model):
-    opened = model(guidance=1.0, latent_tile=24)
+    opened = model(guidance=1.0)
     generator = torch.Generator().manual_seed(0)
     latent, known = torch.randn(1, 4, 16, 24, generator=generator), torch.randn(1, 4, 16, 24, generator=generator)
     time = torch.tensor([521])
@@ -52,16 +52,51 @@ def test_schedule_without_signal_at_its_end(reference):
             assert torch.allclose(step.drawn(noise), result, atol=1e-4)
 
 
-@pytest.mark.parametrize(("key", "seed", "width"), [("square", 0, 32), ("tiled", 1, 48)])
-def test_whole_outputs(reference, model, sampled, key, seed, width):
-    """From an image to an image: both stages, guidance away from a negative prompt, whole and in two latent tiles."""
-    reference.expect(key, sampled(model(), image(seed, 32, width))[::2, ::2])
+@pytest.mark.parametrize("steps", [4, 10])
+def test_multistep_sampler(reference, steps):
+    """A whole run of DPM++ 3M SDE against a network that is a formula."""
+    sampler, earlier = MultistepSampler(steps, zero_terminal(alphas_cumprod()), "v_prediction"), ()
+    assert sampler.times == reference[f"multistep_times_{steps}"].tolist()
+    generator = torch.Generator().manual_seed(steps)
+    latents = torch.randn(1, 4, 6, 5, generator=generator)
+    for index, time in enumerate(sampler.times):
+        step = sampler.step(latents, torch.sin(2 * latents + time / 300), index, None, earlier)
+        latents, earlier = (
+            step.drawn(torch.randn(latents.shape, generator=generator) if step.sd else None),
+            (step.clean, *earlier),
+        )
+    reference.expect(f"multistep_{steps}", latents[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "seed", "size", "settings"),
+    [
+        ("diffbir", "square_21", 0, (32, 32), {}),
+        ("diffbir", "odd_21", 2, (32, 37), {}),
+        ("diffbir", "tiled_21", 1, (32, 51), {"latent_tile": 16, "latent_overlap": 8}),
+        ("diffbir-v2", "odd_2", 3, (20, 33), {}),
+    ],
+)
+def test_whole_outputs(reference, model, sampled, name, key, seed, size, settings):
+    """From an image to an image: both stages, guidance away from a negative prompt, whole and in latent tiles."""
+    reference.expect(key, sampled(model(name, **settings), image(seed, *size))[::2, ::2], close=3e-4)
+
+
+def test_the_published_settings_are_the_defaults():
+    chosen = {kind.name: {key: kind.defaults[key] for key in ("guidance", "steps")} for kind in (DiffBIR, DiffBIR2)}
+    assert chosen == {"DiffBIR 2.1": {"guidance": 8.0, "steps": 10}, "DiffBIR 2": {"guidance": 4.0, "steps": 50}}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_single_step_is_refused(folder, name):
+    with pytest.raises(UserError, match="DiffBIR needs 2 steps or more, but steps=1 was requested"):
+        open_upscaler(name, scale=4, diffusion={"steps": 1})
 
 
 def test_odd_and_small_sizes_and_settings(folder):
     outputs = set()
     for settings in ({}, {"guidance": 1.0}, {"prompt": "cat"}, {"seed": 1}, {"color_fix": "adain"}):
-        output = restored("diffbir", image(0, 19, 27), SMALL | {"steps": 1} | settings)
+        output = restored("diffbir", image(0, 19, 27), SMALL | {"steps": 2} | settings)
         assert output.shape == (76, 108, 3)
         outputs.add(output.tobytes())
     assert len(outputs) == 5
@@ -69,7 +104,7 @@ def test_odd_and_small_sizes_and_settings(folder):
 
 def test_a_dataset_of_it_verifies(folder, tmp_path):
     chosen = {"models": ["diffbir"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    chosen |= {f"inference.diffusion.{key}": value for key, value in (SMALL | {"steps": 1}).items()}
+    chosen |= {f"inference.diffusion.{key}": value for key, value in (SMALL | {"steps": 2}).items()}
     limits = (
         "map.features=gradient",
         "map.calibration_pairs=1",
@@ -93,6 +128,12 @@ def test_a_checkpoint_in_the_wrong_slot_is_refused_by_what_it_lacks(copied, plac
     shutil.copy(copied / content, copied / place)
     with pytest.raises(UserError, match=said):
         open_upscaler("diffbir", scale=4, diffusion=SMALL)
+
+
+def test_the_first_stage_of_another_version_is_refused(copied):
+    shutil.copy(copied / CLEANER, copied / CLEANER_2)
+    with pytest.raises(UserError, match=r"BSRNet.pth holds SwinIR ×1, not the first stage of DiffBIR 2, ESRGAN ×4.\n.*versions"):
+        open_upscaler("diffbir-v2", scale=4, diffusion=SMALL)
 
 
 def test_tensors_that_the_control_net_does_not_know_are_named(copied):
