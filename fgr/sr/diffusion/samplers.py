@@ -1,4 +1,4 @@
-"""Noise schedules, and one denoising step along them: DDIM, ancestral, multistep, residual shifting. Pure."""
+"""Noise schedules, and a denoising step along them: DDIM, ancestral, multistep, residual shifting; pure."""
 
 import math
 from collections.abc import Sequence
