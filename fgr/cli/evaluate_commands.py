@@ -63,7 +63,9 @@ def evaluate(
             systems, data, split=split, layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward, border=border,
             luma=luma, tile=tile, device=device, keep=keep,
         )  # fmt: skip
-        _print(f"{data}: {result['images']} images of {result['photos']} photographs", show.systems(result))
+        inputs = result["protocol"]["test_set"].get("inputs")
+        title = f"{data}: {result['images']} images of {result['photos']} photographs"
+        _print(f"{title}; inputs {inputs}" if inputs else title, show.systems(result))
         if table:
             comparison.write_table(table, records)
     elif benchmark:
@@ -116,7 +118,7 @@ def _print(title: str, tables: Iterable[tuple[str, list[str], list[list[str]]]])
     from rich.table import Table
 
     console = Console(width=None if Console().is_terminal else 140)
-    console.print(printable(title), highlight=False, markup=False)
+    console.print(printable(title), highlight=False, markup=False, soft_wrap=True)
     for name, header, rows in tables:
         table = Table(title=escape(printable(name)), title_justify="left", title_style="bold")
         for number, column in enumerate(header):

@@ -18,7 +18,7 @@ from fgr import __version__, atomic
 from fgr.devices import choose_device
 from fgr.errors import UserError
 from fgr.evaluate.systems import System, open_system
-from fgr.evaluate.testset import Item, TestSet, open_test_set
+from fgr.evaluate.testset import Item, TestSet, open_test_set, with_made_inputs
 from fgr.image_files import ImageFileError
 from fgr.images.arrays import as_tensor
 from fgr.metrics import intervals
@@ -38,8 +38,9 @@ def evaluate_systems(
     luma: bool = False, tile: int = 0, device: str = "auto", keep: Path | None = None,
 ) -> tuple[dict[str, Any], list[Record]]:  # fmt: skip
     """SR systems on a test set: the summary and one record an image and system. Without `metrics`: PSNR, SSIM and MS-SSIM where
-    there are references. UserError for whatever is not available, before anything is restored. An image that cannot be read or
-    measured is left out for all systems and named in the summary's `left_out`, with the reason."""
+    there are references. SR models restore what is made of the references where a set holds these alone. UserError for whatever
+    is not available, before anything is restored. An image that cannot be read or measured is left out for all systems and named
+    in the summary's `left_out`, with the reason."""
     if len(set(names)) < len(names):
         raise UserError("A system is named twice.", "Name each once; the first is what the others are compared with.")
     chosen = choose_device(device)
@@ -50,6 +51,8 @@ def evaluate_systems(
     chosen_metrics = open_metrics(wanted, Options(chosen, border, luma))
     model = load_reward_model(reward, chosen) if reward else None
     opened = [open_system(name, tests.items, scale=tests.scale, device=chosen, tile=tile) for name in names]
+    if any(system.reads_inputs for system in opened):
+        tests = with_made_inputs(tests)
     found: list[Record] = []
     bad: dict[str, ImageFileError] = {}
     with Progress("evaluate", len(opened) * len(tests.items), "images") as progress:

@@ -17,6 +17,7 @@ class System(Protocol):
     """What restores the items of a test set."""
 
     name: str
+    reads_inputs: bool  # whether it restores the low-resolution inputs itself
 
     def facts(self) -> dict[str, Any]:
         """What the outputs depend on: the digest of weights or files, licence, tiling, precision."""
@@ -49,6 +50,8 @@ def _folder(name: str) -> Path | None:
 class SrModel:
     """An SR model, run on the test set's low-resolution inputs."""
 
+    reads_inputs = True
+
     def __init__(self, name: str, upscaler: Upscaler) -> None:
         self.name, self._upscaler = name, upscaler
 
@@ -71,6 +74,8 @@ class SrModel:
 
 class OutputFolder:
     """A folder of outputs made elsewhere, found by name: NAME.png, or NAME_anything.png where only one file begins so."""
+
+    reads_inputs = False
 
     def __init__(self, name: str, folder: Path, items: list[Item]) -> None:
         self.name, self.folder = name, folder

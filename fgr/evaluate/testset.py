@@ -7,7 +7,7 @@ pairs       gt|HR|test_HR|reference|target… beside lr|LR|lq|test_LR|input…, 
 realsr      {Canon,Nikon}/Test/SCALE/NAME_HR.png and NAME_LRSCALE.png, as version 3 of RealSR comes
 drealsr     Test_xSCALE/test_HR and test_LR, as DRealSR comes
 reallq250   a folder of inputs (or lq/ in it) without references: RealLQ250, RealLR200, RealSet80
-references  a folder of references alone: for outputs made elsewhere
+references  a folder of references alone: outputs made elsewhere are compared with them; for an SR model `with_made_inputs`
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,29 @@ def open_test_set(
     chosen = [items[i] for i in evenly_drawn(len(items), limit)] if limit else items
     names = hashlib.sha256("\n".join(item.name for item in chosen).encode()).hexdigest()[:16]
     return TestSet(chosen, found, {"data": data, "images": len(chosen), "names": names, "scale": found} | protocol)
+
+
+def with_made_inputs(tests: TestSet) -> TestSet:
+    """Of a test set of references alone, one with an input for each: antialiased bicubic reduction by the set's scale.
+
+    The references lose the last rows and columns that are no multiple of it. A test set with any input comes back as it is.
+    """
+    if any(item.low or not item.reference for item in tests.items):
+        return tests
+    items = [_reduced(item, item.reference, tests.scale) for item in tests.items if item.reference]
+    made = f"made from the references by bicubic reduction ×{tests.scale}: the set holds none"
+    return replace(tests, items=items, protocol=tests.protocol | {"inputs": made})
+
+
+def _reduced(item: Item, whole: Load, scale: int) -> Item:
+    def reference() -> np.ndarray:
+        image = whole()
+        height, width = (side // scale * scale for side in image.shape[:2])
+        if not height or not width:
+            raise ImageFileError(f"The reference '{item.name}' is too small for an input of 1/{scale} its size.", reason="size")
+        return np.ascontiguousarray(image[:height, :width])
+
+    return replace(item, reference=reference, low=lambda: degrade.apply(reference(), {"preset": "bicubic", "scale": scale}))
 
 
 def _of_dataset(data: str, split: str) -> tuple[list[Item], int, dict[str, Any]]:

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from fgr.cli import app
 from fgr.errors import UserError
 from fgr.evaluate.comparison import evaluate_systems, folder_name, write_table
+from fgr.evaluate.systems import SrModel
+from fgr.evaluate.testset import open_test_set
 
 
 def test_bicubic_on_pairs_by_another_road(pairs, photos, tmp_path):
@@ -70,9 +72,38 @@ def test_what_cannot_be_compared_is_a_sentence(pairs, tmp_path, write_image, pho
         evaluate_systems(["bicubic"], str(tmp_path / "inputs"), device="cpu")
     with pytest.raises(UserError, match="no references, which psnr need"):
         evaluate_systems(["bicubic"], str(tmp_path / "inputs"), device="cpu", metrics=["psnr"])
-    write_image(tmp_path / "only" / "a.png", photos[0])
+
+
+@pytest.mark.parametrize(("place", "layout"), [("gt", "auto"), (".", "references")])
+def test_references_alone_are_reduced_for_sr_models(tmp_path, photos, write_image, place, layout):
+    """Beside a photograph with odd EXIF and the files that systems leave: the command tells what it did, and keeps the inputs."""
+    folder = tmp_path / "set" / place
+    write_image(folder / "b.png", photos[0][:94, :95])
+    exif = Image.Exif()
+    exif[0x0112], exif[0x9286] = 1, b"\xff" * 9
+    Image.fromarray(photos[1]).save(folder / "a.jpg", quality=95, exif=exif.tobytes()[:-7])
+    write_image(folder / "tiny.png", photos[2][:3, :9])
+    for name in ("._b.png", "Thumbs.db"):
+        (folder / name).write_bytes(b"\0" * 9)
+    command = ["evaluate", "bicubic", "--data", str(tmp_path / "set"), "--metrics", "psnr", "--device", "cpu", "--layout", layout]
+    done = CliRunner().invoke(app, [*command, "--keep", str(tmp_path / "kept")])
+    assert "2 images of 2 photographs; inputs made from the references by bicubic reduction ×4: the set holds none" in done.stdout
+    assert done.stderr.count("left out") == 2
+    assert "'tiny' is too small" in done.stderr
+    assert done.exit_code == 1
+    low = np.asarray(Image.fromarray(photos[0][:92, :92]).resize((23, 23), Image.Resampling.BICUBIC))
+    assert (np.asarray(Image.open(tmp_path / "kept" / "inputs" / "b.png")) == low).all()
+    assert np.asarray(Image.open(tmp_path / "kept" / "bicubic" / "b.png")).shape == (92, 92, 3)
+
+
+def test_outputs_made_elsewhere_are_compared_with_whole_references(tmp_path, photos, write_image):
+    for place in ("gt", "theirs"):
+        write_image(tmp_path / place / "a.png", photos[0][:94, :95])
+    result, _ = evaluate_systems([str(tmp_path / "theirs")], str(tmp_path), metrics=["ssim"], device="cpu")
+    assert result["systems"][str(tmp_path / "theirs")]["ssim"]["mean"] == 1
+    assert "inputs" not in result["protocol"]["test_set"]
     with pytest.raises(UserError, match="no low-resolution input for 'a', which bicubic needs"):
-        evaluate_systems(["bicubic"], str(tmp_path / "only"), layout="references", device="cpu")
+        SrModel("bicubic", None).restore(open_test_set(str(tmp_path)).items[0])
 
 
 def test_a_reward_model_adds_its_score_and_the_severity_of_its_map(pairs, reward, tmp_path, photos):
