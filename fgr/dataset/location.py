@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fgr.dataset import manifest
+from fgr.dataset.cached import load_table
 from fgr.dataset.damage import damaged_files, dataset_error, reason
 from fgr.errors import UserError
 from fgr.hub_files import folder_or_hub
@@ -18,11 +19,9 @@ def open_table(data: str | Path, table: str, split: str, streaming: bool = False
     UserError: no such dataset, split or table, one that is not finished, damaged files. A folder is looked for first, and nothing
     is asked of the Hub where one is meant.
     """
-    import datasets
-
     folder = expect_dataset(data)
     try:
-        return datasets.load_dataset(str(folder or data), table, split=split, streaming=streaming)
+        return load_table(str(folder or data), table, split, streaming)
     except Exception as error:  # its own classes, those of pyarrow and of the network
         raise _sentence(str(data), folder, table, split, error) from None
 

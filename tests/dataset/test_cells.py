@@ -38,7 +38,7 @@ def stolen(tiny, tmp_path, monkeypatch):
 
     import datasets
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")  # its key is the card, which stays as it was
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     private = tmp_path / "private.png"
     private.write_bytes(codec.encode_rgb(IMAGE))
     return pointing_at(shutil.copytree(tiny, tmp_path / "tiny"), private)
