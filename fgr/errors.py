@@ -1,6 +1,7 @@
 """UserError, the one exception for what a user can put right; text from outside made safe to print."""
 
 import unicodedata
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -17,6 +18,23 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+def all_of(calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """What each call gives, by its name. UserError with all that the user has to correct, of every call that refuses."""
+    found, mistakes = {}, []
+    for name, call in calls.items():
+        try:
+            found[name] = call()
+        except UserError as error:
+            mistakes.append(error)
+    if len(mistakes) == 1:
+        raise mistakes[0]
+    if mistakes:
+        messages = dict.fromkeys(mistake.message for mistake in mistakes)
+        hints = dict.fromkeys(mistake.hint for mistake in mistakes if mistake.hint)
+        raise UserError("\n".join(messages), "\n".join(hints) or None)
+    return found
 
 
 def printable(text: Any, keep: str = "\n\t") -> str:

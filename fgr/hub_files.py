@@ -50,7 +50,8 @@ def folder_or_hub(text: str, what: str, kind: Literal["dataset", "model"], hint:
         raise UserError(f"{text} is a file, not the folder of a {what}.", hint)
     if not is_hub_id(text) or folder.parent.is_dir():
         raise UserError(f"The {what} {text} does not exist: there is no such folder{_alike(folder) or '.'}", hint)
-    _quieten_retries(kind)
+    if kind == "dataset":
+        _limit_tries()
     try:
         _ask_repository(text, kind)
     except Unavailable as error:
@@ -88,14 +89,17 @@ def _is_cached(repository: str, kind: str) -> bool:
     return (Path(constants.HF_HUB_CACHE) / f"{kind}s--{repository.replace('/', '--')}").is_dir()
 
 
-def _quieten_retries(kind: str) -> None:
-    """From now on the first retry of a request to the Hub is told in a line, and no other; reading a dataset gives up earlier."""
+def _quieten_retries() -> None:
+    """From now on the first retry of a request to the Hub is told in a line, and no other."""
     for name in ("huggingface_hub.utils._http", "datasets.utils.file_utils"):
         logging.getLogger(name).addFilter(FIRST_RETRY)  # once only: it is the same filter
-    if kind == "dataset":
-        import datasets
 
-        datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = TRIES
+
+def _limit_tries() -> None:
+    """From now on reading a dataset from the Hub gives up earlier."""
+    import datasets
+
+    datasets.config.STREAMING_READ_MAX_RETRIES = datasets.config.STREAMING_OPEN_MAX_RETRIES = TRIES
 
 
 class _FirstRetry(logging.Filter):
@@ -163,6 +167,7 @@ def _tried(repository: str, call: Callable[[], Any]) -> Any:
 
     if offline():
         raise Unavailable(OFFLINE, "HF_HUB_OFFLINE forbids the network")
+    _quieten_retries()
     try:
         return call()
     except errors.GatedRepoError:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fgr.errors import printable
+from fgr.errors import UserError, all_of, printable
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,13 @@ def test_a_name_with_escape_codes_prints_no_false_line(tmp_path):
     assert done.returncode == 1
     assert "\x1b" not in done.stdout + done.stderr
     assert "x\\x1b[2K\\rgood.png" in done.stderr
+
+
+def test_all_that_refuses_is_named_at_once():
+    def refuse(message, hint):
+        raise UserError(message, hint)
+
+    assert all_of({"a": lambda: 1, "b": lambda: 2}) == {"a": 1, "b": 2}
+    with pytest.raises(UserError) as refused:
+        all_of({name: lambda name=name: refuse(f"No {name}.", "Bring it.") for name in "ab"} | {"c": lambda: 3})
+    assert str(refused.value) == "No a.\nNo b.\nBring it."

@@ -1,4 +1,4 @@
-"""Which dataset a name stands for, a folder of this machine or else one on the Hub; opening its tables."""
+"""Which dataset a name stands for, a folder of this machine or else one on the Hub; and its tables."""
 
 from pathlib import Path
 from typing import Any

@@ -1,14 +1,14 @@
 """Opens what a recipe names and builds ShardMakers of it, here, in a worker or on another machine."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fgr.dataset import manifest
 from fgr.devices import cores
-from fgr.errors import UserError
+from fgr.errors import UserError, all_of
 from fgr.generate import plan
 from fgr.generate.maker import Models, ShardMaker
 from fgr.generate.segments import Segments, open_segments
@@ -77,7 +77,7 @@ def open_models(recipe: GenerateRecipe, device: str) -> Models:
     }
     opening[FEATURES] = partial(open_features, recipe.map.features, device)
     opening[SEGMENTS] = partial(open_segments, recipe.masks.segments, device)
-    opened = _all_or_all_mistakes(opening)
+    opened = all_of(opening)
     return Models(features=opened.pop(FEATURES), segments=opened.pop(SEGMENTS), upscalers=opened)
 
 
@@ -97,17 +97,3 @@ def describe(models: Models) -> dict[str, Any]:
     ]
     others: dict[str, FeatureDifference | Segments] = {"features": models.features, "segments": models.segments}
     return {"models": upscalers} | {key: {"name": one.name, "digest": one.digest} for key, one in others.items()}
-
-
-def _all_or_all_mistakes(opening: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """What each call gives. UserError with everything that the user has to correct."""
-    opened, mistakes = {}, []
-    for name, call in opening.items():
-        try:
-            opened[name] = call()
-        except UserError as error:
-            mistakes.append(error)
-    if mistakes:
-        hints = dict.fromkeys(mistake.hint for mistake in mistakes if mistake.hint)
-        raise UserError("\n".join(mistake.message for mistake in mistakes), "\n".join(hints) or None)
-    return opened

@@ -103,7 +103,7 @@ def open_clipiqa(device: torch.device | str = "cpu") -> ClipIqa:
         raise UserError(
             f"The weights of CLIP RN50, which clipiqa needs, are not available: {' '.join(str(error).split())[:200]}",
             f"Fetch {HUB} on a machine with a connection and copy the Hub's cache, or leave clipiqa out "
-            "(a recipe for a reward model: base.name=full-reference).",
+            "(a recipe for a reward model: base.name=full-reference, with base.steps above 0).",
         ) from None
     return ClipIqa(visual, {name: value.float() for name, value in text.items()}).to(device).eval().requires_grad_(False)
 

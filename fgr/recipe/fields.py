@@ -1,11 +1,14 @@
 """What the recipes' models share: frozen, no unknown keys; shares and weights as types; scores."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+MixedPrecision = Annotated[  # YAML reads a bare `no` as false
+    Literal["no", "bf16", "fp16"], BeforeValidator(lambda value: "no" if value is False else value)
+]
 PERCEPTUAL = ("lpips", "lite0-distance")  # of the same: distances that serve as an anchor and in the audit
 SCORES = ("clipiqa",)  # metrics of fgr.metrics.registry that serve as S_base, as a reward and in the audit, beside pyiqa's
 

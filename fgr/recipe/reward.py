@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fgr.recipe.fields import SCORES, Share, Strict, Weight, is_score
+from fgr.recipe.fields import SCORES, MixedPrecision, Share, Strict, Weight, is_score
 
 
 class Encoder(Strict):
@@ -94,7 +94,7 @@ class Training(Strict):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the exponential moving average of the weights, which is saved")
     accumulate: int = Field(1, ge=1, description="batches whose gradients are accumulated for a step")
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision of the forward pass; no = float32")
+    precision: MixedPrecision = Field("no", description="mixed precision of the forward pass; no = float32")
     validate_every: int = Field(100, ge=1, description="steps between validations of the averaged weights, which choose the best")
     patience: int = Field(0, ge=0, description="validations without improvement after which a phase ends; 0 = never")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")

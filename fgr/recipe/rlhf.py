@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgr.recipe.algorithms import AlgorithmSettings, DirectSettings, GrpoSettings, Share, Steps
-from fgr.recipe.fields import PERCEPTUAL, SCORES, Strict, Weight, is_score
+from fgr.recipe.fields import PERCEPTUAL, SCORES, MixedPrecision, Strict, Weight, is_score
 from fgr.recipe.sampling import Sampling
 
 
@@ -140,7 +140,7 @@ class Training(Strict):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema: float = Field(0.98, ge=0, lt=1, description="decay of the averaged weights, which are what is audited and saved")
     accumulate: Steps = Field(1, description="batches a step (gradient accumulation)")
-    precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision; no = float32")
+    precision: MixedPrecision = Field("no", description="mixed precision; no = float32")
     checkpoint_every: Steps = Field(50, description="steps between checkpoints")
     explosion_factor: float = Field(50.0, gt=1, description="a gradient this many times its running mean is skipped")
     bad_steps: Steps = Field(5, description="steps in a row without a usable gradient that end the run")

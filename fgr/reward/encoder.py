@@ -11,6 +11,10 @@ from fgr.backbones import Backbone, open_backbone
 from fgr.errors import UserError, nearest
 from fgr.training.low_rank import LowRank
 
+INSTEAD = (
+    "; or choose another encoder: encoder.name=tf_efficientnet_lite0 (weights in the extra `offline`), encoder.name=tiny or "
+    "encoder.pretrained=false (both from scratch)"
+)
 RESIDUAL_GAIN = 4.0
 Trained = Literal["all", "none", "deepest", "lora"]
 
@@ -165,7 +169,7 @@ def _create(name: str) -> Any:
 
 def open_pretrained(name: str, weights: str = "") -> Backbone:
     """The backbone that an encoder begins with, from a file or folder `weights` or as `fgr.backbones` finds it. UserError."""
-    return open_backbone(name, weights, features_only=True, instead="; or set encoder.pretrained=false or encoder.name=tiny")
+    return open_backbone(name, weights, features_only=True, instead=INSTEAD)
 
 
 def load_pretrained(encoder: nn.Module, backbone: Backbone) -> None:

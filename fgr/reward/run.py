@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fgr.errors import UserError
+from fgr.errors import UserError, all_of
 from fgr.metrics import fidelity
 from fgr.metrics.registry import open_base
 from fgr.recipe import resolved
@@ -65,6 +65,14 @@ class _Trainer:
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)
         self.run = Run(out, self.accelerator.is_main_process)
         self.phases = _phases(recipe)
+        self.facts: dict[str, Any] = self._begun_with()
+        all_of({"data": self._open_data, "encoder": self._check_encoder, "base": self._check_base})
+        self.facts = {"data": splits.split_facts(self.rows)} | self.facts
+        self.run.expect("reward", resolved(recipe), self.facts)
+        self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
+
+    def _open_data(self) -> None:
+        recipe, data = self.recipe, self.data
         self.rows = {
             "train": splits.open_split(data, "train", recipe.data.exclude_models, recipe.data.streaming),
             "validation": splits.open_split(data, "validation", recipe.data.exclude_models),
@@ -72,11 +80,6 @@ class _Trainer:
         self.consensus = splits.open_consensus(data)
         self.pairs = splits.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
         self._check_data(data)
-        FinPercepRM(**self._settings(0))  # a misspelt encoder or too many stages: before anything is written
-        self.facts: dict[str, Any] = {"data": splits.split_facts(self.rows)} | self._begun_with()
-        self.run.expect("reward", resolved(recipe), self.facts)
-        self._check_weights()
-        self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
 
     def start(self) -> None:
         """Begin the run's folder and the trackers, or go on with them."""
@@ -193,16 +196,18 @@ class _Trainer:
         at = names.index(line["phase"]) if line.get("phase") in names else -1
         return at < position or (at == position and line["step"] <= done)
 
-    def _check_weights(self) -> None:
-        """Open the weights that training begins with, which may have to be downloaded, before a new run's folder is made."""
-        if (self.out / "run.json").exists():
+    def _check_encoder(self) -> None:
+        """A misspelt encoder, too many stages, weights that have to be downloaded: before a new run's folder is made."""
+        FinPercepRM(**self._settings(0))
+        if (self.out / "run.json").exists() or not self._pretrained:
             return
-        if self._pretrained:
-            weights = open_pretrained(self.recipe.encoder.name, self.recipe.encoder.weights or "").weights
-            self.facts["encoder"] = {"origin": weights.origin, "digest": weights.digest}
-            if self.accelerator.is_main_process:
-                print(f"fgr: the encoder begins with {weights}", file=sys.stderr)
-        if self.recipe.base.name != "full-reference":
+        weights = open_pretrained(self.recipe.encoder.name, self.recipe.encoder.weights or "").weights
+        self.facts["encoder"] = {"origin": weights.origin, "digest": weights.digest}
+        if self.accelerator.is_main_process:
+            print(f"fgr: the encoder begins with {weights}", file=sys.stderr)
+
+    def _check_base(self) -> None:
+        if not (self.out / "run.json").exists() and self.recipe.base.name != "full-reference":
             open_base(self.recipe.base.name)
 
     @property

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from fgr.dataset import cells
+from fgr.dataset.location import expect_dataset
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
 from fgr.image_files import KNOWN_SUFFIXES, images_below, read_image
@@ -150,10 +151,22 @@ class Inputs(Protocol):
 
 def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0) -> Inputs:
     """The inputs of `data`: a folder of images, or a dataset directory or Hub id. UserError as the two say."""
-    folder = Path(data)
-    if folder.is_dir() and not (folder / "samples").is_dir() and not any(folder.glob("**/*.parquet")):
+    if (folder := expect_inputs(data)) is not None:
         return Folder(folder, split)
     return Replayed(data, split, scale, cache_mb * 2**20)
+
+
+def expect_inputs(data: str) -> Path | None:
+    """The folder where `data` is one of low-resolution images, None where it is a dataset. UserError if it is neither."""
+    folder = Path(data).expanduser()
+    if (
+        folder.is_dir()
+        and not any((folder / name).exists() for name in ("samples", ".fgr"))
+        and not any(folder.rglob("*.parquet"))
+    ):
+        return folder
+    expect_dataset(data)
+    return None
 
 
 def batches(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from accelerate.utils import GradScalerKwargs
 
-from fgr.errors import UserError
+from fgr.errors import UserError, all_of
 from fgr.images.arrays import as_tensor
 from fgr.metrics.registry import Options, open_metric
 from fgr.recipe import resolved
@@ -41,8 +41,13 @@ class Setup:
         handler = GradScalerKwargs(init_scale=1024.0)
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers, handler)
         self.device = self.accelerator.device
-        self.policy = open_policy(parse_name(generator), recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling)
-        models = [stage.requires_grad_(False) for stage in load_stages(reward, str(self.device))]
+        named = recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling
+        opened = all_of({
+            "data": lambda: inputs.expect_inputs(data),
+            "models": lambda: [stage.requires_grad_(False) for stage in load_stages(reward, str(self.device))],
+            "policy": lambda: open_policy(parse_name(generator), *named),
+        })  # fmt: skip
+        self.policy, models = opened["policy"], opened["models"]
         self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
         self.trained_on: Inputs = _pairs(recipe, data, self.policy.scale) or self.inputs
         self.audited = inputs.open_inputs(data, recipe.audit.split, self.policy.scale)

@@ -25,6 +25,7 @@ def open_accelerator(precision: str, out: Path, device: str, trackers: Sequence[
     chosen = choose_device(device)
     if chosen.startswith("cuda:"):
         torch.cuda.set_device(chosen)  # which accelerate takes for `cuda`
+    _forget_earlier_run()
     return Accelerator(
         mixed_precision=precision,
         cpu=chosen == "cpu",
@@ -32,6 +33,17 @@ def open_accelerator(precision: str, out: Path, device: str, trackers: Sequence[
         project_dir=out / "logs",
         kwargs_handlers=list(handlers),
     )
+
+
+def _forget_earlier_run() -> None:
+    """Let this process train with another device or precision than before: accelerate keeps the first ones for all time.
+
+    It has no public way; processes that are joined in a group stay so.
+    """
+    import torch
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
 
 
 def begin_trackers(accelerator: Any, project: str, trackers: Sequence[str]) -> None:

@@ -30,9 +30,33 @@ class Run:
         self.metrics, self.checkpoint = self.directory / "metrics.jsonl", self.directory / "checkpoint.pt"
         self.before = self.directory / "checkpoint-before.pt"
 
-    def alone(self) -> contextlib.AbstractContextManager[None]:
-        """Within, no other process trains the run; waits for one that does."""
-        return atomic.alone(self.directory, f"the run {self.directory}") if self.main else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within, no other process trains the run; waits for one that does.
+
+        A run that is refused before its first step leaves nothing: its folder would refuse the corrected recipe.
+        """
+        if not self.main:
+            yield
+            return
+        was_here = self.directory.is_dir()
+        begun = (self.directory / "run.json").exists()
+        try:
+            with atomic.alone(self.directory, f"the run {self.directory}"):
+                try:
+                    yield
+                except UserError:
+                    if not begun and not self._has_work():
+                        (self.directory / "run.json").unlink(missing_ok=True)
+                    raise
+        finally:
+            if not was_here:
+                with contextlib.suppress(OSError):  # it is not empty
+                    self.directory.rmdir()
+
+    def _has_work(self) -> bool:
+        """Whether anything was learned in the run, or noted of it."""
+        return self.checkpoint.exists() or self.metrics.exists() or any(self.directory.glob("*/config.json"))
 
     def expect(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Check, and write nothing: UserError if the directory holds a run of another kind, recipe or facts, or other things.

@@ -69,3 +69,8 @@ def test_every_key_and_every_group_is_described(fields):
         groups = [part for part in (field.annotation, *get_args(field.annotation)) if hasattr(part, "model_fields")]
         texts = [part.__doc__ for part in groups] or [field.description]
         assert key in told_apart_by or all(text and text.strip() for text in texts), key
+
+
+@pytest.mark.parametrize("kind", ["reward", "rlhf"])
+def test_no_mixed_precision_may_be_written_bare(kind):
+    assert recipe.load(None, kind, ["training.precision=no"]).training.precision == "no"

@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import re
 import signal
 
 import pytest
@@ -263,3 +264,51 @@ def test_weights_that_the_recipe_names_are_opened_before_anything_is_written(dat
     assert not (tmp_path / "rm").exists()
     with pytest.raises(UserError, match=r"encoder\.weights is for a timm backbone"):
         recipe.load("tiny", "reward", (f"encoder.weights={tmp_path / 'absent.pth'}",))
+
+
+def no_network(monkeypatch):
+    """No weights of the Hub, which does not answer."""
+    from fgr import hub_files
+
+    def refused(*_, **__):
+        raise hub_files.Unavailable(hub_files.UNREACHABLE, "no route to it")
+
+    monkeypatch.setattr(hub_files, "fetch", refused)
+    monkeypatch.setattr(hub_files, "cached", lambda *_: None)
+
+
+SMALL = ("data.crop=48", "data.batch=2", "stages=[1, 1]", "base.steps=1", "data.validation=2", "data.workers=0")
+
+
+def test_a_refused_start_names_everything_at_once_leaves_no_folder_and_its_remedies_work(data, tmp_path, monkeypatch):
+    no_network(monkeypatch)
+    out = tmp_path / "rm"
+    with pytest.raises(UserError) as refused:
+        train_reward_model(recipe.load(None, "reward", ["data.crop=1024", "training.precision=no"]), str(data), out, "cpu")
+    said = str(refused.value)
+    assert "crops of 1024 pixels do not fit" in said
+    assert "weights of 'resnet50_clip.openai' are not on this machine" in said
+    assert "CLIP RN50, which clipiqa needs" in said
+    assert not out.exists()
+    crop, *encoders, base = re.findall(r"[a-z]+\.[a-z_]+=[\w-]+", said)
+    assert (crop, base) == ("data.crop=96", "base.name=full-reference")
+    assert encoders == ["encoder.name=tf_efficientnet_lite0", "encoder.name=tiny", "encoder.pretrained=false"]
+    for encoder in encoders:
+        chosen = recipe.load(None, "reward", [*SMALL, encoder, base, "training.precision=no"])
+        run._Trainer(chosen, str(data), out, "cpu")
+        assert not out.exists()
+
+
+def test_a_mistake_after_the_start_leaves_a_folder_that_takes_the_corrected_recipe(data, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise UserError("Not this way.")
+
+    monkeypatch.setattr(run._Trainer, "_initial_model", refused)
+    chosen, out = recipe.load("tiny", "reward", SMALL), tmp_path / "rm"
+    with pytest.raises(UserError, match="Not this way"):
+        train_reward_model(chosen, str(data), out, "cpu")
+    assert not out.exists()
+    out.mkdir()
+    with pytest.raises(UserError, match="Not this way"):
+        train_reward_model(chosen, str(data), out, "cpu")
+    assert list(out.iterdir()) == []

@@ -21,3 +21,8 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
 def test_a_device_that_is_absent_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="is not available"):
         open_accelerator("no", tmp_path / "run", "tpu", ())
+
+
+def test_a_process_trains_in_one_precision_after_another(tmp_path):
+    for precision in ("no", "bf16", "no"):
+        assert open_accelerator(precision, tmp_path / "run", "cpu", ()).mixed_precision == precision
