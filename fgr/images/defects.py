@@ -9,17 +9,20 @@ comes back applies it at a strength in [0, 1]. More strength, more difference to
 which a given difference is reached, so that severities compare across kinds. Pure: images in, images out, randomness by `rng`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
+
+from fgr.records import LATTICE_PERIODS
 
 Apply = Callable[
     [np.ndarray, float], np.ndarray
 ]  # float32 (H, W, 3) in [0, 255] and a strength in [0, 1] → the same shape, not clipped
 Distance = Callable[[np.ndarray, np.ndarray], float]  # two uint8 (H, W, 3) images → how much they differ
 
-PERIODS = (2, 3, 4, 5, 6, 8)  # of lattices, in pixels
+PERIODS = LATTICE_PERIODS
+CHECKERBOARDS = (2, 4, 6)  # of them, those of checkerboards
 LARGEST_AMPLITUDE = 48.0  # of lattices and grain at strength 1, in steps of 8 bits
 BLOCK = 8  # side of a block of JPEG
 HALVINGS = 12  # of the interval in which `matched` looks for a strength
@@ -53,11 +56,19 @@ def matched(
     return at_strength(image, apply, high), high
 
 
-def draw(kind: str, rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
-    """The defect `kind` with its parameters drawn for images of `shape` (height, width). ValueError for an unknown kind."""
+def draw(kind: str, rng: np.random.Generator, shape: tuple[int, int], periods: Sequence[int] = PERIODS) -> Apply:
+    """The defect `kind` with its parameters drawn for images of `shape` (height, width); a lattice's period is one of `periods`.
+
+    ValueError: an unknown kind, or a lattice that none of the periods fits (a checkerboard's are even and at most 6).
+    """
     if kind not in KINDS:
         raise ValueError(f"there is no defect '{kind}'; known: {', '.join(KINDS)}")
-    return KINDS[kind](rng, shape)
+    if kind not in LATTICES:
+        return KINDS[kind](rng, shape)
+    possible = [period for period in LATTICES[kind] if period in periods]
+    if not possible:
+        raise ValueError(f"{kind} have the periods {', '.join(map(str, LATTICES[kind]))}, not {', '.join(map(str, periods))}")
+    return DRAWN_WITH_PERIOD[kind](rng, shape, possible)
 
 
 def at_strength(image: np.ndarray, apply: Apply, strength: float) -> np.ndarray:
@@ -84,19 +95,20 @@ def _grain(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
     return _added(noise, LARGEST_AMPLITUDE / 2)
 
 
-def _checkerboard(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
-    rows, columns = _phases(rng, shape, (half := int(rng.choice((1, 2, 3)))) * 2)
+def _checkerboard(rng: np.random.Generator, shape: tuple[int, int], periods: Sequence[int] = CHECKERBOARDS) -> Apply:
+    rows, columns = _phases(rng, shape, period := int(rng.choice(periods)))
+    half = period // 2
     return _added(_colored(rng, np.where((rows < half) == (columns < half), 1.0, -1.0)), LARGEST_AMPLITUDE / 2)
 
 
-def _lines(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
-    period = int(rng.choice(PERIODS))
+def _lines(rng: np.random.Generator, shape: tuple[int, int], periods: Sequence[int] = PERIODS) -> Apply:
+    period = int(rng.choice(periods))
     rows, columns = _phases(rng, shape, period)
     along = rows if rng.random() < 0.5 else columns
     return _added(_colored(rng, np.cos(2 * np.pi * along / period)), LARGEST_AMPLITUDE)
 
 
-def _dots(rng: np.random.Generator, shape: tuple[int, int], periods: tuple[int, ...] = PERIODS) -> Apply:
+def _dots(rng: np.random.Generator, shape: tuple[int, int], periods: Sequence[int] = PERIODS) -> Apply:
     """A lattice of single pixels, as networks draw that were tuned against a blind reward."""
     rows, columns = _phases(rng, shape, int(rng.choice(periods)))
     sign = 1.0 if rng.random() < 0.5 else -1.0
@@ -231,6 +243,12 @@ KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Apply]] = {
     "warp": _warp,
     "colour-cast": _colour_cast,
 }
+DRAWN_WITH_PERIOD: dict[str, Callable[[np.random.Generator, tuple[int, int], Sequence[int]], Apply]] = {
+    "checkerboard": _checkerboard,
+    "lines": _lines,
+    "dots": _dots,
+}
+LATTICES: dict[str, tuple[int, ...]] = {"checkerboard": CHECKERBOARDS, "lines": PERIODS, "dots": PERIODS}  # kind → its periods
 
 
 def _added(pattern: np.ndarray, amplitude: float) -> Apply:

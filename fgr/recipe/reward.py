@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fgr.recipe.fields import SCORES, MixedPrecision, Share, Strict, Weight, is_score
+from fgr.records import LATTICE_PERIODS, PLANTED_KINDS
 
 
 class Encoder(Strict):
@@ -47,6 +48,55 @@ class Data(Strict):
     workers: int = Field(2, ge=0, description="processes that load data")
     cache_mb: int = Field(1024, ge=0, description="memory for decoded images, all workers together")
     validation: int = Field(64, ge=1, description="rows of the validation split that are used, at most")
+
+
+class Planted(Strict):
+    """Defects drawn into crops while training, in every stage: a planted image takes the place of a row's composite.
+
+    Half of them are on the SR output, half on the reference; each is paired with the same image without the defect.
+    """
+
+    share: Share = Field(0.0, description="share of the rows of a batch that carry a planted defect; 0 = none")
+    held_out: tuple[str, ...] = Field(
+        (), description=f"kinds that are never planted, to test generalisation: {', '.join(PLANTED_KINDS)}"
+    )
+    held_out_periods: tuple[int, ...] = Field(
+        (), description="periods of lattices that are never planted: 2, 3, 4, 5, 6, 8 pixels"
+    )
+    severity: tuple[Share, Share] = Field((0.06, 0.8), description="range of a defect's mean map, drawn log-uniformly")
+    full: Share = Field(0.35, description="share of the defects that cover the whole crop; the others have a mask")
+    area: tuple[Share, Share] = Field((0.05, 0.5), description="range of a mask's area, drawn log-uniformly")
+    feather: tuple[Weight, Weight] = Field((0.0, 4.0), description="range of the sigma of a mask's edge in pixels")
+    floor: Share = Field(
+        0.06,
+        description="tolerant 1 − SSIM up to which a defect's map is 0; from twice that on it counts in full. Of kinds that "
+        "photographs never show, such as lattices, a quarter of it",
+    )
+    unseen: Share = Field(
+        0.2, description="share of the planted that are noise or lattices of a step or two of 8 bits: score and map have to stay"
+    )
+    score_pairs: Weight = Field(4.0, description="weight of: scores below those without the defect, place by place")
+    map_pairs: Weight = Field(2.0, description="weight of: maps above those without the defect, in log odds and in proportion")
+    steady: Weight = Field(2.0, description="weight of: what is not seen changes neither score nor map")
+    margins: tuple[Weight, Weight, Weight] = Field(
+        (2.0, 1.0, 0.5),
+        description="of pairs: fall of the score where a defect's map is 1, in standard deviations, less in proportion; rise of "
+        "the map in log odds; and its least rise as a share of the defect's map",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Planted":
+        if unknown := sorted(set(self.held_out) - set(PLANTED_KINDS)):
+            raise ValueError(f"held_out knows {', '.join(PLANTED_KINDS)}, not {', '.join(unknown)}")
+        if unknown_periods := sorted(set(self.held_out_periods) - set(LATTICE_PERIODS)):
+            raise ValueError(f"held_out_periods knows {LATTICE_PERIODS}, not {', '.join(map(str, unknown_periods))}")
+        if len(set(self.held_out)) == len(PLANTED_KINDS) or set(self.held_out_periods) >= {2, 4, 6}:
+            raise ValueError("held_out must leave a kind, and held_out_periods one of 2, 4 and 6, which checkerboards have")
+        if not 0 < self.severity[0] <= self.severity[1] or not 0 < self.area[0] <= self.area[1]:
+            raise ValueError("severity and area must be ranges low high with 0 < low ≤ high")
+        if self.feather[0] > self.feather[1]:
+            raise ValueError("feather must be a range low high with low ≤ high")
+        return self
 
 
 class Base(Strict):
@@ -114,6 +164,7 @@ class RewardRecipe(Strict):
         (200, 400, 400, 400), min_length=1, description="optimiser steps of RM_0 … RM_N"
     )
     loss: Loss = Loss()
+    planted: Planted = Planted()
     training: Training = Training()
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(
         (), description="experiment trackers beside metrics.jsonl"

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from fgr.metrics.registry import Score
-from fgr.recipe.reward import Loss
+from fgr.recipe.reward import Loss, Planted
 from fgr.reward import loss
 
 TRIPLET = ("reference", "composite", "sr")
@@ -16,6 +16,7 @@ RANK_WHILE_DISTILLING = 0.25  # the weight of L_rank, as a share of the recipe's
 NEAR = 9  # pixels over which differences are averaged
 VISIBLE = 0.002  # mean of the target map over a crop from which a composite must score below its reference
 OUTSIDE = 0.05  # share of the crop outside the mask from which the restored image must score below the composite
+PAIRED = ("score_pairs", "map_pairs", "steady")  # parts whose weights are the recipe's `planted`, not its `loss`
 Parts = dict[str, torch.Tensor]
 
 
@@ -26,6 +27,7 @@ class Criterion:
     settings: Loss
     base: Score | None
     target: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    planted: Planted | None = None  # weights and margins of its pairs, wanted where a batch has planted images
 
     def __call__(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float, cell: int) -> Parts:
         """The parts of the loss and their weighted `total`.
@@ -36,13 +38,13 @@ class Criterion:
         if self.base is None:
             return self._distil(model, batch, scale)
         images = {name: batch[name].float() / 255 for name in TRIPLET}
-        scores, maps, *places = self._answers(model, images)
+        scores, maps, *places = self._answers(model, images, "planted" in batch)
         reference, composite, sr = scores.float().chunk(3)
         with torch.no_grad():
             base = self.base(images["reference"]).float()
         parts = {"align": loss.align_loss(reference, base) / scale}
         order = orders(batch)
-        if places:
+        if self.settings.rank_of == "place":
             parts["rank"] = self._place_rank(places[0].float() / scale, images, order[1])
         else:
             parts["rank"] = loss.rank_loss(
@@ -52,6 +54,8 @@ class Criterion:
             parts |= self._maps(maps.float(), batch, cell)
         if cell and self.settings.map_rank:
             parts["map_rank"] = _map_rank(maps, images)
+        if "planted" in batch:
+            parts |= self._planted_pairs(places[0].float() / scale, maps, batch, cell)
         if self.settings.human_score:
             parts["human_score"] = loss.human_loss(composite, batch["human_score"].float(), batch["human_weight"].float()) / scale
         return parts | {"total": self._total(parts)}
@@ -96,6 +100,31 @@ class Criterion:
             parts["human_map"] = loss.weighted_mean(error, seen)
         return parts
 
+    def _planted_pairs(self, local: torch.Tensor, maps: torch.Tensor, batch: Mapping[str, torch.Tensor], cell: int) -> Parts:
+        """Planted images against the same without the defect: lower scores, higher maps; the same where nothing is seen."""
+        assert self.planted is not None
+        on_sr = batch["planted_on_sr"].view(-1, 1, 1, 1) > 0
+        reference, composite, sr = local.unsqueeze(1).chunk(3)
+        plain = torch.where(on_sr, sr, reference)
+        defect, steady = batch["planted_map"], batch["steady"].view(-1, 1, 1, 1)
+        score_margin, *map_margins = self.planted.margins
+        at_places = functional.adaptive_avg_pool2d(defect, (local.shape[-2], local.shape[-1]))
+        short = loss.PAIR_LOSSES[self.settings.rank_kind](score_margin * at_places - (plain - composite))
+        parts = {
+            "score_pairs": loss.image_mean(short, at_places, VISIBLE),
+            "steady": loss.image_mean((plain - composite).abs(), steady.expand_as(plain)),
+        }
+        if not cell:
+            return parts
+        clean, worse, restored = maps.float().chunk(3)
+        plain_map = torch.where(on_sr, restored, clean)
+        known = torch.where(on_sr, batch["sr_target"], 0) if "sr_target" in batch else torch.zeros_like(defect)
+        everywhere = torch.ones_like(defect)
+        defect, known = (loss.pooled_target(map_, everywhere, cell)[0] for map_ in (defect, known))
+        parts["map_pairs"] = loss.map_pair_loss(plain_map, worse, defect, 1 - known, (map_margins[0], map_margins[1]))
+        parts["steady"] = parts["steady"] + loss.image_mean((plain_map - worse).abs(), steady.expand_as(plain_map))
+        return parts
+
     def _distil(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float) -> Parts:
         assert self.target is not None
         images = {name: batch[name].float() / 255 for name in (*TRIPLET, "distorted") if name in batch}
@@ -112,13 +141,13 @@ class Criterion:
         rank = self._place_rank(answers[2][: 3 * count].float() / scale, images, orders(batch)[1])
         return {"distil": error, "rank": rank, "total": error + RANK_WHILE_DISTILLING * self.settings.rank * rank}
 
-    def _answers(self, model: Any, images: Parts) -> tuple[torch.Tensor, ...]:
-        """Scores, maps and, if places are ranked, local scores."""
+    def _answers(self, model: Any, images: Parts, paired: bool = False) -> tuple[torch.Tensor, ...]:
+        """Scores, maps and, if places are ranked or images `paired`, local scores."""
         stacked = torch.cat(list(images.values()))
-        return tuple(model(stacked, places=True) if self.settings.rank_of == "place" else model(stacked))
+        return tuple(model(stacked, places=True) if paired or self.settings.rank_of == "place" else model(stacked))
 
     def _total(self, parts: Parts) -> torch.Tensor:
-        weighted = [getattr(self.settings, name) * part for name, part in parts.items()]
+        weighted = [getattr(self.planted if name in PAIRED else self.settings, name) * part for name, part in parts.items()]
         return torch.stack(weighted).sum()
 
 
@@ -143,11 +172,18 @@ def labels(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tenso
     sham = (target.amax((1, 2, 3), keepdim=True) > 0).to(
         mask.dtype
     )  # a sham row pastes the reference: it says nothing of the SR image
-    full = (mask >= 1).to(mask.dtype) * sham
+    full = (mask >= 1).to(mask.dtype) * sham * (1 - _planted(batch)).view(-1, 1, 1, 1)
     return torch.cat([torch.zeros_like(target), target, target]), torch.cat([everywhere, everywhere, full])
 
 
 def orders(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where S_SR < S_syn and where S_syn < S_GT must hold, each (B,) of 0 and 1: not between images that are alike."""
+    """Where S_SR < S_syn and where S_syn < S_GT must hold, each (B,) of 0 and 1: not between images that are alike.
+
+    Nor is an SR output below an image with a planted defect, which may be worse than it.
+    """
     outside, visible = 1 - batch["mask"].mean((1, 2, 3)), batch["target"].mean((1, 2, 3))
-    return (outside > OUTSIDE).float(), (visible > VISIBLE).float()
+    return (outside > OUTSIDE).float() * (1 - _planted(batch)), (visible > VISIBLE).float()
+
+
+def _planted(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    return batch["planted"] if "planted" in batch else torch.zeros_like(batch["mask"][:, 0, 0, 0])

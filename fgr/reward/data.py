@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from fgr.dataset import cells
 from fgr.images import codec
+from fgr.reward.planting import Planter
 
 IMAGES = ("reference", "composite", "sr")
 AIMED = 0.75  # share of the crops that are aimed at a pixel of the mask; the others fall anywhere
@@ -22,6 +23,9 @@ class Samples(Dataset):
     An item: `reference`, `composite`, `sr` and, if asked for, `distorted`, uint8 (3, C, C); `target`, `mask` and, where the
     dataset has `sr_map`, `sr_target`, float32 (1, C, C); `human_map` float32 (1, C, C) with weight `human_map_weight`;
     `human_score` in [0, 1] with `human_weight`. `crop` 0 gives whole images.
+
+    With a `planter` some composites give way to planted images, with their labels, and every item has `planted_map`, float32
+    (1, C, C), and the numbers `planted`, `planted_on_sr` and `steady`, 0 or 1 (see `Planting`).
     """
 
     def __init__(
@@ -32,8 +36,9 @@ class Samples(Dataset):
         consensus: Mapping[str, Mapping[str, Any]] | None = None,
         cache_bytes: int = 0,
         distorted: bool = False,
+        planter: Planter | None = None,
     ) -> None:
-        self.rows, self.crop, self.flips, self.distorted = rows, crop, flips, distorted
+        self.rows, self.crop, self.flips, self.distorted, self.planter = rows, crop, flips, distorted, planter
         self.consensus = consensus or {}
         self._room, self._kept = cache_bytes, dict[int, dict[str, Any]]()
 
@@ -54,12 +59,19 @@ class Samples(Dataset):
             arrays = turned(arrays, rng)
         if self.distorted:
             arrays["distorted"] = distorted_globally(arrays["reference"], rng)
+        numbers = {name: sample[name] for name in ("human_score", "human_weight", "human_map_weight")}
+        if self.planter:
+            planting = self.planter(arrays, rng)
+            arrays |= planting.arrays
+            numbers |= {"planted": planting.planted, "planted_on_sr": planting.on_sr, "steady": planting.steady}
+            if planting.planted:  # people's labels are of the composite that gave way
+                numbers |= {"human_weight": 0.0, "human_map_weight": 0.0}
         item: dict[str, Any] = {name: np.ascontiguousarray(_channels_first(array)) for name, array in arrays.items()}
-        for name in item.keys() & {"target", "sr_target"}:
+        for name in item.keys() & {"target", "sr_target", "planted_map"}:
             item[name] = item[name].astype(np.float32) / np.float32(65535)
         for name in ("mask", "human_map"):
             item[name] = item[name].astype(np.float32) / np.float32(255)
-        return item | {name: np.float32(sample[name]) for name in ("human_score", "human_weight", "human_map_weight")}
+        return item | {name: np.float32(value) for name, value in numbers.items()}
 
     def _decoded(self, index: int) -> dict[str, Any]:
         if index not in self._kept:

@@ -19,6 +19,16 @@ def weighted_mean(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (values * weight).sum() / weight.sum().clamp_min(TINY)
 
 
+def image_mean(values: torch.Tensor, weight: torch.Tensor, least: float = 0.0) -> torch.Tensor:
+    """Mean over images of each one's mean of `values` under `weight`, both (B, …): a small defect counts like a large one.
+
+    Images whose mean weight is not above `least` do not count; 0 if none does.
+    """
+    values, weight = values.flatten(1), weight.flatten(1)
+    each = (values * weight).sum(1) / weight.sum(1).clamp_min(TINY)
+    return weighted_mean(each, (weight.mean(1) > least).to(each.dtype))
+
+
 def _binary(map_: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     map_ = map_.float().clamp(TINY, 1 - TINY)
     return -(target * map_.log() + (1 - target) * (1 - map_).log())
@@ -96,8 +106,31 @@ def map_rank_loss(cleaner: torch.Tensor, worse: torch.Tensor, differs: torch.Ten
 
     It says where a restored image is worse than its reference without knowing by how much.
     """
+    return weighted_mean(_short_of(cleaner, worse, margin), differs)
+
+
+def map_pair_loss(
+    cleaner: torch.Tensor, worse: torch.Tensor, defect: torch.Tensor, room: torch.Tensor, margins: tuple[float, float]
+) -> torch.Tensor:
+    """The map of an image with a defect above that of the image without it, where the map of the defect alone says so.
+
+    By `margins` (in log odds; as a share of `defect`, of which only what there is `room` for above the cleaner image's own map).
+    """
+    by_log_odds = image_mean(_short_of(cleaner, worse, margins[0]), defect)
+    return by_log_odds + map_margin_loss(cleaner, worse, margins[1] * defect * room, defect)
+
+
+def _short_of(cleaner: torch.Tensor, worse: torch.Tensor, margin: float) -> torch.Tensor:
     low, high = (torch.logit(map_.float(), eps=1e-4) for map_ in (cleaner, worse))
-    return weighted_mean((margin - (high - low)).clamp_min(0), differs)
+    return (margin - (high - low)).clamp_min(0)
+
+
+def map_margin_loss(cleaner: torch.Tensor, worse: torch.Tensor, least: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The map of `worse` should lie above that of `cleaner` by `least`, in the map's own units, image by image under `weight`.
+
+    A unit of log odds is invisible near 0 (0.004 to 0.011); this margin is not. Times 4, the slope of log odds at one half.
+    """
+    return 4 * image_mean((least - (worse - cleaner).float()).clamp_min(0), weight)
 
 
 def align_loss(score: torch.Tensor, base: torch.Tensor) -> torch.Tensor:

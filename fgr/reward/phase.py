@@ -14,8 +14,9 @@ from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
 from fgr.metrics import maps as metrics
 from fgr.recipe.reward import Training
-from fgr.reward.criterion import Criterion
+from fgr.reward.criterion import VISIBLE, Criterion
 from fgr.reward.data import Samples
+from fgr.reward.planting import Planter
 from fgr.training.directory import Run
 from fgr.training.loop import take_steps
 from fgr.training.optimization import Optimization, Weights, divergence, running_mean, update_ema, warmup_cosine
@@ -166,18 +167,50 @@ class Validation:
         self.samples = Samples(rows, crop=0, cache_bytes=1 << 30)
         self.chosen, self.device = evenly_drawn(len(rows), limit), device
 
-    def __call__(self, model: Any, criterion: Criterion, scale: float, cell: int) -> dict[str, float]:
-        """Means over the rows of the parts of the loss and, after the first phase, of `ap`, `cc`, `sham` and `triplets`."""
+    def __call__(
+        self, model: Any, criterion: Criterion, scale: float, cell: int, planter: Planter | None = None
+    ) -> dict[str, float]:
+        """Means over the rows of the parts of the loss and, after the first phase, of `ap`, `cc`, `sham` and `triplets`.
+
+        With a `planter` every row also takes part with a defect, always the same one: the loss has its share of that, and
+        `planted` says how often score and map went the right way.
+        """
         values: dict[str, list[float]] = {}
         for index in self.chosen:
-            batch = {name: torch.as_tensor(value)[None].to(self.device) for name, value in self.samples[(index, 0)].items()}
-            figures = {name: float(part) for name, part in criterion(model, batch, scale, cell).items()}
-            if criterion.base is not None:
-                figures |= _figures(model, batch, cell)
-            for name, value in figures.items():
-                if np.isfinite(value):
-                    values.setdefault(name, []).append(value)
+            for figures in self._of_row(int(index), model, criterion, scale, cell, planter):
+                for name, value in figures.items():
+                    if np.isfinite(value):
+                        values.setdefault(name, []).append(value)
         return {name: float(np.mean(several)) for name, several in values.items()}
+
+    def _of_row(
+        self, index: int, model: Any, criterion: Criterion, scale: float, cell: int, planter: Planter | None
+    ) -> Iterator[dict[str, float]]:
+        self.samples.planter = None
+        batch = self._batch(index)
+        yield _floats(criterion(model, batch, scale, cell)) | (_figures(model, batch, cell) if criterion.base else {})
+        if planter is not None:
+            self.samples.planter = planter
+            batch = self._batch(index)
+            yield _floats(criterion(model, batch, scale, cell)) | _planted_figures(model, batch, cell)
+
+    def _batch(self, index: int) -> dict[str, torch.Tensor]:
+        return {name: torch.as_tensor(value)[None].to(self.device) for name, value in self.samples[(index, index)].items()}
+
+
+def _floats(parts: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    return {name: float(part) for name, part in parts.items()}
+
+
+def _planted_figures(model: Any, batch: dict[str, torch.Tensor], cell: int) -> dict[str, float]:
+    """Whether the defect lowers the score and raises the map where it is; nothing of one that is not seen."""
+    defect = batch["planted_map"]
+    if float(defect.mean()) <= VISIBLE:
+        return {}
+    plain = batch["sr" if batch["planted_on_sr"].item() else "reference"]
+    scores, maps = model(torch.cat([plain, batch["composite"]]).float() / 255)
+    before, after = (float((map_ * defect[0]).sum()) for map_ in maps)
+    return {"planted": float(scores[1] < scores[0] and (after > before or not cell))}
 
 
 def _figures(model: Any, batch: dict[str, torch.Tensor], cell: int) -> dict[str, float]:

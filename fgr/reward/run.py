@@ -4,6 +4,7 @@ RUN/base       S_base's student: what the first phase distilled
 RUN/stage-K    RM_K, each initialised with the stage before
 """
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
 from fgr.reward.phase import Phase, Validation
+from fgr.reward.planting import Planter, scale_of
 from fgr.reward.pretrained import save_reward_model
 from fgr.training import directory
 from fgr.training.accelerator import begin_trackers, open_accelerator
@@ -84,7 +86,8 @@ class _Trainer:
     def start(self) -> None:
         """Begin the run's folder and the trackers, or go on with them."""
         self.run.start("reward", resolved(self.recipe), self.facts)
-        if (note := splits.note_on_maps(self.data, self.rows["train"])) and self.accelerator.is_main_process:
+        note = splits.note_on_maps(self.data, self.rows["train"], self.recipe.planted.share > 0)
+        if note and self.accelerator.is_main_process:
             print(f"fgr: {note}", file=sys.stderr)
         self.accelerator.wait_for_everyone()
         begin_trackers(self.accelerator, "fgr-reward", self.recipe.trackers)
@@ -103,10 +106,11 @@ class _Trainer:
         scale, cell = float(model.score_std), model.cell if spec.stage else 0
         before = sum(phase.steps for phase in self.phases[:position])
         phase = Phase(spec.name, spec.steps, model, self.accelerator, self.recipe.training, self.run, checkpoint, before)
+        planter = None if spec.name == "base" else self._planter
         phase.fit(
-            self._batches(spec.steps, done, position, spec.name == "base"),
+            self._batches(spec.steps, done, position, spec.name == "base", planter),
             lambda net, batch: self._loss(criterion, net, batch, scale, cell),
-            lambda net: self.validation(net, criterion, scale, cell),
+            lambda net: self.validation(net, criterion, scale, cell, self._validation_planter if planter else None),
         )
         if self.accelerator.is_main_process:
             save_reward_model(phase.result(), self.out / spec.name)
@@ -156,22 +160,38 @@ class _Trainer:
             sums += torch.stack([(target * known).sum(), known.sum()])
         return float((sums[0] / sums[1]).clamp(0.01, 0.99))
 
+    @functools.cached_property
+    def _planter(self) -> Planter | None:
+        """Plants the recipe's share of defects; None where that is 0."""
+        if not self.recipe.planted.share:
+            return None
+        first = self._batches(max(1, SCALE_SAMPLES // self.recipe.data.batch), 0, 0, distorted=False)
+        return Planter(self.recipe.planted, scale_of(first), splits.has_sr_map(self.rows["train"]))
+
+    @functools.cached_property
+    def _validation_planter(self) -> Planter:
+        """The same, for every row, and always a defect that is seen."""
+        assert self._planter is not None
+        settings = self.recipe.planted.model_copy(update={"share": 1.0, "unseen": 0.0})
+        return Planter(settings, self._planter.scale, splits.has_sr_map(self.rows["validation"]))
+
     def _criterion(self, name: str) -> Criterion:
         recipe = self.recipe
         if recipe.base.name == "full-reference":
             if name == "base":
                 return Criterion(recipe.loss, None, fidelity.full_reference)
             student = FinPercepRM.from_pretrained(self.out / "base").to(self.accelerator.device).requires_grad_(False)
-            return Criterion(recipe.loss, lambda image: student(image)[0])
+            return Criterion(recipe.loss, lambda image: student(image)[0], planted=recipe.planted)
         score = open_base(recipe.base.name, self.accelerator.device)
-        return Criterion(recipe.loss, None, lambda image, _: score(image)) if name == "base" else Criterion(recipe.loss, score)
+        if name == "base":
+            return Criterion(recipe.loss, None, lambda image, _: score(image))
+        return Criterion(recipe.loss, score, planted=recipe.planted)
 
-    def _batches(self, steps: int, done: int, position: int, distorted: bool) -> Iterator[Any]:
+    def _batches(self, steps: int, done: int, position: int, distorted: bool, planter: Planter | None = None) -> Iterator[Any]:
         data, accumulate = self.recipe.data, self.recipe.training.accumulate
         part = (self.accelerator.process_index, self.accelerator.num_processes)
-        samples = batches.Samples(
-            self.rows["train"], data.crop, data.flips, self.consensus, data.cache_mb * 2**20 // max(1, data.workers), distorted
-        )
+        cache = data.cache_mb * 2**20 // max(1, data.workers)
+        samples = batches.Samples(self.rows["train"], data.crop, data.flips, self.consensus, cache, distorted, planter)
         seed = self.recipe.seed * 1000 + position
         count = 1 if data.streaming else len(samples)
         draws = batches.Draws(count, data.batch, seed, steps, done, accumulate, part)
@@ -179,7 +199,8 @@ class _Trainer:
         if not self.pairs or distorted:
             return iter(main)
         paired = batches.Draws(len(self.pairs), data.batch, seed + 500, steps, done, accumulate, part)
-        others = batches.loader(batches.Pairs(samples, self.pairs), paired, data.workers)
+        composites = batches.Samples(self.rows["train"], data.crop, data.flips)  # those that people chose between, never planted
+        others = batches.loader(batches.Pairs(composites if planter else samples, self.pairs), paired, data.workers)
         return (batch | pair for batch, pair in zip(main, others, strict=False))
 
     def _settings(self, stage: int) -> dict[str, Any]:

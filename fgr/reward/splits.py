@@ -54,13 +54,18 @@ def open_split(data: str, split: str, exclude: Sequence[str] = (), streaming: bo
     return kept
 
 
-def note_on_maps(data: str, rows: Any) -> str:
+def has_sr_map(rows: Any) -> bool:
+    """Whether rows of a dataset have maps of whole restored images, as all do since version 0.2."""
+    return "sr_map" in (rows.column_names or ("sr_map",))
+
+
+def note_on_maps(data: str, rows: Any, planted: bool = False) -> str:
     """What a training on `rows` cannot learn because the dataset is of version 0.1; empty otherwise."""
-    if "sr_map" in (rows.column_names or ("sr_map",)):
+    if has_sr_map(rows):
         return ""
     return (
         f"{data} has no sr_map (datasets made since version 0.2 have): maps of whole restored images are learned only where "
-        "masks are full"
+        f"masks are full{', and defects are planted on references alone' if planted else ''}"
     )
 
 

@@ -6,6 +6,7 @@ from skimage import data
 
 from fgr.images import defects
 from fgr.images.structural import ssim_difference
+from fgr.records import PLANTED_KINDS
 
 IMAGE = np.ascontiguousarray(data.astronaut()[:96, 150:246])
 KINDS = list(defects.KINDS)
@@ -64,6 +65,10 @@ def test_blocking_by_hand():
     assert (block == block[0]).all()
 
 
+def test_recipes_and_datasets_know_every_kind():
+    assert tuple(defects.KINDS) == PLANTED_KINDS
+
+
 def test_bad_arguments_are_refused():
     rng = np.random.default_rng(8)
     with pytest.raises(ValueError, match="there is no defect 'grid'; known: grain"):
@@ -72,3 +77,29 @@ def test_bad_arguments_are_refused():
         defects.plant(IMAGE, "grain", 2, rng)
     with pytest.raises(ValueError, match="expected uint8"):
         defects.plant(IMAGE.astype(float), "grain", 0.5, rng)
+
+
+def test_a_lattice_has_one_of_the_periods_that_it_may_have():
+    flat = np.full((48, 48, 3), 128, np.uint8)
+    for kind, periods in (("lines", (5,)), ("dots", (3, 8)), ("checkerboard", (3, 4))):
+        for seed in range(6):
+            apply = defects.draw(kind, np.random.default_rng(seed), flat.shape[:2], periods)
+            planted = defects.at_strength(flat, apply, 0.5).astype(int)
+            fits = [
+                period
+                for period in defects.PERIODS
+                if np.array_equal(planted[period:], planted[:-period])
+                and np.array_equal(planted[:, period:], planted[:, :-period])
+            ]
+            assert set(fits) & set(periods), (kind, fits)
+    with pytest.raises(ValueError, match="checkerboard have the periods 2, 4, 6, not 3, 5"):
+        defects.draw("checkerboard", np.random.default_rng(0), flat.shape[:2], (3, 5))
+
+
+def test_without_a_choice_of_periods_a_seed_draws_what_it_drew():
+    for kind in defects.LATTICES:
+        one, other = (
+            draw(np.random.default_rng(9), IMAGE.shape[:2])
+            for draw in (defects.KINDS[kind], lambda rng, shape, kind=kind: defects.draw(kind, rng, shape))
+        )
+        assert np.array_equal(one(IMAGE.astype(np.float32), 0.5), other(IMAGE.astype(np.float32), 0.5))

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from fgr.recipe.reward import Loss
-from fgr.reward.criterion import Criterion, labels
+from fgr.recipe.reward import Loss, Planted
+from fgr.reward.criterion import Criterion, labels, orders
 
 
 @pytest.mark.parametrize(("of", "expected"), [("image", (0.5 + 0.3)), ("area", (0.5 * 0.75 + 0.3 * 0.25))])
@@ -128,3 +128,79 @@ def test_a_student_ranks_places_too():
     assert parts["distil"].item() == 0
     assert parts["rank"].item() == pytest.approx(0.4 + 0.1)  # margins of 0.5, falls of 0.1 and 0.4
     assert parts["total"].item() == pytest.approx(0.25 * 8 * 0.5)
+
+
+def pair_batch(on_sr, steady=0.0, defect=0.5):
+    """Two rows: the right half of the first one's composite has a planted defect, the second one has nothing planted."""
+    image, half = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 1, 8, 8)
+    half[0, ..., 4:] = 1 - steady
+    rows = {
+        "planted": torch.tensor([1.0, 0.0]),
+        "planted_on_sr": torch.tensor([on_sr, 0.0]),
+        "steady": torch.tensor([steady, 0.0]),
+    }
+    images = {"reference": image, "composite": image, "sr": image}
+    return images | rows | {"mask": half, "target": defect * half, "sr_target": 0.2 + 0 * half, "planted_map": defect * half}
+
+
+def pair_parts(batch, local, maps, **settings):
+    """Parts of a model that gives these local scores of one row of places and these maps, each a value an image half."""
+
+    def model(images, places):
+        values = torch.tensor(local, dtype=torch.float32)  # (3, 2): reference, composite, SR by left and right half
+        grid = torch.tensor(maps, dtype=torch.float32)
+        per_image = [values[kind] for kind in range(3) for _ in range(2)]
+        spread = [grid[kind].repeat_interleave(4).expand(1, 8, 8) for kind in range(3) for _ in range(2)]
+        return torch.zeros(6), torch.stack(spread), torch.stack(per_image)[:, None]
+
+    planted = Planted(share=0.5, margins=(2.0, 1.0, 0.5), **settings)
+    criterion = Criterion(Loss(), lambda images: images.new_zeros(len(images)), planted=planted)
+    return criterion(model, batch, 1.0, 1)
+
+
+@pytest.mark.parametrize("on_sr", [0.0, 1.0])
+def test_a_planted_image_is_held_against_the_same_image_without_the_defect(on_sr):
+    """Margins of 2·0.5 in score, of 1 in log odds, and of 0.5·0.5 (times the room above 0.2, on SR) in the map."""
+    plain, other = (2, 0) if on_sr else (0, 2)
+    local, maps = [[9.0, 9.0]] * 3, [[0.9, 0.9]] * 3  # of the left half and of the other image nothing counts
+    local[plain], local[1] = [5.0, 1.0], [7.0, 0.8]
+    maps[plain], maps[1] = [0.7, 0.5], [0.1, 0.5]
+    parts = pair_parts(pair_batch(on_sr), local, maps)
+    assert parts["score_pairs"].item() == pytest.approx(1.0 - 0.2)
+    assert parts["map_pairs"].item() == pytest.approx(1 + 4 * 0.25 * (0.8 if on_sr else 1))
+    assert parts["steady"].item() == 0
+    local[1], maps[1] = [7.0, 0.0], [0.1, 0.8]
+    parts = pair_parts(pair_batch(on_sr), local, maps)
+    assert parts["score_pairs"].item() == 0
+    assert parts["map_pairs"].item() == 0
+    assert other != plain
+
+
+def test_what_nobody_sees_changes_neither_score_nor_map():
+    local, maps = [[1.0, 1.0], [1.2, 1.4], [9.0, 9.0]], [[0.2, 0.2], [0.3, 0.1], [0.9, 0.9]]
+    parts = pair_parts(pair_batch(0.0, steady=1.0), local, maps)
+    assert parts["steady"].item() == pytest.approx(0.3 + 0.1)
+    assert parts["score_pairs"].item() == parts["map_pairs"].item() == 0
+
+
+def test_pairs_have_the_weights_of_the_recipe():
+    local, maps = [[1.0, 1.0], [1.2, 1.4], [9.0, 9.0]], [[0.2, 0.2], [0.3, 0.1], [0.9, 0.9]]
+    totals = [
+        pair_parts(pair_batch(0.0, steady), local, maps, score_pairs=scores, map_pairs=heights, steady=still)["total"].item()
+        for steady, scores, heights, still in ((0, 0, 0, 0), (0, 3, 0, 0), (0, 0, 2, 0), (1, 0, 0, 0), (1, 0, 0, 5))
+    ]
+    parts = pair_parts(pair_batch(0.0), local, maps)
+    assert totals[1] - totals[0] == pytest.approx(3 * parts["score_pairs"].item(), rel=1e-4)
+    assert totals[2] - totals[0] == pytest.approx(2 * parts["map_pairs"].item(), rel=1e-4)
+    assert totals[4] - totals[3] == pytest.approx(5 * 0.4, rel=1e-4)
+
+
+def test_an_sr_output_need_not_be_worse_than_a_planted_image_nor_like_it():
+    batch = pair_batch(0.0)
+    batch["mask"] = torch.ones_like(batch["mask"])
+    batch["target"] = torch.full_like(batch["mask"], 0.5)
+    below, _ = orders(batch | {"mask": 0 * batch["mask"]})
+    assert below.tolist() == [0, 1]
+    del batch["sr_target"]
+    _, known = labels(batch)
+    assert [int(part[2 * 0].sum()) for part in known[4:].split(1)] == [0, 64]  # the mask is full, but of a defect

@@ -312,3 +312,50 @@ def test_a_mistake_after_the_start_leaves_a_folder_that_takes_the_corrected_reci
     with pytest.raises(UserError, match="Not this way"):
         train_reward_model(chosen, str(data), out, "cpu")
     assert list(out.iterdir()) == []
+
+
+PLANTED = (
+    "planted.share=0.6",
+    "planted.unseen=0.4",
+    "planted.held_out=[ringing]",
+    "base.steps=1",
+    "stages=[2,3]",
+    "data.batch=3",
+)
+
+
+def test_planted_defects_are_trained_on_in_every_stage_and_a_resumed_run_plants_the_same(data, overrides, tmp_path):
+    chosen = recipe.load("tiny", "reward", (*overrides, *PLANTED))
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train_reward_model(chosen, str(data), whole, device="cpu")
+    lines = runs.metrics(whole)
+    steps = [line for line in lines if line["split"] == "train"]
+    assert all("score_pairs" not in line for line in steps if line["phase"] == "base")
+    for phase, names in (("stage-0", ("score_pairs",)), ("stage-1", ("score_pairs", "map_pairs", "steady"))):
+        for name in names:
+            assert any(line[name] > 0 for line in steps if line["phase"] == phase), (phase, name)
+    assert 0 <= [line for line in lines if line["split"] == "validation"][-1]["planted"] <= 1
+
+    def stop(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    step = Optimization.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Optimization, "step", stop)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                train_reward_model(chosen, str(data), resumed, device="cpu")
+    train_reward_model(chosen, str(data), resumed, device="cpu")
+    assert losses(resumed) == losses(whole)
+
+
+def test_defects_are_planted_on_references_alone_where_the_dataset_is_of_version_0_1(
+    data, overrides, tmp_path, capsys, monkeypatch
+):
+    opened = run.splits.open_split
+    monkeypatch.setattr(run.splits, "open_split", lambda *given: opened(*given).remove_columns("sr_map"))
+    keys = (*overrides, *PLANTED, "stages=[1]")
+    train_reward_model(recipe.load("tiny", "reward", keys), str(data), tmp_path / "rm", device="cpu")
+    assert "no sr_map" in (said := capsys.readouterr().err)
+    assert "defects are planted on references alone" in said
