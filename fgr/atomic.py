@@ -8,11 +8,12 @@ import math
 import os
 import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from fgr.errors import notice
 
 LOOK_AGAIN = 0.3  # seconds between looks at a lock
 STALE_AFTER = 3600.0  # seconds: on a shared disk another machine's temporary file may still be in use
@@ -123,7 +124,7 @@ def _locked(path: Path, what: str) -> int | None:
         except BlockingIOError:
             if not told:
                 holder = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
-                print(f"fgr: {holder} is at work on {what}; waiting for it to end.", file=sys.stderr, flush=True)
+                notice(f"{holder} is at work on {what}; waiting for it to end.")
             told = True
             time.sleep(LOOK_AGAIN)
         except OSError:

@@ -1,23 +1,25 @@
 """UserError, the one exception for what a user can put right; text from outside made safe to print."""
 
+import sys
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
 class UserError(Exception):
     """A mistake or a circumstance that the user can mend; the command line prints it as a sentence and exits with 1.
 
-    `message` says what happened and what was expected, `hint` what to do next.
+    `message` says what happened and what was expected, `lines` list what it is about, `hint` says what to do next. Each is one
+    line: line breaks and other control characters in it, such as those of a file's name, are written out.
     """
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, lines: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint, self.lines = message, hint, tuple(lines)
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        every = [self.message, *(f"  {line}" for line in self.lines), *([self.hint] if self.hint else [])]
+        return "\n".join(map(printable, every))
 
 
 def all_of(calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
@@ -31,20 +33,23 @@ def all_of(calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     if len(mistakes) == 1:
         raise mistakes[0]
     if mistakes:
-        messages = dict.fromkeys(mistake.message for mistake in mistakes)
+        lines = dict.fromkeys(line for mistake in mistakes for line in (mistake.message, *mistake.lines))
         hints = dict.fromkeys(mistake.hint for mistake in mistakes if mistake.hint)
-        raise UserError("\n".join(messages), "\n".join(hints) or None)
+        raise UserError(f"{len(mistakes)} things have to be put right:", " ".join(hints) or None, [*lines])
     return found
 
 
-def printable(text: Any, keep: str = "\n\t") -> str:
-    """`text` with its control characters written out: escape codes, or letters that turn the line round, are shown, not obeyed.
+def notice(text: Any) -> None:
+    """Tell the user something on stderr, in one line whatever names it holds."""
+    print(f"fgr: {printable(text)}", file=sys.stderr, flush=True)
 
-    Of the control characters those in `keep` stay; names in a line are given none.
-    """
+
+def printable(text: Any) -> str:
+    """`text` as one line: control characters are written out, so that escape codes, line breaks, or letters that turn the line
+    round are shown, not obeyed."""
 
     def shown(letter: str) -> str:
-        fine = letter.isprintable() or letter in keep or unicodedata.category(letter) == "Zs"
+        fine = letter.isprintable() or unicodedata.category(letter) == "Zs"
         return letter if fine else letter.encode("unicode_escape").decode()
 
     found = str(text)

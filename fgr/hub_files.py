@@ -2,12 +2,11 @@
 
 import contextlib
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from fgr.errors import UserError, nearest
+from fgr.errors import UserError, nearest, notice
 
 PATIENCE = 10.0  # seconds that the Hub has to say whether it has a repository
 TRIES = 5  # of a request that fails while a dataset is read, some seconds apart
@@ -112,7 +111,7 @@ class _FirstRetry(logging.Filter):
             return True
         if not self.told:
             self.told = True
-            print("fgr: the Hub does not answer; trying again, for two minutes at most.", file=sys.stderr, flush=True)
+            notice("the Hub does not answer; trying again, for two minutes at most.")
         return False
 
 

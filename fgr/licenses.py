@@ -83,9 +83,10 @@ def expect_accepted(licenses: Mapping[str, str], accepted: Sequence[str]) -> Non
         ]
         names = ", ".join(name for name, _, _ in refused)
         raise UserError(
-            "\n".join(lines),
+            lines[0] if len(lines) == 1 else f"{len(lines)} SR models limit what may be done with their samples:",
             f"If you accept that, say so in the recipe (accept_license: [{names}]) or on the command line "
             f"(accept_license='[{names}]'); otherwise choose models that `fgr models` lists without such a limit.",
+            lines if len(lines) > 1 else (),
         )
 
 

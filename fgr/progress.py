@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
+from fgr.errors import printable
+
 EVERY = 60.0  # seconds between lines where stderr is not a terminal
 
 
@@ -29,10 +31,10 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(), console=Console(stderr=True),
+                TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(), console=Console(stderr=True),
             )  # fmt: skip
-            self._task = self._bar.add_task(self.title, total=self.total, note="")
+            self._task = self._bar.add_task(printable(self.title), total=self.total, note="")
             self._bar.start()
         return self
 
@@ -47,7 +49,7 @@ class Progress:
         self.done += count
         self.drops.update(drops or {})
         if self._bar:
-            self._bar.update(self._task, completed=self.done, total=self.total, note=self._note())
+            self._bar.update(self._task, completed=self.done, total=self.total, note=printable(self._note()))
         elif time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             self._line()
@@ -61,7 +63,7 @@ class Progress:
         elapsed = time.monotonic() - self._start
         left = elapsed / self.done * (self.total - self.done) if self.done else 0
         eta = f" · {left / 60:.0f} min left" if self.done < self.total and self.done else ""
-        print(f"{self.title}: {self.done}/{self.total} · {self._note()}{eta}", file=sys.stderr, flush=True)
+        print(printable(f"{self.title}: {self.done}/{self.total} · {self._note()}{eta}"), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

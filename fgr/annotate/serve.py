@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 
 from fgr import atomic
-from fgr.errors import UserError, missing_extra
+from fgr.errors import UserError, missing_extra, notice
 
 HOST = "127.0.0.1"
 READY = 300.0  # seconds without a sign of progress
@@ -174,7 +174,7 @@ def _begin_anew(folder: Path) -> None:
     """Remove the half-made database of a first start that was cut off: its migrations cannot go on. Nobody's work is in it."""
     database = folder / DATABASE
     if database.exists() and (folder / STARTING).exists() and not _has_work(database):
-        print("fgr: the first start was cut off; the database is made anew.", file=sys.stderr, flush=True)
+        notice("the first start was cut off; the database is made anew.")
         for file in folder.glob(f"{DATABASE}*"):
             file.unlink()
     if not database.exists():
@@ -220,7 +220,7 @@ class _Patience:
             self._told = now
             what = f"{self._applied} migrations of the database applied" if state[0] else "the program is being loaded"
             quiet = f", nothing new for {now - self._moved:.0f} s" if now - self._moved >= SHOW else ""
-            print(f"fgr: Label Studio starts, {now - self._first:.0f} s so far: {what}{quiet}", file=sys.stderr, flush=True)
+            notice(f"Label Studio starts, {now - self._first:.0f} s so far: {what}{quiet}")
         return now - self._moved < READY
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fgr.cli.options import Device, Overrides, Seed, listed, load_recipe
-from fgr.cli.shell import echo, ended_by_signals
+from fgr.cli.shell import echo, echo_lines, ended_by_signals
 from fgr.errors import printable
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def serve(
         return
     echo(f"Starting Label Studio in {folder} …", err=True)
     with ended_by_signals(), server.serving(folder, port) as running:
-        echo(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
+        echo_lines(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
         echo(f'In another terminal: export LABEL_STUDIO_API_KEY="$(fgr annotate serve {folder} --show-token)"', err=True)
         echo(f"Images can be served from {running.files}. Ctrl-C stops the server.", err=True)
         running.process.wait()
@@ -116,7 +116,7 @@ def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None
 
     figures = run.status(dataset, project, run.token())
     if as_json:
-        echo(json.dumps(finite(figures), indent=1))
+        echo_lines(json.dumps(finite(figures), indent=1))
         return
     _table(figures["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
     for name, value in figures.items():
@@ -144,7 +144,7 @@ def consensus(
 
     report = run.consensus(load_recipe(recipe, "annotate", overrides), dataset)
     if as_json:
-        echo(json.dumps(finite(report), indent=1))
+        echo_lines(json.dumps(finite(report), indent=1))
         return
     columns = ("annotator", "samples", "median_seconds", "correlation", "alpha", "dice", "gold")
     _table(report.get("annotators", []), columns)
@@ -193,7 +193,7 @@ def _cell(value: Any) -> str:
 
     if isinstance(value, float):
         return f"{value:.2f}"
-    return "–" if value is None else escape(printable(value, keep=""))
+    return "–" if value is None else escape(printable(value))
 
 
 def _reward(name: str, device: str) -> "Callable[[np.ndarray], tuple[np.ndarray, float]]":

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from fgr.cli.options import Devices, Overrides, Seed, listed, load_recipe
-from fgr.cli.shell import echo
+from fgr.cli.shell import echo, echo_lines
 
 Recipe = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A YAML file or a shipped recipe: fgr30k, fgr30k-paper, demo.")
@@ -107,10 +107,11 @@ def models(
         bring(name)
     rows = catalogue(names or [], ask)
     if as_json:
-        echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        echo_lines(json.dumps(rows, indent=2, ensure_ascii=False))
         return
     for row in rows:
-        echo("\n".join(_lines(row)))
+        for line in _lines(row):
+            echo(line)
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -124,5 +124,5 @@ def _print(title: str, tables: Iterable[tuple[str, list[str], list[list[str]]]])
         for number, column in enumerate(header):
             table.add_column(escape(column), justify="right" if number else "left")
         for row in rows:
-            table.add_row(*(escape(printable(cell, keep="")) for cell in row))
+            table.add_row(*(escape(printable(cell)) for cell in row))
         console.print(table)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fgr.cli.options import Overrides
-from fgr.cli.shell import echo
+from fgr.cli.shell import echo, echo_lines
 
 
 def recipes(
@@ -30,4 +30,4 @@ def recipes(
         return
     kind, chosen = load_any(name, overrides or [])
     echo(f"# A recipe of {VERBS[kind]}.")
-    echo(as_yaml(chosen).rstrip("\n"))
+    echo_lines(as_yaml(chosen).rstrip("\n"))

@@ -7,7 +7,6 @@ import typer
 
 from fgr.cli.options import Data, Device, Overrides, RewardModel, Seed, load_recipe
 from fgr.cli.shell import echo
-from fgr.errors import printable
 
 Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep, demo).")]
 
@@ -70,7 +69,7 @@ def score(
         line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
         if maps:
             line["map"] = str(scoring.save_overlay(maps, file, image, map_))
-        echo(dumps(finite(line)) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {printable(file, keep='')}")
+        echo(dumps(finite(line)) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
     name_left_out(left_out)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from fgr.errors import UserError, printable
+from fgr.errors import UserError, notice, printable
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = "Interrupted. What is finished is kept; run the same command again to go on."
@@ -20,10 +20,10 @@ def guarded(app: Callable[[], object]) -> None:
         app()
     except SystemExit as end:  # typer turns an interrupt into one
         if end.code == 130:
-            _print(INTERRUPTED)
+            notice(INTERRUPTED)
         raise
     except KeyboardInterrupt:
-        _print(INTERRUPTED)
+        notice(INTERRUPTED)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
@@ -31,7 +31,7 @@ def guarded(app: Callable[[], object]) -> None:
     except Exception as error:
         if os.environ.get("FGR_DEBUG") == "1":
             raise
-        _print(sentence(error))
+        print(f"fgr: {sentence(error)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -66,17 +66,19 @@ def sentence(error: Exception) -> str:
         return f"A file exists where a folder is needed{_where(error)}. Choose another --out, or move the file."
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"The path does not exist and cannot be created{_where(error)}. Check its spelling, or choose another."
-    return f"Unexpected {type(error).__name__}: {error}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
+    return f"Unexpected {type(error).__name__}: {printable(error)}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
 
 
 def echo(text: object, err: bool = False) -> None:
-    """Print a line, control characters in it written out: it may hold names and words from outside."""
+    """Print a line; control characters in it, line breaks too, are written out: it may hold names and words from outside."""
     print(printable(text), file=sys.stderr if err else sys.stdout, flush=True)
 
 
+def echo_lines(text: str) -> None:
+    """Print text that has several lines, none of them made by a name in it."""
+    for line in text.split("\n"):
+        echo(line)
+
+
 def _where(error: OSError) -> str:
-    return f" ({error.filename})" if error.filename else ""
-
-
-def _print(text: str) -> None:
-    print(f"fgr: {printable(text)}", file=sys.stderr)
+    return f" ({printable(error.filename)})" if error.filename else ""

@@ -88,7 +88,7 @@ def wrong_keys(recorded: Mapping[str, Any]) -> Iterator[str]:
     try:
         recipe.stored(recorded["recipe"], "generate", "fgr.json")
     except UserError as error:
-        yield f"recipe: {' '.join(error.message.split())[:200]}"
+        yield f"recipe: {' '.join([error.message, *error.lines])[:200]}"
     except (TypeError, AttributeError):
         yield "recipe: it is not a recipe"
 

@@ -26,19 +26,19 @@ def environment(loader: Any = None) -> Any:
 
 def text(value: Any) -> str:
     """A value in a line of prose or a cell of a table."""
-    escaped = SPECIAL.sub(r"\\\1", html.escape(printable(value, keep=""), quote=False))
+    escaped = SPECIAL.sub(r"\\\1", html.escape(printable(value), quote=False))
     return INSIDE_WORDS.sub(r"\1", escaped).replace("://", ":\u200b//")  # no link that nobody meant
 
 
 def code(value: Any) -> str:
     """A value between single backticks, also in a table."""
-    return printable(value, keep="").replace("`", "'").replace("|", "¦")
+    return printable(value).replace("`", "'").replace("|", "¦")
 
 
 def scalar(value: Any) -> str:
     """A value of the YAML front matter: plain where it is a plain name, otherwise quoted as JSON quotes, which YAML reads."""
     shown = str(value)
-    return shown if re.fullmatch(r"[A-Za-z][A-Za-z0-9.+-]*", shown) else json.dumps(printable(shown, keep=""))
+    return shown if re.fullmatch(r"[A-Za-z][A-Za-z0-9.+-]*", shown) else json.dumps(printable(shown))
 
 
 def fence(content: str) -> str:

@@ -30,7 +30,7 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return printable(f"{self.file}{f' · {self.row}' if self.row else ''}: {self.text}", keep="")
+        return printable(f"{self.file}{f' · {self.row}' if self.row else ''}: {self.text}")
 
 
 @dataclass(slots=True)

@@ -48,8 +48,9 @@ class MakerFactory:
         other = differences(described, json.loads(json.dumps(describe(models))))
         if other:
             raise UserError(
-                "\n".join(["A machine has different weights from those that the run began with:", *other]),
+                "A machine has different weights from those that the run began with:",
                 "Put the same weights on every machine.",
+                other,
             )
         return self.maker(device, plan.load(self.workspace.plan), calibration["scale"], calibration)
 

@@ -1,7 +1,6 @@
 """Makes the samples of a shard from plan and recipe, and writes it whole or not at all."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 
 from fgr import atomic
 from fgr.dataset import manifest, tables
-from fgr.errors import printable
+from fgr.errors import notice
 from fgr.generate import samples
 from fgr.generate.plan import Reference, ReferencePlan
 from fgr.generate.prefetch import Once, batches, prefetch, thread_pool
@@ -231,7 +230,7 @@ def upscaled(upscaler: Upscaler, name: str, jobs: list[Job]) -> list[np.ndarray 
             return [upscaled(upscaler, name, [job])[0] for job in jobs]
         if isinstance(error, NonFiniteOutput):
             return [not_finite(name)]
-        print(printable(f"fgr: {error.message}"), file=sys.stderr)
+        notice(error.message)
         return [f"{UNREADABLE_OUTPUT}:{name}"]
 
 

@@ -7,7 +7,6 @@ photographs' digests, which does not depend on names, on the number of workers, 
 
 import json
 import multiprocessing
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +20,7 @@ import numpy as np
 
 from fgr import atomic
 from fgr.dataset import screen
-from fgr.errors import UserError, printable
+from fgr.errors import UserError, notice
 from fgr.generate.sources import EncodedPhoto, PhotoSource, open_source
 from fgr.image_files import ImageFileError
 from fgr.images import codec
@@ -90,7 +89,7 @@ def build(folder: Path, source: Source, splits: Splits, workers: int) -> Referen
     if not (folder / INDEX).is_file():
         opened = open_source(source.path, license=source.license, attribution=source.attribution)
         for note in opened.notes:
-            print(printable(f"fgr: {note}"), file=sys.stderr)
+            notice(note)
         _screen_all(folder, opened, source, workers)
         _write_index(folder, source.duplicate_bits, splits.model_dump(), opened.left_out)
     plan = load(folder)
@@ -150,7 +149,7 @@ def _screen_block(folder: Path, source: Source, block: tuple[int, list[EncodedPh
             pixels = decode_photo(photo.read(), source.max_pixels)
         except (PhotoError, ImageFileError) as error:
             left_out[error.reason] += 1
-            print(printable(f"fgr: {photo.place} is left out: {getattr(error, 'message', error)}"), file=sys.stderr)
+            notice(f"{photo.place} is left out: {getattr(error, 'message', error)}")
             continue
         crops, dropped = screen.choose_crops(
             pixels, source.crop, source.crops_per_photo, source.min_texture, source.min_sharpness

@@ -5,7 +5,6 @@ done. When all are, they are folded into `fgr.json` and the card, and `OUT/.fgr`
 """
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any
 from fgr import __version__, atomic
 from fgr.dataset import card, manifest
 from fgr.devices import one_cpu_thread
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
 from fgr.generate import plan
 from fgr.generate.calibration import calibrate
 from fgr.generate.engines import ENGINES, Engine
@@ -55,7 +54,7 @@ def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int
     models = factory.models(engine.device)
     workspace, described = factory.workspace, describe(models)
     features = {"name": models.features.name, "digest": models.features.digest, "origin": models.features.origin}
-    print(f"fgr: the map's features: {features['name']} ({features['origin']})", file=sys.stderr)
+    notice(f"the map's features: {features['name']} ({features['origin']})")
     references = _plan_and_calibrate(factory, described, engine)
     shards = plan_shards(references.source_ids(), recipe)
     mine = [one for one in shards[part[0] :: part[1]] if not workspace.is_done(one)]
@@ -128,7 +127,7 @@ def _finish(
     atomic.remove_stale(out, everyone=True)  # what machines that were lost left behind
     for split in SPLITS:
         if not any(state["split"] == split and state["rows"] for state in states):
-            print(f"fgr: no photograph fell into the split '{split}': widen its share or add photographs.", file=sys.stderr)
+            notice(f"no photograph fell into the split '{split}': widen its share or add photographs.")
 
 
 def _versions() -> dict[str, str]:

@@ -102,7 +102,7 @@ def _folder(folder: Path, license: str, attribution: str) -> PhotoSource:
     left_out = +found.left_out
     notes = [f"{folder}: left out {found.sentence()}; for example {_examples(found)}."] if left_out else []
     if not found.files:
-        raise UserError(f"The folder {folder} holds no photographs.", "\n".join([*notes, KNOWN_SUFFIXES]))
+        raise UserError(f"The folder {folder} holds no photographs.", KNOWN_SUFFIXES, notes)
     photographs = {file.relative_to(folder).as_posix(): file for file in found.files}
     unmatched = sorted(rows.keys() - photographs.keys())
     if unmatched:

@@ -78,5 +78,4 @@ class Workspace:
 
 def already_holds(out: Path, what: str, other: Sequence[str]) -> UserError:
     """The error for a folder with `what`, which differs from the recipe given in the keys `other`."""
-    listed = "\n".join(f"  {line}" for line in other[:10])
-    return UserError(f"{out} already holds {what}:\n{listed}", "Name another --out, or give the same recipe to continue.")
+    return UserError(f"{out} already holds {what}:", "Name another --out, or give the same recipe to continue.", other[:10])

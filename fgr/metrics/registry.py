@@ -84,8 +84,8 @@ def open_metrics(names: Sequence[str], options: Options | None = None) -> list[M
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        listed = "\n".join(f"  {problem.message} {problem.hint or ''}" for problem in problems)
-        raise UserError(f"{len(problems)} metrics are not available:\n{listed}", "Correct that, or leave them out.")
+        lines = [f"{problem.message} {problem.hint or ''}".rstrip() for problem in problems]
+        raise UserError(f"{len(problems)} metrics are not available:", "Correct that, or leave them out.", lines)
     return found
 
 

@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
 from fgr import atomic, records
 from fgr.dataset import card, manifest, tables
 from fgr.dataset.verify import verify
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
 from fgr.publish.package import Consent, Package, path_warnings
 from fgr.publish.sharing import expect_shareable, maker_of_images
 
@@ -53,14 +52,14 @@ def _verify(directory: Path, files: list[str]) -> None:
     path = directory / VERIFIED
     if path.is_file() and path.read_text(encoding="utf-8").strip() == digest:
         return
-    print(f"fgr: checking every row of {len(files)} files …", file=sys.stderr)
+    notice(f"checking every row of {len(files)} files …")
     problems = [str(problem) for problem in verify(directory)]
     if problems:
-        more = f"\n  … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        listed = "\n".join(f"  {text}" for text in problems[:SHOWN])
+        more = [f"… and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError(
-            f"{directory} breaks {len(problems)} promise{'s' if len(problems) > 1 else ''}:\n{listed}{more}",
+            f"{directory} breaks {len(problems)} promise{'s' if len(problems) > 1 else ''}:",
             "Make the dataset again; `fgr verify` lists everything.",
+            [*problems[:SHOWN], *more],
         )
     atomic.write_text(path, digest + "\n")
 

@@ -55,8 +55,8 @@ def check(tree: Mapping[str, Any], kind: str, origin: str) -> Any:
     lines += wrong
     if lines:
         heading = f"The recipe {origin} has {len(lines)} mistake{'s' if len(lines) > 1 else ''} (key – problem – value):"
-        rest = [f"  … and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-        raise UserError("\n".join([heading, *(f"  {line}" for line in lines[:SHOWN]), *rest]))
+        rest = [f"… and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        raise UserError(heading, lines=[*lines[:SHOWN], *rest])
     return made
 
 

@@ -5,14 +5,13 @@ RUN/stage-K    RM_K, each initialised with the stage before
 """
 
 import functools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from fgr.errors import UserError, all_of
+from fgr.errors import UserError, all_of, notice
 from fgr.metrics import fidelity
 from fgr.metrics.registry import open_base
 from fgr.recipe import resolved
@@ -88,7 +87,7 @@ class _Trainer:
         self.run.start("reward", resolved(self.recipe), self.facts)
         note = splits.note_on_maps(self.data, self.rows["train"], self.recipe.planted.share > 0)
         if note and self.accelerator.is_main_process:
-            print(f"fgr: {note}", file=sys.stderr)
+            notice(note)
         self.accelerator.wait_for_everyone()
         begin_trackers(self.accelerator, "fgr-reward", self.recipe.trackers)
 
@@ -225,7 +224,7 @@ class _Trainer:
         weights = open_pretrained(self.recipe.encoder.name, self.recipe.encoder.weights or "").weights
         self.facts["encoder"] = {"origin": weights.origin, "digest": weights.digest}
         if self.accelerator.is_main_process:
-            print(f"fgr: the encoder begins with {weights}", file=sys.stderr)
+            notice(f"the encoder begins with {weights}")
 
     def _check_base(self) -> None:
         if not (self.out / "run.json").exists() and self.recipe.base.name != "full-reference":

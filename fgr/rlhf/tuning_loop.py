@@ -1,6 +1,5 @@
 """The tuning loop: policy updates, audits, switches of stage, rollbacks, checkpoints, when to stop."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.rlhf import audit, curriculum, pictures
 from fgr.rlhf.algorithms.interface import Algorithm, TrainingStep
@@ -264,7 +263,7 @@ class TuningLoop:
     def _event(self, event: str, reason: str, **figures: Any) -> None:
         self._log("event", event=event, reason=reason, **figures)
         if self.run.main:
-            print(f"step {self.state.step}: {event} – {reason}", file=sys.stderr, flush=True)
+            notice(f"step {self.state.step}: {event} – {reason}")
 
     def _log(self, split: str, **figures: Any) -> None:
         self.run.log(step=self.state.step, split=split, **figures)

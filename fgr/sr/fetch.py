@@ -175,10 +175,10 @@ class NoSource(UserError):
     """None of a file's sources gives it."""
 
     def __init__(self, name: str, file: WeightFile, failures: list[tuple[str, hub.Unavailable]]) -> None:
-        lines = [f"  {source}: {error}" for source, error in failures]
+        lines = [f"{source}: {error}" for source, error in failures]
         by_hand = f"or put {file.name} into {weights.folder()} yourself."
         head = f"{file.name} of '{name}' could not be fetched from any source:"
-        super().__init__("\n".join([head, *lines]), f"{_next(failures)} – {by_hand}")
+        super().__init__(head, f"{_next(failures)} – {by_hand}", lines)
         self.file, self.failures = file, failures
 
 

@@ -10,13 +10,12 @@ import contextlib
 import io
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fgr import __version__, atomic
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
 from fgr.recipe import differences
 from fgr.recipe.renamed import RENAMED, modernised
 from fgr.records import current_figures
@@ -69,8 +68,9 @@ class Run:
             different += differences(begun["recipe"], recipe) + differences(begun["facts"], facts)
             if different:
                 raise UserError(
-                    f"{self.directory} holds a run of another recipe:\n" + "\n".join(f"  {line}" for line in different),
+                    f"{self.directory} holds a run of another recipe:",
                     "Name another --out, or give the recipe and the keys of the run that is there.",
+                    different,
                 )
         elif self.main and self.directory.is_dir() and any(not path.name.startswith(".") for path in self.directory.iterdir()):
             raise UserError(f"{self.directory} is not empty and not a training run.", "Name a new folder with --out.")
@@ -125,7 +125,7 @@ class Run:
                 continue
             if self.main and path == self.before:
                 why = f"damaged ({reasons[self.checkpoint]})" if reasons else "missing"
-                print(f"fgr: {self.checkpoint} is {why}; the run goes on from {path.name}.", file=sys.stderr, flush=True)
+                notice(f"{self.checkpoint} is {why}; the run goes on from {path.name}.")
             return state
         if reasons:
             path, reason = next(iter(reasons.items()))

@@ -8,14 +8,13 @@ Ray, so OUT must be a folder that all machines share.
 import contextlib
 import os
 import socket
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from fgr.devices import cores, one_cpu_thread
-from fgr.errors import UserError, missing_extra
+from fgr.errors import UserError, missing_extra, notice
 from fgr.generate.maker import ShardMaker
 from fgr.generate.shards import Shard, Tick
 
@@ -51,7 +50,7 @@ class RayCluster:
         self._ray.shutdown()
 
     def call(self, task: Callable[[str], None]) -> None:
-        print("fgr: a worker of the Ray cluster prepares the run.", file=sys.stderr, flush=True)
+        notice("a worker of the Ray cluster prepares the run.")
         for _ in range(TRIES):
             worker = self.start_worker()
             if self.result(worker.call.remote(task)):
@@ -153,7 +152,7 @@ class Scheduler:
         doing = f"while it made {name}" if shard else LOST_EARLY
         if self._lost[name] >= TRIES:
             raise _too_many(doing)
-        print(f"fgr: a worker of the Ray cluster was lost {doing}; that is done again.", file=sys.stderr, flush=True)
+        notice(f"a worker of the Ray cluster was lost {doing}; that is done again.")
         if shard:
             self._todo.appendleft(shard)
 
@@ -161,7 +160,7 @@ class Scheduler:
         idle = not something and all(shard is None for _, shard in self._running.values())
         before, self._idle = self._idle, self._idle + POLL if idle else 0.0
         if before < IDLE <= self._idle:
-            print("fgr: waiting for a free slot on the Ray cluster.", file=sys.stderr, flush=True)
+            notice("waiting for a free slot on the Ray cluster.")
 
 
 class _Worker:

@@ -5,7 +5,6 @@ tensors' shapes; what Stable Diffusion 2 fixes is fixed here: four levels of two
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
 from fgr.progress import without_loading_bars
 from fgr.sr import weights
 
@@ -190,7 +189,7 @@ def again_in_float32(module: Any, what: str) -> None:
         if not torch.is_autocast_enabled(kind) or torch.isfinite(output).all():
             return None
         if not reported:
-            print(f"fgr: {what} overflows in this precision; it runs again in fp32 where it does.", file=sys.stderr)
+            notice(f"{what} overflows in this precision; it runs again in fp32 where it does.")
             reported = True
         with torch.autocast(kind, enabled=False):
             return module.forward(*(one.float() if isinstance(one, torch.Tensor) else one for one in inputs))
