@@ -105,7 +105,7 @@ class Judge:
         return found
 
     def _reward(self, stage: Any) -> Reward:
-        return stage_reward(stage, self.recipe.reward.model_copy(update={"bound": 0.0, "smooth": 0.0}))
+        return stage_reward(stage, self.recipe.reward.model_copy(update={"bound": 0.0, "draws": 0}))
 
     def _measured(self, outputs: Sequence[torch.Tensor]) -> Values:
         found: Values = {}

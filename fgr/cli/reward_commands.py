@@ -39,6 +39,9 @@ def score(
     maps: Annotated[Path | None, typer.Option(help="Folder for the maps, drawn over the images (PNG).")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     tile: Annotated[int, typer.Option(help="Larger images are tiled at this many pixels; 0 = never.")] = 1024,
+    draws: Annotated[
+        int, typer.Option(min=0, help="Mean over so many randomised copies, for models trained so; costs as many times as much.")
+    ] = 0,
     device: Device = "auto",
 ) -> None:
     """Score images: larger is better; the worst 1 % of the map says how bad the worst place is, 0 = clean, 1 = worst.
@@ -65,7 +68,7 @@ def score(
         except ImageFileError as error:
             left_out[str(file)] = error.message
             continue
-        value, map_ = scoring.score(model, image, tile)
+        value, map_ = scoring.score(model, image, tile, draws)
         line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
         if maps:
             line["map"] = str(scoring.save_overlay(maps, file, image, map_))

@@ -148,6 +148,11 @@ class Training(Strict):
     validate_every: int = Field(100, ge=1, description="steps between validations of the averaged weights, which choose the best")
     patience: int = Field(0, ge=0, description="validations without improvement after which a phase ends; 0 = never")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints")
+    randomize: bool = Field(
+        False,
+        description="show images as randomised copies, from RM_0 on: shifted by up to a pixel, mildly resampled and blurred, "
+        "dithered to 8 bits; in use the same by reward.draws of fgr rlhf and fgr score --draws",
+    )
     explosion_factor: float = Field(50.0, gt=1, description="a loss this many times its running mean stops the run")
 
 

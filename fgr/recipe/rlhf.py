@@ -45,7 +45,12 @@ class Reward(Strict):
         "z", description="z: terms standardised, each stage weighed for itself; raw: neither, the last one's weight for all"
     )
     bound: Weight = Field(3.0, description="the reward levels off at ± this many z-units; 0 = unbounded")
-    smooth: Weight = Field(0.0, description="worst case over image changes of this root mean square (1/255 = 0.0039)")
+    draws: int = Field(
+        0,
+        ge=0,
+        description="judge the mean over so many randomised copies of an image (a pixel's shift, mild resampling and blur, "
+        "dither to 8 bits), against patterns that vanish under them; costs as many passes of the reward model, and their memory",
+    )
     ratio: float = Field(
         0.5, gt=0, description="gradient of the reward over that of the anchor at the output; sets the weight once"
     )

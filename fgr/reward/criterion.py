@@ -10,6 +10,7 @@ from torch.nn import functional
 from fgr.metrics.registry import Score
 from fgr.recipe.reward import Loss, Planted
 from fgr.reward import loss
+from fgr.reward.randomize import Copy, randomized, seed_of
 
 TRIPLET = ("reference", "composite", "sr")
 RANK_WHILE_DISTILLING = 0.25  # the weight of L_rank, as a share of the recipe's, in the first phase
@@ -28,6 +29,7 @@ class Criterion:
     base: Score | None
     target: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     planted: Planted | None = None  # weights and margins of its pairs, wanted where a batch has planted images
+    randomize: bool = False  # judge randomised copies; never while distilling
 
     def __call__(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float, cell: int) -> Parts:
         """The parts of the loss and their weighted `total`.
@@ -144,7 +146,10 @@ class Criterion:
     def _answers(self, model: Any, images: Parts, paired: bool = False) -> tuple[torch.Tensor, ...]:
         """Scores, maps and, if places are ranked or images `paired`, local scores."""
         stacked = torch.cat(list(images.values()))
-        return tuple(model(stacked, places=True) if paired or self.settings.rank_of == "place" else model(stacked))
+        copy = randomized(stacked, seed_of(stacked)) if self.randomize else Copy(stacked, (0, 0))
+        places = paired or self.settings.rank_of == "place"
+        scores, maps, *local = model(copy.images, places=True) if places else model(copy.images)
+        return scores, copy.back(maps), *local
 
     def _total(self, parts: Parts) -> torch.Tensor:
         weighted = [getattr(self.planted if name in PAIRED else self.settings, name) * part for name, part in parts.items()]

@@ -180,11 +180,13 @@ class _Trainer:
             if name == "base":
                 return Criterion(recipe.loss, None, fidelity.full_reference)
             student = FinPercepRM.from_pretrained(self.out / "base").to(self.accelerator.device).requires_grad_(False)
-            return Criterion(recipe.loss, lambda image: student(image)[0], planted=recipe.planted)
+            return Criterion(
+                recipe.loss, lambda image: student(image)[0], planted=recipe.planted, randomize=recipe.training.randomize
+            )
         score = open_base(recipe.base.name, self.accelerator.device)
         if name == "base":
             return Criterion(recipe.loss, None, lambda image, _: score(image))
-        return Criterion(recipe.loss, score, planted=recipe.planted)
+        return Criterion(recipe.loss, score, planted=recipe.planted, randomize=recipe.training.randomize)
 
     def _batches(self, steps: int, done: int, position: int, distorted: bool, planter: Planter | None = None) -> Iterator[Any]:
         data, accumulate = self.recipe.data, self.recipe.training.accumulate

@@ -7,19 +7,33 @@ import cv2
 import numpy as np
 import torch
 
+from fgr.reward.randomize import randomized, seed_of
+
 HALO = 96  # pixels around a tile that are seen but not counted
 
 
 @torch.inference_mode()
-def score(model: Any, image: np.ndarray, tile: int = 1024) -> tuple[float, np.ndarray]:
+def score(model: Any, image: np.ndarray, tile: int = 1024, draws: int = 0) -> tuple[float, np.ndarray]:
     """Score and float32 (H, W) map of a uint8 (H, W, 3) image; in tiles of about `tile` pixels if it is larger, 0 = never.
 
     Tiles overlap, and their features are summed before the score's MLP, so the score is that of the whole image but for what
-    the encoder sees beyond the overlap.
+    the encoder sees beyond the overlap. With `draws` it is the mean over as many randomised copies of the whole image, which
+    cost as many times as much.
     """
     device = next(model.parameters()).device
     whole = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)[None]
-    height, width = image.shape[:2]
+    if not draws:
+        return _tiled(model, whole, tile)
+    pixels = whole.float() / 255
+    copies = [randomized(pixels, seed_of(pixels) + number) for number in range(draws)]
+    judged = [(_tiled(model, copy.images, tile), copy) for copy in copies]
+    maps = [copy.back(torch.from_numpy(map_)[None, None])[0, 0].numpy() for (_, map_), copy in judged]
+    return float(np.mean([value for (value, _), _ in judged])), np.stack(maps).mean(axis=0)
+
+
+def _tiled(model: Any, whole: torch.Tensor, tile: int) -> tuple[float, np.ndarray]:
+    """Score and map of a uint8, or float in [0, 1], image (1, 3, H, W)."""
+    height, width = whole.shape[-2:]
     step = max(model.multiple, tile // model.multiple * model.multiple) if tile else max(height, width)
     map_ = np.zeros((height, width), np.float32)
     sums: Any = 0
@@ -40,7 +54,8 @@ def _tile(model: Any, whole: torch.Tensor, inner: tuple[slice, slice]) -> tuple[
         start = max(0, part.start - halo)
         outer.append(slice(start, min(side, part.stop + halo)))
         relative.append(slice(part.start - start, part.stop - start))
-    pixels = whole[:, :, outer[0], outer[1]].float() / 255
+    pixels = whole[:, :, outer[0], outer[1]]
+    pixels = pixels if pixels.is_floating_point() else pixels.float() / 255
     valid = torch.zeros_like(pixels[:, :1])
     valid[:, :, relative[0], relative[1]] = 1
     sums, weight, map_ = model.pooled(pixels, valid)

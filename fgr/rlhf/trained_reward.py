@@ -13,6 +13,7 @@ import torch
 from fgr.errors import UserError
 from fgr.recipe.rlhf import Reward as RewardSettings
 from fgr.recipe.rlhf import stage_named
+from fgr.reward.randomize import Randomized
 
 Raw = Callable[[torch.Tensor], list[torch.Tensor]]
 Maximum = Callable[[torch.Tensor], torch.Tensor]
@@ -45,12 +46,11 @@ MAXIMA: dict[str, Callable[[float, float], Maximum]] = {
 class Reward:
     """A weighted sum of standardised terms; `calibrate` must come first.
 
-    `bound` levels it off where its gradient is taken; `smooth` takes that gradient at the image changed against the reward by
-    this root mean square (RSA-FT's image-space smoothing; its published radius has no stated unit, this one is ours).
+    `bound` levels it off where its gradient is taken.
     """
 
-    def __init__(self, name: str, raw: Raw, weights: dict[str, float], bound: float = 0.0, smooth: float = 0.0) -> None:
-        self.name, self.raw, self.bound, self.smooth = name, raw, bound, smooth
+    def __init__(self, name: str, raw: Raw, weights: dict[str, float], bound: float = 0.0) -> None:
+        self.name, self.raw, self.bound = name, raw, bound
         self.terms = list(weights)
         self.weights = torch.tensor(list(weights.values()))
         self.mean, self.sd = torch.zeros(len(weights)), torch.ones(len(weights))
@@ -81,13 +81,6 @@ class Reward:
 
     def gradient(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Terms (terms, B) and reward (B,) of images (B, 3, H, W), and the gradient of their mean bounded reward by them."""
-        if self.smooth:
-            _, _, first = self._gradient(image)
-            step = self.smooth * first / first.square().mean((1, 2, 3), keepdim=True).sqrt().clamp_min(1e-12)
-            return self._gradient((image - step).clamp(0, 1))
-        return self._gradient(image)
-
-    def _gradient(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         leaf = image.detach().float().requires_grad_()
         terms = self.z(leaf)
         value = (self.weights.to(leaf.device)[:, None] * terms).sum(0)
@@ -109,18 +102,24 @@ def stage_reward(model: Any, settings: RewardSettings, q: float | None = None) -
     RM_0 has no map: its score is the whole of it. UserError if nothing is left.
     """
     score, map_ = settings.score, settings.map
+    judge = judged(model, settings.draws)
     if model.stage == 0:
         if not score:
             raise UserError("RM_0 has no map and reward.score is 0: the first stage has no reward.", "Set reward.score above 0.")
-        return Reward("RM_0", lambda image: [model(image)[0]], {"score": score}, settings.bound, settings.smooth)
+        return Reward("RM_0", lambda image: [judge(image)[0]], {"score": score}, settings.bound)
     maximum = MAXIMA[settings.maximum](settings.q if q is None else q, settings.p)
 
     def raw(image: torch.Tensor) -> list[torch.Tensor]:
-        found, degradation_map = model(image)
+        found, degradation_map = judge(image)
         return [value for value, weight in ((found, score), (1 - maximum(degradation_map), map_)) if weight]
 
     weights = {name: weight for name, weight in (("score", score), ("clean", map_)) if weight}
-    return Reward(f"RM_{model.stage}", raw, weights, settings.bound, settings.smooth)
+    return Reward(f"RM_{model.stage}", raw, weights, settings.bound)
+
+
+def judged(model: Any, draws: int) -> Any:
+    """The model, or with `draws` the mean of its outputs over randomised copies of an image."""
+    return Randomized(model, draws) if draws else model
 
 
 def plain_reward(settings: RewardSettings, stages: Sequence[Any], device: torch.device) -> Reward:
@@ -137,13 +136,13 @@ def plain_reward(settings: RewardSettings, stages: Sequence[Any], device: torch.
         if stage is None:
             scores.append(open_base(name, device, differentiable=True))
         elif stage < len(stages):
-            scores.append(_score_of(stages[stage]))
+            scores.append(_score_of(judged(stages[stage], settings.draws)))
         else:
             raise UserError(
                 f"The reward model has the stages 0 … {len(stages) - 1}; there is no stage {stage}.", "Change reward.plain."
             )
     weights = dict.fromkeys(names, 1.0)
-    return Reward(" + ".join(names), lambda image: [score(image) for score in scores], weights, settings.bound, settings.smooth)
+    return Reward(" + ".join(names), lambda image: [score(image) for score in scores], weights, settings.bound)
 
 
 def reward_gradient(

@@ -350,6 +350,22 @@ def test_planted_defects_are_trained_on_in_every_stage_and_a_resumed_run_plants_
     assert losses(resumed) == losses(whole)
 
 
+def test_every_stage_but_not_the_first_phase_is_trained_on_randomised_copies(data, overrides, tmp_path, monkeypatch):
+    from fgr.reward import criterion
+
+    judged, randomized = [], criterion.randomized
+
+    def noted(images, seed):
+        judged.append(seed)
+        return randomized(images, seed)
+
+    monkeypatch.setattr(criterion, "randomized", noted)
+    keys = (*overrides, "training.randomize=true", "base.steps=2", "stages=[2,1]", "training.validate_every=100")
+    train_reward_model(recipe.load("tiny", "reward", keys), str(data), tmp_path / "rm", device="cpu")
+    assert len(judged) == 3 + 2 * 2  # the steps of RM_0 and RM_1, and two rows' validation at the end of each
+    assert len(set(judged[:2])) == 2
+
+
 def test_defects_are_planted_on_references_alone_where_the_dataset_is_of_version_0_1(
     data, overrides, tmp_path, capsys, monkeypatch
 ):

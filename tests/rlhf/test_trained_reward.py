@@ -6,6 +6,7 @@ import torch
 from fgr.errors import UserError
 from fgr.recipe.rlhf import Reward as RewardSettings
 from fgr.reward.model import FinPercepRM
+from fgr.reward.randomize import Randomized
 from fgr.rlhf import trained_reward as rewards
 from fgr.rlhf.trained_reward import Reward
 
@@ -36,8 +37,8 @@ def grey(*values: float) -> torch.Tensor:
     return torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
 
 
-def simple(weight: float = 1.0, bound: float = 0.0, smooth: float = 0.0) -> Reward:
-    found = Reward("brightness", lambda image: [brightness(image)], {"brightness": weight}, bound, smooth)
+def simple(weight: float = 1.0, bound: float = 0.0) -> Reward:
+    found = Reward("brightness", lambda image: [brightness(image)], {"brightness": weight}, bound)
     found.calibrate([grey(0.2, 0.4), grey(0.6, 0.8)])
     return found
 
@@ -55,15 +56,6 @@ def test_the_gradient_is_that_of_the_mean_reward_and_dies_at_the_bound():
     sd = 0.05**0.5
     assert torch.allclose(value[2], torch.full_like(value[2], 1 / (sd * 48 * 2)), rtol=1e-4)
     assert float(simple(bound=1.0).gradient(grey(5.0))[2].abs().max()) < 1e-6
-
-
-def test_smoothing_takes_the_gradient_at_the_worst_image_nearby():
-    found = Reward("square", lambda image: [brightness(image).square()], {"square": 1.0})
-    found.calibrate([grey(0.2, 0.4, 0.6)])
-    plain = float(found.gradient(grey(0.5))[2].sum())
-    found.smooth = 0.1  # every pixel 0.1 darker is the worst of that root mean square
-    assert float(found.gradient(grey(0.5))[2].sum()) == pytest.approx(plain * 0.4 / 0.5, rel=1e-4)
-    assert float(found.gradient(grey(0.5))[1]) == pytest.approx(float(found.value(grey(0.4))), rel=1e-4)
 
 
 def test_a_term_that_does_not_vary_or_is_no_number_is_refused_by_name():
@@ -99,6 +91,21 @@ def test_a_stages_reward_is_score_and_worst_of_the_map_and_rm_0_has_no_map(stage
     assert torch.equal(found[1], 1 - rewards.top_q(map_, 0.1))
     with pytest.raises(UserError, match="RM_0 has no map"):
         rewards.stage_reward(stages[0], RewardSettings(score=0.0))
+
+
+def test_draws_judge_the_mean_over_randomised_copies(stages):
+    image = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    drawn = rewards.stage_reward(stages[2], RewardSettings(draws=2, q=0.1))
+    score, map_ = Randomized(stages[2], 2)(image)
+    assert torch.equal(drawn.raw(image)[0], score)
+    assert torch.equal(drawn.raw(image)[1], 1 - rewards.top_q(map_, 0.1))
+    assert not torch.equal(score, stages[2](image)[0])
+    drawn.calibrate([image])
+    assert drawn.gradient(image)[2].abs().min(1).values.max() > 0
+    plain = rewards.plain_reward(RewardSettings(plain=("rm-stage:2",), draws=2), stages, torch.device("cpu"))
+    assert torch.equal(plain.raw(image)[0], score)
+    first = rewards.stage_reward(stages[0], RewardSettings(draws=2))
+    assert torch.equal(first.raw(image)[0], Randomized(stages[0], 2)(image)[0])
 
 
 def test_plain_rewards_are_summed_and_unknown_stages_refused(stages):
