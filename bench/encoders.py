@@ -11,7 +11,6 @@ keys of all of them. Run again, it goes on where it stopped; the table is printe
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,13 +80,18 @@ def results(name: str, tests: dict[str, Path], chosen: argparse.Namespace) -> It
         if not file.is_file():
             steps = [f"base.steps={first.base.steps}", f"stages={list(first.stages)}"]
             recipe = recipes.load(name, "reward", [*chosen.train, *steps], {"seed": seed})
-            began = time.monotonic()
             train_reward_model(recipe, str(chosen.data), out, chosen.device)
-            figures: dict[str, Any] = {"seconds": time.monotonic() - began}
+            figures: dict[str, Any] = {"seconds": training_seconds(out)}
             for test, folder in tests.items():
                 figures[test] = evaluate_reward_model(str(out), str(folder), "test", None, chosen.device)
             atomic.write_text(file, json.dumps(figures))
         yield json.loads(file.read_text())
+
+
+def training_seconds(run: Path) -> float:
+    """What the optimiser's steps of a run took, resumed or not."""
+    lines = (json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines())
+    return sum(line["step_s"] + line["wait_s"] for line in lines if "step_s" in line)
 
 
 def table(found: dict[str, Sequence[dict[str, Any]]], numbers: Sequence[int]) -> Iterator[str]:

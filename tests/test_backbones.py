@@ -1,6 +1,7 @@
 """One opener of backbones: which weights it takes, what they are worth, and a sentence for every file that is not they."""
 
 import shutil
+from functools import partial
 
 import cv2
 import pytest
@@ -8,13 +9,18 @@ import timm
 import torch
 from safetensors.torch import save_file
 from skimage import data
+from sklearn.datasets import load_sample_image
 
-from fgr import backbones, package_files
-from fgr.backbones import PACKAGED, open_backbone
+from fgr import backbone_weights, backbones, package_files
+from fgr.backbone_weights import PACKAGED
+from fgr.backbones import open_backbone
 from fgr.errors import UserError
 
 NAME = "tf_efficientnet_lite0"
-PHOTOGRAPHS = {"coffee": {"espresso"}, "chelsea": {"Egyptian cat", "tabby", "tiger cat"}, "rocket": {"missile"}}
+COFFEE = (data.coffee, {"espresso"})
+CAT = (data.chelsea, {"Egyptian cat", "tabby", "tiger cat"})
+ROCKET = (data.rocket, {"missile"})
+PALACE = (partial(load_sample_image, "china.jpg"), {"palace"})
 
 
 @pytest.fixture(autouse=True)
@@ -36,18 +42,27 @@ def uninstalled(monkeypatch):
     monkeypatch.setattr(package_files, "installed", lambda place: None)
 
 
-def test_three_photographs_are_what_they_show(lite0):
+def expect_seen(network, *photographs) -> None:
     names = timm.data.ImageNetInfo()
-    config = lite0.network.pretrained_cfg
-    mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-    for photograph, meanings in PHOTOGRAPHS.items():
-        image = getattr(data, photograph)()
+    mean, std = (torch.tensor(network.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    for photograph, meanings in photographs:
+        image = photograph()
         (height, width), side = image.shape[:2], min(image.shape[:2])
         top, left = (height - side) // 2, (width - side) // 2
         small = cv2.resize(image[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
         with torch.no_grad():
-            found = lite0.network((torch.from_numpy(small).permute(2, 0, 1)[None] / 255 - mean) / std).argmax()
+            found = network((torch.from_numpy(small).permute(2, 0, 1)[None] / 255 - mean) / std).argmax()
         assert names.index_to_description(int(found)).partition(",")[0] in meanings
+
+
+def test_three_photographs_are_what_they_show(lite0):
+    expect_seen(lite0.network, COFFEE, CAT, ROCKET)
+
+
+def test_to_mobilenet_too(packaged_weights, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    packaged_weights("timm:mobilenetv2_100")
+    expect_seen(open_backbone("mobilenetv2_100").network, COFFEE, CAT, PALACE)
 
 
 def test_the_opener_says_which_weights_they_are(lite0):
@@ -78,17 +93,17 @@ def test_the_file_in_the_weights_folder_will_do_and_another_in_its_place_is_refu
     original = installed_file()
     monkeypatch.setenv("FGR_WEIGHTS", str(nowhere / "weights"))
     monkeypatch.setattr(package_files, "installed", lambda place: None)
-    kept = backbones.kept_file(NAME)
+    kept = backbone_weights.kept_file(NAME)
     kept.parent.mkdir()
     shutil.copy(original, kept)
-    assert str(backbones.locate(NAME)).startswith(f"{NAME}: efficientnet-lite0-57934424.pth of the package")
+    assert str(backbone_weights.locate(NAME)).startswith(f"{NAME}: efficientnet-lite0-57934424.pth of the package")
     kept.write_bytes(b"something else")
     with pytest.raises(UserError, match=rf"{kept} is not .*\n.*fgr models timm:{NAME} --fetch"):
-        backbones.locate(NAME)
+        backbone_weights.locate(NAME)
 
 
 def test_a_file_named_by_hand_is_read_by_position_or_by_timm_s_names(lite0, tmp_path):
-    assert backbones.locate(NAME, installed_file()).layout == "positions"
+    assert backbone_weights.locate(NAME, installed_file()).layout == "positions"
     own = tmp_path / "own.safetensors"
     save_file({name: value + 0 for name, value in lite0.network.state_dict().items()}, own)
     opened = open_backbone(NAME, str(own), features_only=True)
@@ -131,8 +146,8 @@ def test_tensors_of_another_network_in_the_package_are_refused(lite0, tmp_path, 
         ("short.pth", "it has 295 tensors, the network 296"),
         ("x.pth", r"tensor 6 is \(32, 1, 3, 3\), not \(\)"),
     ):
-        digest = backbones.file_digest(tmp_path / file)
-        found = backbones.Located(NAME, tmp_path / file, "a test", digest, "positions")
+        digest = backbone_weights.file_digest(tmp_path / file)
+        found = backbone_weights.Located(NAME, tmp_path / file, "a test", digest, "positions")
         monkeypatch.setattr(backbones, "locate", lambda *_, found=found: found)
         with pytest.raises(UserError, match=sentence):
             open_backbone(NAME)

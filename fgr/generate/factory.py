@@ -76,7 +76,7 @@ def open_models(recipe: GenerateRecipe, device: str) -> Models:
     opening: dict[str, Callable[[], Any]] = {
         name: partial(open_upscaler, name, scale=recipe.scale, device=device, **settings) for name in recipe.models
     }
-    opening[FEATURES] = partial(open_features, recipe.map.features, device)
+    opening[FEATURES] = partial(open_features, recipe.map.features, device, recipe.map.weights or "")
     opening[SEGMENTS] = partial(open_segments, recipe.masks.segments, device)
     opened = all_of(opening)
     return Models(features=opened.pop(FEATURES), segments=opened.pop(SEGMENTS), upscalers=opened)

@@ -23,7 +23,9 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
     Rows whose SR output was made elsewhere are passed over. UserError if an SR model's weights have changed.
     """
     recorded = manifest.read(directory)
-    features = reopen_features(recorded["recipe"]["map"]["features"], device, recorded["calibration"])
+    features = reopen_features(
+        recorded["recipe"]["map"]["features"], device, recorded["calibration"], recorded["recipe"]["map"].get("weights")
+    )
     upscalers: dict[tuple[str, str], Upscaler] = {}
     for file, row in _evenly_drawn(directory, number):
         record = json.loads(row["degradation"])

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
@@ -38,10 +39,12 @@ class FeatureDifference(Protocol):
         """The difference of two uint8 (H, W, 3) images, `a` being the reference: float32 (H, W) in [0, 1]."""
 
 
-def reopen_features(name: str, device: str, calibration: Mapping[str, Any]) -> FeatureDifference:
-    """Open the feature difference of a dataset, by its name and its calibration. UserError as of `open_features`, and for others
-    than the dataset's maps were made with."""
-    opened = open_features(name, device)
+def reopen_features(name: str, device: str, calibration: Mapping[str, Any], weights: str | None = None) -> FeatureDifference:
+    """Open the feature difference of a dataset, by its name and its calibration; from `weights`, where they are on this machine.
+
+    UserError as of `open_features`, and for other weights than the dataset's maps were made with.
+    """
+    opened = open_features(name, device, weights if weights and Path(weights).expanduser().exists() else "")
     recorded = calibration.get("features_digest", opened.digest)
     if recorded != opened.digest:
         raise UserError(
@@ -52,11 +55,12 @@ def reopen_features(name: str, device: str, calibration: Mapping[str, Any]) -> F
     return opened
 
 
-def open_features(name: str, device: str = "cpu") -> FeatureDifference:
+def open_features(name: str, device: str = "cpu", weights: str = "") -> FeatureDifference:
     """Open the feature difference `name` on a torch device.
 
     gradient       multi-scale gradient-magnitude similarity; no weights
-    timm:MODEL     cosine distance of the dense features of a network that timm knows; weights as `fgr.backbones` finds them
+    timm:MODEL     cosine distance of the dense features of a network that timm knows; weights as `fgr.backbone_weights` finds
+                   them, or of the file or folder `weights`
     timm:FOLDER    the same for timm's own format on the disk, config.json and model.safetensors; its path holds a slash
 
     UserError: an unknown name; weights that are absent, gated, damaged or do not fit; a network without dense features.
@@ -70,7 +74,7 @@ def open_features(name: str, device: str = "cpu") -> FeatureDifference:
             f"Known: {', '.join(FEATURES)}, timm:MODEL, timm:FOLDER.",
         )
     folder = model if "/" in model or os.sep in model else ""
-    backbone = open_backbone("" if folder else model, folder, any_size=True, instead=f"; or name another: {INSTEAD}")
+    backbone = open_backbone("" if folder else model, folder or weights, any_size=True, instead=f"; or name another: {INSTEAD}")
     return DenseFeatures(name, backbone, device)
 
 

@@ -111,12 +111,23 @@ class Map(Strict):
         "least of it that a shift by up to a pixel allows",
     )
     features: str = Field("gradient", description="'gradient', 'timm:MODEL' or 'timm:FOLDER' (a path with a slash)")
+    weights: str | None = Field(
+        None,
+        description="a file, or a folder in timm's format, with the weights of map.features=timm:MODEL; else a package, the "
+        "Hub's cache, or the Hub",
+    )
     smooth: float = Field(
         4.0, ge=0, description="sigma in pixels of the Gaussian over the combined difference, so that it marks areas; 0 = none"
     )
     percentile: float = Field(99.0, gt=0, le=100, description="the combined difference that becomes 1")
     calibration_pairs: int = Field(64, ge=1, description="restored images over which the percentile is taken")
     pooling: Pooling = Pooling()
+
+    @model_validator(mode="after")
+    def _weights_of_a_model(self) -> "Map":
+        if self.weights and (not self.features.startswith("timm:") or "/" in self.features):
+            raise ValueError("map.weights is for map.features=timm:MODEL; timm:FOLDER names its weights itself")
+        return self
 
 
 class GenerateRecipe(Strict):

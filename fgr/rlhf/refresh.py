@@ -40,7 +40,9 @@ class CompositeMaker:
         content = manifest.read(data)
         self._recipe = recipes.stored(content["recipe"], "generate", f"of {data}")
         self._map_scale = content["calibration"]["scale"]
-        self._features: FeatureDifference = reopen_features(self._recipe.map.features, device, content["calibration"])
+        self._features: FeatureDifference = reopen_features(
+            self._recipe.map.features, device, content["calibration"], self._recipe.map.weights
+        )
         self._segments: Segments = open_segments(self._recipe.masks.segments, device)
 
     def rows(self, policy: Policy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fgr import backbones
+from fgr import backbone_weights
 from fgr.errors import UserError
 from fgr.licenses import terms_of
 from fgr.sr import fetch, weights
@@ -19,7 +19,7 @@ def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
     `state` is here, fetchable (a source is known), or what is missing; with `ask` the sources of what is fetchable are asked, and
     it may turn out gated, gone or unreachable. UserError for names that are not known.
     """
-    specs = [name if name.startswith(backbones.KIND) else parse_name(name) for name in names or known_names()]
+    specs = [name if name.startswith(backbone_weights.KIND) else parse_name(name) for name in names or known_names()]
     rows = [_backbone_row(spec) if isinstance(spec, str) else _row(spec) for spec in specs]
     if ask:
         states = fetch.ask_all([row["name"] for row in rows if row["state"] == fetch.FETCHABLE])
@@ -28,12 +28,12 @@ def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
 
 
 def _backbone_row(text: str) -> dict[str, Any]:
-    name = text.removeprefix(backbones.KIND)
-    backbones.expect_known(name)
-    family, license = "a backbone for encoder.name and map.features", backbones.license_of(name)
+    name = text.removeprefix(backbone_weights.KIND)
+    backbone_weights.expect_known(name)
+    family, license = "a backbone for encoder.name and map.features", backbone_weights.license_of(name)
     try:
-        found = backbones.here(name)
-        source = home(backbones.source(name))
+        found = backbone_weights.here(name)
+        source = home(backbone_weights.source(name))
     except UserError as error:
         return _filled(text, family, None, license, f"absent: {error}".replace("\n", " "), None, None, None)
     if found is None:

