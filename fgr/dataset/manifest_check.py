@@ -14,7 +14,9 @@ from fgr.errors import UserError
 Number = Annotated[int, Field(ge=0)]
 Some = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
-OF_SAMPLES = ("severity", "not_finite", "unreadable_output")  # reasons of drops that shards count
+OF_SAMPLES = (  # reasons of drops that shards count
+    "severity", "not_finite", "missing_output", "wrong_size_output", "unreadable_output",
+)  # fmt: skip
 Split = Literal["train", "validation", "test"]
 
 

@@ -1,6 +1,7 @@
 """Calibration: the one scale of a dataset's degradation maps, from the first restored images."""
 
 import json
+from collections import Counter
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from fgr.generate import plan, samples
 from fgr.generate.factory import MakerFactory
 from fgr.generate.shards import NotFiniteLimit
 from fgr.progress import Progress
+from fgr.sr.folder import Folder
 
 BINS = 1 << 16
 
@@ -45,14 +47,25 @@ def calibrate(factory: MakerFactory, device: str) -> None:
     by_split = references.source_ids()
     source_ids = by_split.get("train") or next(ids for ids in by_split.values() if ids)
     number = min(recipe.map.calibration_pairs, len(source_ids) * len(recipe.models))
-    histogram, pairs = DifferenceHistogram(), 0
+    for upscaler in maker.models.upscalers.values():
+        if isinstance(upscaler, Folder):
+            upscaler.expect_some(dict.fromkeys(one.photo for one in references.references.values()))
+    histogram, pairs, dropped = DifferenceHistogram(), 0, Counter[str]()
     with Progress("calibration", number, "images") as progress:
         count = NotFiniteLimit(progress.advance, number, recipe.not_finite)
         for pair in maker.pairs(samples.candidates(source_ids, recipe.models, 1, number)):
             if isinstance(pair, samples.Pair):
                 histogram.add(pair.combined)
                 pairs += 1
+            else:
+                dropped[pair] += 1
             count(1, {pair: 1} if isinstance(pair, str) else {})
+    if not pairs:
+        reasons = ", ".join(f"{reason} {times}" for reason, times in sorted(dropped.items()))
+        raise UserError(
+            f"None of the first {number} restored images can be used; dropped: {reasons}.",
+            "Put right what is named above, or raise map.calibration_pairs.",
+        )
     try:
         scale = histogram.scale(recipe.map.percentile)
     except ValueError as error:

@@ -17,7 +17,7 @@ from fgr.generate import samples
 from fgr.generate.plan import Reference, ReferencePlan
 from fgr.generate.prefetch import Once, batches, prefetch, thread_pool
 from fgr.generate.segments import Segments
-from fgr.generate.shards import UNREADABLE_OUTPUT, Shard, Tick, not_finite
+from fgr.generate.shards import OUTPUTS, UNREADABLE_OUTPUT, Shard, Tick, not_finite
 from fgr.generate.workspace import Workspace
 from fgr.image_files import ImageFileError
 from fgr.images import codec, degrade, difference
@@ -221,8 +221,8 @@ class ShardMaker:
 
 
 def upscaled(upscaler: Upscaler, name: str, jobs: list[Job]) -> list[np.ndarray | str]:
-    """The restored images; the reason of a drop for those whose values are not finite, and for outputs made elsewhere that cannot
-    be read, which are named. Both are found one by one."""
+    """The restored images; the reason of a drop for those whose values are not finite, and for outputs made elsewhere that are
+    missing, of a wrong size or cannot be read, which are named. Both are found one by one."""
     try:
         return list(upscaler.upscale(jobs))
     except (NonFiniteOutput, ImageFileError) as error:
@@ -231,7 +231,7 @@ def upscaled(upscaler: Upscaler, name: str, jobs: list[Job]) -> list[np.ndarray 
         if isinstance(error, NonFiniteOutput):
             return [not_finite(name)]
         notice(error.message)
-        return [f"{UNREADABLE_OUTPUT}:{name}"]
+        return [f"{OUTPUTS.get(error.reason, UNREADABLE_OUTPUT)}:{name}"]
 
 
 def _by_degradation(candidates: Iterable[samples.Candidate]) -> Iterator[list[samples.Candidate]]:

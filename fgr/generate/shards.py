@@ -9,7 +9,8 @@ from fgr.generate import samples
 from fgr.recipe.generate import GenerateRecipe
 
 NOT_FINITE = "not_finite"  # reason of a drop, followed by the model
-UNREADABLE_OUTPUT = "unreadable_output"  # likewise: of outputs made elsewhere
+OUTPUTS = {"missing": "missing_output", "size": "wrong_size_output"}  # likewise: of outputs made elsewhere, by what is wrong
+UNREADABLE_OUTPUT = "unreadable_output"  # with whatever else
 Tick = Callable[[int, dict[str, int]], None]  # samples finished (written or dropped), drops by reason
 
 

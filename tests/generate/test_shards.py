@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from fgr import recipe as recipes
 from fgr.dataset import manifest, tables
+from fgr.dataset.verify import verify
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.shards import NotFiniteLimit, not_finite, plan_shards
@@ -71,3 +73,60 @@ def test_too_many_stop_the_run_at_the_calibration(faulty, tiny_overrides, tmp_pa
     with pytest.raises(UserError, match=r"values that are not finite \(NaN or infinity\), by SR model: bicubic 1\."):
         run.generate(load(tiny_overrides), tmp_path / "out", workers=1, device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """Five photographs, and a folder with outputs for them: two good ones, one of another size, a text, and none for the last."""
+    import skimage.data
+
+    whole = skimage.data.astronaut()
+    for number in range(5):
+        photo = whole[64 * number : 64 * number + 128, 128:256]
+        made = {2: photo[:100], 4: None}.get(number, photo[::-1])
+        save(tmp_path / "photos" / f"{number}.png", photo)
+        if made is not None:
+            save(tmp_path / "sr" / f"{number}.png", made)
+    (tmp_path / "sr" / "3.png").write_text("no image")
+    return tmp_path
+
+
+def save(path, image):
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+def of_folder(outputs, overrides):
+    more = [
+        "splits={train: 1, validation: 0, test: 0}", "source.min_texture=0", "source.min_sharpness=0", "source.duplicate_bits=0",
+        f"source.path={outputs / 'photos'}", "map.calibration_pairs=5",
+    ]  # fmt: skip
+    options = {"models": ["bicubic", f"folder:{outputs / 'sr'}"], "samples": 10, "severity": [0, 1]}
+    return recipes.load("demo", "generate", [*overrides, *more], options)
+
+
+def test_outputs_that_do_not_serve_cost_their_samples_alone(outputs, tiny_overrides, capsys):
+    assert run.generate(of_folder(outputs, tiny_overrides), outputs / "out", workers=1, device="cpu")
+    name = f"folder:{outputs / 'sr'}"
+    reasons = ("missing_output", "wrong_size_output", "unreadable_output")
+    assert manifest.read(outputs / "out")["drops"] == {f"{reason}:{name}": 1 for reason in reasons}
+    assert [row["model"] for row in tables.read_rows(outputs / "out", "samples", ["model"])].count(name) == 2
+    said = capsys.readouterr().err
+    assert "2.png has 128×100 pixels, its photograph 128×128" in said
+    assert "3.png cannot be read" in said
+    assert f"{outputs / 'sr'} has no output for the photograph '4'" in said
+    assert list(verify(outputs / "out")) == []
+
+
+def test_a_folder_without_an_output_for_any_photograph_stops_the_run(outputs, tiny_overrides):
+    for file in (outputs / "sr").iterdir():
+        file.rename(file.with_name(f"other-{file.name}"))
+    with pytest.raises(UserError, match=r"has no output for the photograph '.'"):
+        run.generate(of_folder(outputs, tiny_overrides), outputs / "out", workers=1, device="cpu")
+    for file in (outputs / "sr").iterdir():
+        file.rename(file.with_name(file.name.removeprefix("other-")))
+        (outputs / "sr" / file.name.removeprefix("other-")).write_text("no image")
+    recipe = of_folder(outputs, tiny_overrides).model_copy(update={"models": (f"folder:{outputs / 'sr'}",)})
+    with pytest.raises(UserError, match=r"None of the first 5 restored images can be used; dropped: missing.* 1, unr.* 4"):
+        run.generate(recipe, outputs / "out", workers=1, device="cpu")
+    assert not (outputs / "out").exists()
