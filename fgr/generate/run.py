@@ -23,7 +23,7 @@ from fgr.generate.shards import NotFiniteLimit, Shard, plan_shards
 from fgr.generate.workspace import Workspace, already_holds
 from fgr.licenses import expect_accepted
 from fgr.progress import Progress
-from fgr.recipe import differences, digest, resolved
+from fgr.recipe import completed, differences, digest, resolved
 from fgr.recipe.generate import GenerateRecipe
 from fgr.records import SPLITS
 from fgr.sr import license_of, parse_name
@@ -73,7 +73,7 @@ def is_whole(recipe: GenerateRecipe, out: Path) -> bool:
     """Whether `out` holds the finished dataset of `recipe`. UserError if it holds another one, or something else."""
     workspace = Workspace(out)
     if (out / manifest.NAME).is_file():
-        other = differences(manifest.read(out)["recipe"], resolved(recipe))
+        other = differences(completed(manifest.read(out)["recipe"], "generate"), resolved(recipe))
         if other:
             raise already_holds(out, "a dataset of another recipe", other)
         if workspace.folder.is_dir():

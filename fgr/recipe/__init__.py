@@ -104,6 +104,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     return found
 
 
+def completed(tree: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """A resolved recipe that an earlier version wrote, with the keys that came since at their defaults; as it is if it no longer
+    fits."""
+    recipe, mistakes = _validated(modernised(tree, kind)[0], kind)
+    return dict(tree) if mistakes else resolved(recipe)
+
+
 def model_of(kind: str) -> Any:
     """The pydantic model of a kind of recipe."""
     module, name, _ = KINDS[kind]

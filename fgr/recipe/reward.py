@@ -33,6 +33,11 @@ class Model(Strict):
         "f ⊙ (1 + g·M)",
     )
     gain: float = Field(1.0, description="g of the gate `residual`, f ⊙ (1 + g·M)")
+    penalty: Weight = Field(
+        0.0,
+        description="fall of the local score where the map is 1, in standard deviations, beside what the gated feature says; "
+        "0 = none, the paper's",
+    )
     width: int = Field(48, ge=8, multiple_of=8, description="channels of the decoder's deepest level; finer ones have fewer")
     hidden: int = Field(64, ge=1, description="width of the score's MLP")
 

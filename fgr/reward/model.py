@@ -66,6 +66,8 @@ class FinPercepRM(
     how the map modulates the deepest feature before the score's MLP: `paper` is the published equation f ⊙ M, which leaves
     nothing of a clean image (M → 0); the default `concat` keeps both f ⊙ (1 − M) and f ⊙ M. The MLP scores each place of the
     deepest feature and the score is their mean: a local score holds in any photograph, that of pooled features overfits soon.
+    `penalty` lowers the local score by so many standard deviations times the map there: what the map has learnt, pixel by
+    pixel, the score then knows as well, and it cannot rise while the map does not fall.
     `encoder_weights` only says what the encoder's training began with; a model's own weights are in its file.
     """
 
@@ -83,6 +85,7 @@ class FinPercepRM(
         width: int = DEFAULTS.width,
         hidden: int = DEFAULTS.hidden,
         gain: float = DEFAULTS.gain,
+        penalty: float = DEFAULTS.penalty,
         lora_rank: int = 0,
         encoder_weights: str = "",
     ) -> None:
@@ -91,9 +94,9 @@ class FinPercepRM(
             raise ValueError(f"stage {stage} is not within 0 … {stages}")
         self.settings: dict[str, Any] = {
             "encoder": encoder, "gate": gate, "stage": stage, "stages": stages, "width": width, "hidden": hidden, "gain": gain,
-            "lora_rank": lora_rank, "encoder_weights": encoder_weights,
+            "penalty": penalty, "lora_rank": lora_rank, "encoder_weights": encoder_weights,
         }  # fmt: skip
-        self.gate, self.gain, self.stage, self.stages = gate, gain, stage, stages
+        self.gate, self.gain, self.penalty, self.stage, self.stages = gate, gain, penalty, stage, stages
         self.encoder = build_encoder(encoder)
         if lora_rank:
             parametrize_low_rank(self.encoder, lora_rank)
@@ -137,7 +140,7 @@ class FinPercepRM(
         return score, degradation_map, self.score_of(hidden.movedim(1, -1), torch.ones_like(weight).movedim(1, -1))
 
     def pooled(self, image: torch.Tensor, valid: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What the score is computed from: weighted sums of the head's hidden units (B, F), the weight (B, 1), and the map.
+        """What the score is computed from: weighted sums of the hidden units (B, F + 1), the weight (B, 1), and the map.
 
         `valid` (B, 1, H, W) in [0, 1] says which pixels count. Sums and weights of an image's tiles may be added up.
         """
@@ -145,7 +148,7 @@ class FinPercepRM(
         return (hidden * weight).sum((2, 3)), weight.sum((2, 3)), degradation_map
 
     def _hidden_and_map(self, image: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Hidden units (B, F, h, w) at the deepest feature's places, how much the places count (B, 1, h, w), and the map."""
+        """Hidden units (B, F + 1, h, w) at the deepest feature's places, how much the places count (B, 1, h, w), and the map."""
         _check(image)
         height, width = image.shape[-2:]
         down, right = -height % self.multiple, -width % self.multiple
@@ -167,14 +170,17 @@ class FinPercepRM(
         return self.hidden_units(deepest, modulation), weight, whole[..., :height, :width]
 
     def hidden_units(self, deepest: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
-        """The head's hidden units (B, F, h, w) of the deepest feature (B, C, h, w) gated by the map (B, 1, h, w)."""
+        """What local scores are linear in, (B, F + 1, h, w), of the deepest feature (B, C, h, w) and the map (B, 1, h, w): the
+        head's hidden units of the gated feature, and the map."""
         layer, bend, _ = self.head
         gated = torch.cat(GATES[self.gate](deepest, modulation, self.gain), 1)
-        return bend(layer(gated.movedim(1, -1))).movedim(-1, 1)
+        map_ = modulation if self.decoder is not None else torch.zeros_like(modulation)
+        return torch.cat([bend(layer(gated.movedim(1, -1))).movedim(-1, 1), map_], 1)
 
     def score_of(self, sums: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """The scores (…) of weighted sums of hidden units (…, F) and their weights (…, 1), as `pooled` gives them."""
-        return self.head[-1](sums / weight).squeeze(-1) * self.score_std + self.score_mean
+        """The scores (…) of weighted sums of hidden units (…, F + 1) and their weights (…, 1), as `pooled` gives them."""
+        hidden, map_ = (sums / weight).split([self.head[-1].in_features, 1], -1)
+        return (self.head[-1](hidden) - self.penalty * map_).squeeze(-1) * self.score_std + self.score_mean
 
     @property
     def cell(self) -> int:

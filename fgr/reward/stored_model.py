@@ -27,6 +27,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {  # key of config.json → whether a
     "lora_rank": _whole(0, 4096),
     "encoder_weights": lambda value: isinstance(value, str) and len(value) <= 10_000,
     "gain": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
+    "penalty": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1000,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from fgr import __version__, atomic
 from fgr.errors import UserError, notice
-from fgr.recipe import differences
+from fgr.recipe import completed, differences
 from fgr.recipe.renamed import RENAMED, modernised
 from fgr.records import current_figures
 
@@ -65,7 +65,7 @@ class Run:
         if (self.directory / "run.json").exists():
             begun = read(self.directory)
             different = [f"kind: {begun['kind']} there, {kind} here"] if begun["kind"] != kind else []
-            different += differences(begun["recipe"], recipe) + differences(begun["facts"], facts)
+            different += differences(completed(begun["recipe"], kind), recipe) + differences(begun["facts"], facts)
             if different:
                 raise UserError(
                     f"{self.directory} holds a run of another recipe:",

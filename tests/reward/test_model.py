@@ -79,6 +79,18 @@ def test_tiles_add_up_to_the_whole():
     torch.testing.assert_close(score, model.score_of(whole, torch.tensor([[64.0]])), atol=2e-3, rtol=0)
 
 
+def test_a_penalty_takes_what_the_map_says_off_the_score_place_by_place():
+    plain, image = awake(), images(2, 64, 96)
+    penalised = FinPercepRM(**(plain.settings | {"penalty": 2.0})).eval()
+    penalised.load_state_dict(plain.state_dict())
+    (score, map_, places), (lower, same, lower_places) = plain(image, places=True), penalised(image, places=True)
+    torch.testing.assert_close(same, map_)
+    fall = 2.0 * avg_pool2d(map_, plain.multiple)[:, 0] * plain.score_std
+    torch.testing.assert_close(places - lower_places, fall, atol=1e-4, rtol=0)
+    torch.testing.assert_close(score - lower, (places - lower_places).mean((1, 2)), atol=1e-4, rtol=0)
+    assert (score > lower).all()
+
+
 def test_gradient_reaches_every_pixel_of_the_input():
     model, image = awake(), images(1, 45, 61).requires_grad_()
     score, degradation_map = model(image)

@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from fgr import recipe as recipes
 from fgr.errors import UserError
 from fgr.training import directory as runs
 
@@ -25,6 +26,15 @@ def test_a_run_goes_on_only_with_its_own_recipe(tmp_path):
     with pytest.raises(UserError, match="kind: reward there, rlhf here"):
         begin(tmp_path / "run", kind="rlhf")
     assert runs.read(tmp_path / "run")["recipe"] == {"lr": 1}
+
+
+def test_a_run_of_an_earlier_version_goes_on_if_what_came_since_is_at_its_default(tmp_path):
+    now = recipes.resolved(recipes.load("demo", "reward"))
+    earlier = {key: value for key, value in now.items() if key != "planted"}
+    begin(tmp_path / "run", earlier)
+    begin(tmp_path / "run", now)
+    with pytest.raises(UserError, match=r"another recipe:\n  planted\.share: 0\.0 there, 0\.5 here"):
+        begin(tmp_path / "run", now | {"planted": now["planted"] | {"share": 0.5}})
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
