@@ -1,6 +1,7 @@
 """The server of the page, and the SR models that it offers."""
 
 import builtins
+import signal
 import socket
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fgr.cli import app
 from fgr.errors import UserError
 
 pytest.importorskip("gradio", reason="the extra app is not installed")
+ENDED_BY = signal.SIGTERM  # the page that these tests see; that of the tests in a browser is interrupted
 
 
 def test_it_listens_on_this_machine_alone(served):
