@@ -12,6 +12,8 @@ from fgr.sr.release import WeightFile, home
 from fgr.sr.spec import PLACES, ModelSpec, known_names, parse_name
 from fgr.sr.upscalers import Bicubic
 
+UNPINNED = "not pinned: no sha256 is on record; the newest revision on the Hub is taken"
+
 
 def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
     """A row for each of `names`, or for all that are known. Weights are located and hashed, not loaded.
@@ -36,9 +38,10 @@ def _backbone_row(text: str) -> dict[str, Any]:
         source = home(backbone_weights.source(name))
     except UserError as error:
         return _filled(text, family, None, license, f"absent: {error}".replace("\n", " "), None, None, None)
+    about = {"from": source, "pinned": None if name in backbone_weights.PACKAGED else UNPINNED}
     if found is None:
-        return _filled(text, family, None, license, fetch.FETCHABLE, None, None, None) | {"from": source}
-    return _filled(text, family, None, license, "here", found.origin, str(found.file), found.digest) | {"from": source}
+        return _filled(text, family, None, license, fetch.FETCHABLE, None, None, None) | about
+    return _filled(text, family, None, license, "here", found.origin, str(found.file), found.digest) | about
 
 
 def _row(spec: ModelSpec) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def _about(spec: ModelSpec, state: str, origin: str = "") -> dict[str, Any]:
     """Where weights come from – for those that are here a package, for others the sources – and the row's note."""
     release = spec.release
     if release is None:
-        return {}
+        return {"pinned": UNPINNED if spec.on_hub else None}
     ncnn = (release.ncnn.tensors,) if release.ncnn else ()
     homes = dict.fromkeys(home(source) for file in (*release.files, *ncnn) for source in file.sources)
     return {

@@ -63,3 +63,9 @@ def test_files_without_a_digest_on_record_are_said_to_be_not_pinned():
         assert bool(row["pinned"]) == bool(free), row["name"]
         if free:
             assert row["pinned"].startswith(f"not pinned: {len(free)} of {len(release.files)} files")
+
+
+def test_what_only_the_hub_has_is_not_pinned_and_what_a_package_has_is():
+    rows = catalogue(["spandrel:org/repository/net.pth", "timm:resnet18.a1_in1k", "timm:tf_efficientnet_lite0", "bicubic"])
+    assert [bool(row["pinned"]) for row in rows] == [True, True, False, False]
+    assert rows[0]["pinned"].startswith("not pinned: no sha256 is on record")
