@@ -8,7 +8,9 @@ import typer
 from fgr.cli.options import Data, Device, Overrides, RewardModel, Seed, load_recipe
 from fgr.cli.shell import echo
 
-Recipe = Annotated[str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep, demo).")]
+Recipe = Annotated[
+    str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep-plus, hardened, demo).")
+]
 
 
 def train_rm(
@@ -22,7 +24,7 @@ def train_rm(
 ) -> None:
     """Train the reward model's stages RM_0 … RM_N on a dataset.
 
-    RECIPE defaults to finpercep (CLIP RN50, GPU); `fgr train-rm demo` trains a small model from scratch on a CPU. Running the
+    RECIPE defaults to finpercep-plus (CLIP RN50, GPU); `fgr train-rm demo` trains a small model on a CPU. Running the
     same command again resumes. Several GPUs: accelerate launch -m fgr train-rm …
     """
     chosen = load_recipe(recipe, "reward", overrides, {"seed": seed})

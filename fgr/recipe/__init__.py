@@ -18,7 +18,7 @@ from fgr.shipped import shipped
 KINDS = {  # kind → (module, model, the verb's main recipe)
     "annotate": ("fgr.recipe.annotate", "AnnotateRecipe", "defects"),
     "generate": ("fgr.recipe.generate", "GenerateRecipe", "fgr30k"),
-    "reward": ("fgr.recipe.reward", "RewardRecipe", "finpercep"),
+    "reward": ("fgr.recipe.reward", "RewardRecipe", "finpercep-plus"),
     "rlhf": ("fgr.recipe.rlhf", "RlhfRecipe", "ccl-realesrgan"),
 }
 

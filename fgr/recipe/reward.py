@@ -22,6 +22,17 @@ class Encoder(Strict):
         "all", description="which of its parameters learn: all, none, those of the deepest level, low-rank changes alone (LoRA)"
     )
     lora_rank: int = Field(0, ge=0, description="rank of the low-rank changes that train: lora learns")
+    antialias: bool = Field(
+        False,
+        description="blur before every halving, so that features do not depend on the phase of a pattern; tiny and backbones of "
+        "EfficientNet's kind; lite0 takes half as long again, and lattices of period 2 are nearly lost to it",
+    )
+    energy_floor: float = Field(
+        1e-5,
+        gt=0,
+        description="of tiny's energies, in units of (1/4)²: detail below it hardly counts; 0.004 is grain of four steps of 8 "
+        "bits, 1e-5, what earlier versions have, less than the rounding to 8 bits",
+    )
 
 
 class Model(Strict):
@@ -130,8 +141,15 @@ class Loss(Strict):
         "margin", description="loss of a pair's shortfall from its margin: hinge (the paper's), or softplus"
     )
     margins: tuple[Weight, Weight] = Field((0.5, 0.5), description="m1 of S_SR < S_syn and m2 of S_syn < S_GT")
-    margins_of: Literal["image", "area"] = Field(
-        "image", description="image: the paper's, the same for every image; area: times the share of the crop that differs"
+    map_margin: Weight = Field(
+        0.0,
+        description="weight of: maps of composites and restored images above their references' by at least half of what their "
+        "labels say, in the map's own units",
+    )
+    margins_of: Literal["image", "area", "map"] = Field(
+        "image",
+        description="image: the paper's, the same for every image; area: times the share of the crop that differs; map: times "
+        "M_gt, place by place where places are ranked, every image counting alike however small or faint its defect",
     )
     rank_of: Literal["image", "place"] = Field(
         "image",

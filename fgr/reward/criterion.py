@@ -16,6 +16,7 @@ TRIPLET = ("reference", "composite", "sr")
 RANK_WHILE_DISTILLING = 0.25  # the weight of L_rank, as a share of the recipe's, in the first phase
 NEAR = 9  # pixels over which differences are averaged
 VISIBLE = 0.002  # mean of the target map over a crop from which a composite must score below its reference
+MAP_MARGIN = 0.5  # share of its label by which a map lies above that of the reference
 OUTSIDE = 0.05  # share of the crop outside the mask from which the restored image must score below the composite
 PAIRED = ("score_pairs", "map_pairs", "steady")  # parts whose weights are the recipe's `planted`, not its `loss`
 Parts = dict[str, torch.Tensor]
@@ -47,7 +48,7 @@ class Criterion:
         parts = {"align": loss.align_loss(reference, base) / scale}
         order = orders(batch)
         if self.settings.rank_of == "place":
-            parts["rank"] = self._place_rank(places[0].float() / scale, images, order[1])
+            parts["rank"] = self._place_rank(places[0].float() / scale, images, batch)
         else:
             parts["rank"] = loss.rank_loss(
                 sr / scale, composite / scale, reference / scale, self._margins(batch), *order, self.settings.rank_kind
@@ -72,15 +73,28 @@ class Criterion:
         first, second = self.settings.margins
         if self.settings.margins_of == "image":
             return first, second
+        if self.settings.margins_of == "map":
+            target, known = labels(batch)
+            _, composite, sr = (target * known).mean((1, 2, 3)).chunk(3)
+            return first * (sr - composite).clamp_min(0), second * composite
         area = batch["mask"].mean((1, 2, 3))
         return first * (1 - area), second * area
 
-    def _place_rank(self, local: torch.Tensor, images: Parts, visible: torch.Tensor) -> torch.Tensor:
-        """S_SR < S_GT and, where it is `visible` (B,), S_syn < S_GT, place by place of the deepest feature.
+    def _place_rank(self, local: torch.Tensor, images: Parts, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """S_SR < S_GT and, where it is visible, S_syn < S_GT, place by place of the deepest feature.
 
-        Each place counts by how much the images differ there: outside the mask, composite and reference do not.
+        Each place counts by how much the images differ there: outside the mask, composite and reference do not. With margins of
+        the map it counts by its label, each image alike, and a place's margin is in proportion to its label.
         """
         reference, composite, sr = local.chunk(3)
+        if self.settings.margins_of == "map":
+            target, known = labels(batch)
+            _, *wanted = functional.adaptive_avg_pool2d(target * known, (local.shape[-2], local.shape[-1])).squeeze(1).chunk(3)
+            return sum(  # type: ignore[return-value]
+                loss.image_mean(self._short(reference - worse, self.settings.margins[1] * at_places), at_places, VISIBLE)
+                for worse, at_places in zip((composite, sr), wanted, strict=True)
+            )
+        visible = orders(batch)[1]
         height, width = local.shape[-2:]
         total = torch.zeros((), device=local.device)
         for image, worse, counts in (("composite", composite, visible), ("sr", sr, torch.ones_like(visible))):
@@ -89,10 +103,15 @@ class Criterion:
             total = total + loss.pair_loss(reference, worse, self.settings.margins[1], weight, self.settings.rank_kind)
         return total
 
+    def _short(self, difference: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
+        return loss.PAIR_LOSSES[self.settings.rank_kind](margin - difference)
+
     def _maps(self, maps: torch.Tensor, batch: Mapping[str, torch.Tensor], cell: int) -> Parts:
         target, known = labels(batch)
         target, known = loss.pooled_target(target, known, cell)
         parts = {"map": loss.map_loss(maps, target, known, self.settings.map_kind)}
+        if self.settings.map_margin:
+            parts["map_margin"] = _map_margin(maps, target, known)
         if self.settings.human_map:
             weight = batch["human_map_weight"].view(-1, 1, 1, 1)
             seen = weight.expand_as(batch["human_map"]).float()
@@ -111,9 +130,8 @@ class Criterion:
         defect, steady = batch["planted_map"], batch["steady"].view(-1, 1, 1, 1)
         score_margin, *map_margins = self.planted.margins
         at_places = functional.adaptive_avg_pool2d(defect, (local.shape[-2], local.shape[-1]))
-        short = loss.PAIR_LOSSES[self.settings.rank_kind](score_margin * at_places - (plain - composite))
         parts = {
-            "score_pairs": loss.image_mean(short, at_places, VISIBLE),
+            "score_pairs": loss.image_mean(self._short(plain - composite, score_margin * at_places), at_places, VISIBLE),
             "steady": loss.image_mean((plain - composite).abs(), steady.expand_as(plain)),
         }
         if not cell:
@@ -140,7 +158,7 @@ class Criterion:
         error = functional.smooth_l1_loss(scores, target) + functional.smooth_l1_loss(falls[0], falls[1])
         if len(answers) == 2:
             return {"distil": error, "total": error}
-        rank = self._place_rank(answers[2][: 3 * count].float() / scale, images, orders(batch)[1])
+        rank = self._place_rank(answers[2][: 3 * count].float() / scale, images, batch)
         return {"distil": error, "rank": rank, "total": error + RANK_WHILE_DISTILLING * self.settings.rank * rank}
 
     def _answers(self, model: Any, images: Parts, paired: bool = False) -> tuple[torch.Tensor, ...]:
@@ -161,6 +179,14 @@ def _map_rank(maps: torch.Tensor, images: Parts) -> torch.Tensor:
     reference, _, sr = maps.chunk(3)
     differs = (images["sr"] - images["reference"]).abs().mean(1, keepdim=True)
     return loss.map_rank_loss(reference, sr, functional.avg_pool2d(differs, NEAR, 1, NEAR // 2))
+
+
+def _map_margin(maps: torch.Tensor, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Composites and restored images against their references, by a share of what is known of their maps."""
+    reference, *worse = maps.float().chunk(3)
+    _, *wanted = (target * known).chunk(3)
+    parts = [loss.map_margin_loss(reference, map_, MAP_MARGIN * label, label) for map_, label in zip(worse, wanted, strict=True)]
+    return torch.stack(parts).mean()
 
 
 def labels(batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

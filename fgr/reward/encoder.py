@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from fgr.backbones import Backbone, open_backbone
 from fgr.errors import UserError, nearest
+from fgr.reward.antialias import antialiased, smoothed
 from fgr.training.low_rank import LowRank
 
 INSTEAD = (
@@ -16,6 +17,7 @@ INSTEAD = (
     "encoder.pretrained=false (both from scratch)"
 )
 RESIDUAL_GAIN = 4.0
+ENERGY_FLOOR = 1e-5  # below the rounding to 8 bits: grain of a 255th still tells
 Trained = Literal["all", "none", "deepest", "lora"]
 
 
@@ -44,15 +46,16 @@ class Block(nn.Module):
 class Scale(nn.Module):
     """One level of the tiny encoder: the finer level at half the resolution, the image's energy there, and blocks."""
 
-    def __init__(self, finer: int, channels: int, blocks: int) -> None:
+    def __init__(self, finer: int, channels: int, blocks: int, antialias: bool) -> None:
         super().__init__()
+        self.antialias = antialias
         self.down = nn.Sequential(ChannelNorm(finer), nn.Conv2d(finer, channels, 2, stride=2))
         self.energy = nn.Conv2d(3, channels, 1)
         centred(self)
         self.blocks = nn.Sequential(*(Block(channels) for _ in range(blocks)))
 
     def forward(self, x: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
-        return self.blocks(self.down(x) + self.energy(energy))
+        return self.blocks(self.down(smoothed(x) if self.antialias else x) + self.energy(energy))
 
 
 class Stem(nn.Module):
@@ -83,11 +86,12 @@ class TinyEncoder(nn.Module):
     mean = (0.5, 0.5, 0.5)
     std = (0.25, 0.25, 0.25)
 
-    def __init__(self) -> None:
+    def __init__(self, antialias: bool = False, energy_floor: float = ENERGY_FLOOR) -> None:
         super().__init__()
+        self.energy_floor = energy_floor
         energies = 3 * len(self.reductions)
         widths = (*self.channels[:-1], self.channels[-1] - energies)
-        deeper = (Scale(*sizes) for sizes in zip(widths, widths[1:], (2, 2, 1), strict=False))
+        deeper = (Scale(*sizes, antialias) for sizes in zip(widths, widths[1:], (2, 2, 1), strict=False))
         self.levels = nn.ModuleList([Stem(widths[0]), *deeper])
         self.norm = ChannelNorm(widths[-1])
 
@@ -97,7 +101,7 @@ class TinyEncoder(nn.Module):
         current = torch.cat([x, RESIDUAL_GAIN * detail], 1)
         features, energies = [], []
         for level, reduction in zip(self.levels, self.reductions, strict=True):
-            energies.append(energy(detail))
+            energies.append(energy(detail, self.energy_floor))
             current = level(current, energies[-1])
             features.append(current)
             x = functional.avg_pool2d(x, 2)
@@ -127,17 +131,17 @@ def residual(x: torch.Tensor) -> torch.Tensor:
     return x - functional.avg_pool2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
 
 
-def energy(detail: torch.Tensor) -> torch.Tensor:
-    """Logarithm of the mean square of `detail` in cells of 2×2, in about [−2.5, 2.5]; grain of a 255th still tells."""
-    return (torch.log(functional.avg_pool2d(detail.square(), 2) + 1e-5) + 6) / 2
+def energy(detail: torch.Tensor, floor: float = ENERGY_FLOOR) -> torch.Tensor:
+    """Logarithm of the mean square of `detail` in cells of 2×2, in about [−2.5, 2.5]; what is far below `floor` hardly tells."""
+    return (torch.log(functional.avg_pool2d(detail.square(), 2) + floor) + 6) / 2
 
 
 class TimmEncoder(nn.Module):
     """A timm backbone's `features_only` pyramid, finest first."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, antialias: bool = False) -> None:
         super().__init__()
-        self.backbone = _create(name)
+        self.backbone = antialiased(_create(name), name) if antialias else _create(name)
         info = self.backbone.feature_info
         self.channels, self.reductions = tuple(info.channels()), tuple(info.reduction())
         config = getattr(self.backbone, "pretrained_cfg", None) or self.backbone.default_cfg
@@ -147,9 +151,9 @@ class TimmEncoder(nn.Module):
         return list(self.backbone(x))
 
 
-def build_encoder(name: str) -> TinyEncoder | TimmEncoder:
+def build_encoder(name: str, antialias: bool = False, energy_floor: float = ENERGY_FLOOR) -> TinyEncoder | TimmEncoder:
     """The encoder `tiny`, or a timm backbone by name, with random weights. UserError for an unknown name."""
-    return TinyEncoder() if name == "tiny" else TimmEncoder(name)
+    return TinyEncoder(antialias, energy_floor) if name == "tiny" else TimmEncoder(name, antialias)
 
 
 def _create(name: str) -> Any:

@@ -16,7 +16,7 @@ from fgr.backbones import Backbone
 from fgr.errors import UserError
 from fgr.recipe.reward import Model
 from fgr.reward.decoder import Decoder
-from fgr.reward.encoder import ChannelNorm, Trained, build_encoder, load_pretrained, set_trained
+from fgr.reward.encoder import ENERGY_FLOOR, ChannelNorm, Trained, build_encoder, load_pretrained, set_trained
 from fgr.training.low_rank import parametrize_low_rank
 
 Gate = Literal["concat", "paper", "complement", "residual"]
@@ -68,7 +68,8 @@ class FinPercepRM(
     deepest feature and the score is their mean: a local score holds in any photograph, that of pooled features overfits soon.
     `penalty` lowers the local score by so many standard deviations times the map there: what the map has learnt, pixel by
     pixel, the score then knows as well, and it cannot rise while the map does not fall.
-    `encoder_weights` only says what the encoder's training began with; a model's own weights are in its file.
+    `encoder_weights` only says what the encoder's training began with; a model's own weights are in its file. The defaults of
+    `penalty`, `antialias` and `energy_floor` are what models of earlier versions, whose config.json does not name them, have.
     """
 
     input_mean: torch.Tensor
@@ -88,16 +89,19 @@ class FinPercepRM(
         penalty: float = DEFAULTS.penalty,
         lora_rank: int = 0,
         encoder_weights: str = "",
+        antialias: bool = False,
+        energy_floor: float = ENERGY_FLOOR,
     ) -> None:
         super().__init__()
         if not 0 <= stage <= stages:
             raise ValueError(f"stage {stage} is not within 0 … {stages}")
         self.settings: dict[str, Any] = {
             "encoder": encoder, "gate": gate, "stage": stage, "stages": stages, "width": width, "hidden": hidden, "gain": gain,
-            "penalty": penalty, "lora_rank": lora_rank, "encoder_weights": encoder_weights,
+            "penalty": penalty, "lora_rank": lora_rank, "encoder_weights": encoder_weights, "antialias": antialias,
+            "energy_floor": energy_floor,
         }  # fmt: skip
         self.gate, self.gain, self.penalty, self.stage, self.stages = gate, gain, penalty, stage, stages
-        self.encoder = build_encoder(encoder)
+        self.encoder = build_encoder(encoder, antialias, energy_floor)
         if lora_rank:
             parametrize_low_rank(self.encoder, lora_rank)
         channels = self.encoder.channels

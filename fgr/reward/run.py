@@ -209,6 +209,8 @@ class _Trainer:
         return model | {
             "encoder": encoder.name,
             "lora_rank": encoder.lora_rank,
+            "antialias": encoder.antialias,
+            "energy_floor": encoder.energy_floor,
             "stage": stage,
             "stages": len(self.recipe.stages) - 1,
         }

@@ -25,6 +25,8 @@ FIELDS: dict[str, Callable[[Any], bool]] = {  # key of config.json → whether a
     "gate": lambda value: isinstance(value, str) and value in GATES,
     "stage": _whole(0, 16), "stages": _whole(0, 16), "width": _whole(1, 4096), "hidden": _whole(1, 65536),
     "lora_rank": _whole(0, 4096),
+    "antialias": lambda value: isinstance(value, bool),
+    "energy_floor": lambda value: isinstance(value, float) and 0 < value < math.inf,
     "encoder_weights": lambda value: isinstance(value, str) and len(value) <= 10_000,
     "gain": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value),
     "penalty": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1000,

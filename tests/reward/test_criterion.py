@@ -97,6 +97,50 @@ def test_verdicts_are_ranked_where_images_differ():
     assert parts["rank"].item() == pytest.approx(0.2 + (0 + 0.5) / 2)
 
 
+@pytest.mark.parametrize("faint", [0.02, 0.5])
+def test_margins_of_the_map_count_every_image_alike(faint):
+    """Two rows, two places; the right one is worse by `faint` in the first row, by 0.4 in the second."""
+    half = torch.zeros(2, 1, 4, 8)
+    half[..., 4:] = 1
+    target = half * torch.tensor([faint, 0.4]).view(2, 1, 1, 1)
+    images = dict.fromkeys(
+        ("reference", "composite", "sr"), torch.zeros(2, 3, 4, 8, dtype=torch.uint8)
+    )  # differences do not count
+    batch = images | {"mask": half, "target": target, "sr_target": target}
+
+    def model(stacked, places=True):
+        local = torch.zeros(6, 1, 2)
+        local[:2, 0, 1] = 0.01  # references are better by that where the defect is
+        return torch.zeros(6), stacked[:, :1], local
+
+    settings = Loss(rank=1, margins=(9.0, 2.0), margins_of="map", rank_of="place")
+    parts = Criterion(settings, base=lambda stacked: stacked.new_zeros(len(stacked)))(model, batch, 1.0, 0)
+    assert parts["rank"].item() == pytest.approx(2 * ((2 * faint - 0.01) + (2 * 0.4 - 0.01)) / 2)
+
+
+def test_margins_of_the_map_between_whole_images():
+    target = torch.full((1, 1, 8, 8), 0.2)
+    batch = dict.fromkeys(("reference", "composite", "sr"), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    batch |= {"mask": 0 * target, "target": target, "sr_target": 3 * target}
+    settings = Loss(rank=1, margins=(0.5, 2.0), margins_of="map")
+    criterion = Criterion(settings, base=lambda stacked: stacked.new_zeros(len(stacked)))
+    parts = criterion(lambda x: (torch.zeros(3), x[:, :1]), batch, 1.0, 0)
+    assert parts["rank"].item() == pytest.approx(0.5 * 0.4 + 2 * 0.2)
+
+
+def test_the_map_margin_is_half_of_the_label_in_the_maps_own_units():
+    target = torch.zeros(1, 1, 8, 8)
+    target[..., 4:] = 0.4
+    batch = dict.fromkeys(("reference", "composite", "sr"), torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
+    batch |= {"mask": 0 * target + 1, "target": target, "sr_target": target}
+    maps = torch.full((3, 1, 8, 8), 0.05)
+    maps[1, ..., 4:], maps[2, ..., 4:] = 0.15, 0.3  # the composite's lacks 0.1
+    criterion = Criterion(Loss(map_margin=3, map=0, align=0), base=lambda stacked: stacked.new_zeros(len(stacked)))
+    parts = criterion(lambda x: (torch.zeros(3), maps), batch, 1.0, 1)
+    assert parts["map_margin"].item() == pytest.approx(4 * 0.1 / 2, rel=1e-4)
+    assert parts["total"].item() == pytest.approx(3 * 0.2 + parts["rank"].item(), rel=1e-4)
+
+
 def test_distilling_wants_the_falls_from_the_clean_image_too():
     wanted = {"reference": 1.0, "composite": 0.6, "sr": 0.2}
     batch = {name: torch.full((1, 3, 8, 8), round(100 * value), dtype=torch.uint8) for name, value in wanted.items()}
