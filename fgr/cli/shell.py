@@ -66,6 +66,9 @@ def sentence(error: Exception) -> str:
         return f"A file exists where a folder is needed{_where(error)}. Choose another --out, or move the file."
     if isinstance(error, FileNotFoundError) and error.filename:
         return f"The path does not exist and cannot be created{_where(error)}. Check its spelling, or choose another."
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        name = error.object[max(error.start - 60, 0) : error.end + 20]
+        return f"The name of a file or folder is not UTF-8 ({printable(name)}). Rename it, or choose another."
     return f"Unexpected {type(error).__name__}: {printable(error)}\nSet FGR_DEBUG=1 to see where; this is a bug worth reporting."
 
 

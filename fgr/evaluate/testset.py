@@ -23,7 +23,7 @@ import numpy as np
 
 from fgr.dataset import cells
 from fgr.dataset.tables import evenly_drawn
-from fgr.errors import UserError, nearest
+from fgr.errors import UserError, nearest, printable
 from fgr.image_files import ImageFileError, images_in, read_image
 from fgr.images import degrade
 
@@ -152,7 +152,8 @@ def _item(rows: Any, number: int, source_id: str, record: str, photo: str) -> It
 
 def _of_folder(folder: Path, layout: str, scale: int | None) -> tuple[list[Item], int, dict[str, Any]]:
     pairs, chosen = find_pairs(folder, layout, scale)
-    items = [Item(pair.name, pair.name, pair.aliases, _loader(pair.reference), _loader(pair.low)) for pair in pairs]
+    named = ((printable(pair.name), pair) for pair in pairs)  # file names may be no text; results hold text
+    items = [Item(name, name, pair.aliases, _loader(pair.reference), _loader(pair.low)) for name, pair in named]
     return items, scale or _scale(pairs), {"layout": chosen}
 
 

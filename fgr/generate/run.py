@@ -72,6 +72,10 @@ def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int
 def is_whole(recipe: GenerateRecipe, out: Path) -> bool:
     """Whether `out` holds the finished dataset of `recipe`. UserError if it holds another one, or something else."""
     workspace = Workspace(out)
+    if any("\ud800" <= letter <= "\udfff" for letter in str(out.absolute())):  # pyarrow cannot write there
+        raise UserError(
+            f"The path {out.absolute()} is not UTF-8 text.", "Name another --out, or rename the folder that it is in."
+        )
     if (out / manifest.NAME).is_file():
         other = differences(completed(manifest.read(out)["recipe"], "generate"), resolved(recipe))
         if other:

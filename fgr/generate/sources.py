@@ -99,7 +99,7 @@ def _folder(folder: Path, license: str, attribution: str) -> PhotoSource:
     table, rows = read_metadata(folder)
     if table is not None:
         found.left_out["other_suffix"] -= 1  # it is read
-    left_out = +found.left_out
+    found.left_out = left_out = +found.left_out
     notes = [f"{folder}: left out {found.sentence()}; for example {_examples(found)}."] if left_out else []
     if not found.files:
         raise UserError(f"The folder {folder} holds no photographs.", KNOWN_SUFFIXES, notes)
@@ -124,7 +124,7 @@ def _photographs(
 
 
 def _examples(found: Listing) -> str:
-    return ", ".join(str(found.examples[reason]) for reason in sorted(found.left_out) if found.left_out[reason] > 0)
+    return ", ".join(str(found.examples[reason]) for reason in sorted(found.left_out))
 
 
 def _dataset(path: str, license: str, attribution: str) -> Iterator[EncodedPhoto]:

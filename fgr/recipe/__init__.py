@@ -36,13 +36,14 @@ def load(name: str | Path | None, kind: str, overrides: Iterable[str] = (), extr
     `overrides` are `KEY=VALUE` texts with dotted keys and YAML values; `extra` maps dotted keys to values already parsed
     (the command's own options; None means not given). Raises UserError naming every wrong key.
     """
-    from fgr.recipe.reading import read
+    from fgr.recipe.reading import expect_text, read
 
     path = find(str(name or main_recipe(kind)), kind)
     file = read(path)
     tree = dict(file)
     for key, value in [*(_parse_override(text) for text in overrides), *(extra or {}).items()]:
         if value is not None:
+            expect_text(key, value)
             _assign(tree, key, value)
     _leave_behind(model_of(kind), file, tree)
     return check(tree, kind, str(path))

@@ -50,6 +50,13 @@ def parsed(text: str) -> Any:
     return tree
 
 
+def expect_text(key: str, value: Any) -> None:
+    """UserError for texts in an option's value that cannot be written down: names of files that are not UTF-8."""
+    for place, one in _leaves(value, key):
+        if isinstance(one, str) and ("\0" in one or _has_surrogates(one)):
+            raise UserError(f"The value of {place} is not UTF-8 text: {one}.", "Rename the file or folder, or name another.")
+
+
 def _expect_small(text: str) -> None:
     """Unreadable unless the nodes, with aliases written out, are few and not nested deep. Nothing is built of them."""
     size = _Size()

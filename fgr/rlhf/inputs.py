@@ -282,4 +282,4 @@ def _preferences(rows: Any, data: str) -> list[Choice]:
 
 def digest_of(parts: Sequence[str]) -> str:
     """16 hexadecimal digits that identify a list of texts."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -80,7 +80,7 @@ def _digest(files: dict[str, Path]) -> str:
     """Of every name and every byte: rows made of other outputs are other rows."""
     sha = hashlib.sha256()
     for photo, file in files.items():
-        sha.update(f"{photo}\0{file_digest(file)}\n".encode())
+        sha.update(f"{photo}\0{file_digest(file)}\n".encode(errors="surrogateescape"))
     return sha.hexdigest()
 
 

@@ -108,3 +108,9 @@ def test_errors_become_sentences(error, part):
 
 def test_version():
     assert fgr("--version").stdout.strip() == "0.1.0"
+
+
+def test_a_name_that_is_not_utf_8_is_a_sentence():
+    with pytest.raises(UnicodeEncodeError) as caught:
+        "photos/\udcff\n.png".encode()
+    assert sentence(caught.value).startswith("The name of a file or folder is not UTF-8 (photos/\\udcff\\n.png). Rename it")

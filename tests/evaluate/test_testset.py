@@ -2,6 +2,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fgr.errors import UserError
 from fgr.evaluate.testset import find_pairs, open_test_set
@@ -169,3 +170,15 @@ def test_the_scale_is_of_the_first_pair_that_can_be_read(tmp_path, write_image):
         write_image(tmp_path / "lr" / f"{name}.png", np.zeros((16, 24, 3), np.uint8))
     (tmp_path / "gt" / "a.png").write_bytes(b"no image")
     assert open_test_set(str(tmp_path)).scale == 2
+
+
+def test_names_that_are_no_text_are_written_out(tmp_path, write_image):
+    """Results hold names as JSON and in tables; the files are found all the same."""
+    name = "a\udcff\nb"
+    for place, image in (("gt", HIGH), ("lr", LOW)):
+        Image.fromarray(image).save(write_image(tmp_path / place / "x.png", image).with_name("y.png"))
+        (tmp_path / place / "x.png").rename(tmp_path / place / f"{name}.png")
+    first, second = open_test_set(str(tmp_path)).items
+    assert (first.name, second.name) == ("a\\udcff\\nb", "y")
+    assert name in first.aliases
+    assert first.low().shape == LOW.shape

@@ -179,3 +179,9 @@ def test_one_cpu_thread_makes_the_samples_and_the_process_keeps_its_threads(tiny
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
     assert seen == {(1, 1)}
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused_before_anything_is_written(tiny_recipe, tmp_path):
+    with pytest.raises(UserError, match=r"The path .*out\\udcff is not UTF-8 text"):
+        run.generate(tiny_recipe, tmp_path / "out\udcff", workers=1, device="cpu")
+    assert list(tmp_path.iterdir()) == []

@@ -219,6 +219,11 @@ def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     source = open_source(str(tmp_path), license="", attribution="")
     assert source.left_out == {"hidden": 1, "other_suffix": 1}
     assert "1 hidden, or in a hidden or system folder; 1 without an image's suffix; for example" in source.notes[0]
+    (tmp_path / "c.txt").rename(tmp_path / "metadata.csv")
+    (tmp_path / "metadata.csv").write_text("file_name,license\na.png,cc0\n")
+    source = open_source(str(tmp_path), license="", attribution="")
+    assert source.left_out == {"hidden": 1}
+    assert "suffix" not in source.notes[0]
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match="holds no photographs") as caught:
         open_source(str(tmp_path), license="", attribution="")

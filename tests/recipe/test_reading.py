@@ -76,3 +76,10 @@ def test_a_mutated_recipe_is_a_recipe_or_a_sentence(tmp_path, data, kind):
         made = recipe.load(tmp_path / "r.yaml", kind)
         assert recipe.digest(made) == recipe.digest(recipe.resolved(made))
     assert time.process_time() - began < 20
+
+
+def test_names_that_are_no_text_are_refused_before_they_are_written_down():
+    with pytest.raises(UserError, match=r"The value of source\.path is not UTF-8 text: a\\udcffb\."):
+        recipe.load("demo", "generate", [], {"source.path": "a\udcffb"})
+    with pytest.raises(UserError, match=r"The value of models is not UTF-8 text"):
+        recipe.load("demo", "generate", [], {"models": ["bicubic", "folder:\udcff"]})
