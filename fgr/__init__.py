@@ -5,21 +5,25 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-API = {  # name → module and function, imported when it is first asked for; their types are in __init__.pyi
-    "evaluate_reward_model": ("fgr.reward.evaluate", "evaluate_reward_model"),
-    "evaluate_systems": ("fgr.evaluate.comparison", "evaluate_systems"),
-    "generate_dataset": ("fgr.generate.run", "generate"),
-    "load_reward_model": ("fgr.reward.pretrained", "load_reward_model"),
-    "load_samples": ("fgr.dataset.load", "load_samples"),
-    "score": ("fgr.reward.score", "score"),
-    "train_reward_model": ("fgr.reward.run", "train_reward_model"),
-    "tune": ("fgr.rlhf.run", "tune"),
+API = {  # name → the module that has it, imported when it is first asked for; their types are in __init__.pyi
+    "UserError": "fgr.errors",
+    "evaluate_reward_model": "fgr.api",
+    "evaluate_systems": "fgr.api",
+    "generate_dataset": "fgr.api",
+    "load_reward_model": "fgr.api",
+    "load_samples": "fgr.dataset.load",
+    "score": "fgr.api",
+    "train_reward_model": "fgr.api",
+    "tune": "fgr.api",
 }
 __all__ = ["__version__", *API]
 
 
 def __getattr__(name: str) -> Any:
     if name in API:
-        module, function = API[name]
-        return getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(API[name]), name)
     raise AttributeError(f"module 'fgr' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

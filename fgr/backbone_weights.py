@@ -73,6 +73,17 @@ def here(name: str) -> Located | None:
     return Located(name, file, f"{path} of {repository} on the Hub", file_digest(file), "hub") if file else None
 
 
+def is_here(name: str) -> bool:
+    """Whether the weights that `open_backbone` opens by name are on this machine. UserError as of `here`.
+
+    Of a packaged network and of one with a tag (NAME.TAG, on the Hub timm/NAME.TAG) this is told without timm, whose import
+    takes seconds, and without knowing whether there is such a network.
+    """
+    if name in PACKAGED:
+        return in_package(name) is not None
+    return (hub_files.cached(f"timm/{name}", WEIGHTS) if "." in name else here(name)) is not None
+
+
 def locate(name: str, weights: str = "", instead: str = "") -> Located:
     """Where the weights that `open_backbone` opens are, fetched from the Hub if they are nowhere else. UserError as there."""
     if name:

@@ -36,8 +36,10 @@ def is_hub_id(text: str) -> bool:
     return False
 
 
-def folder_or_hub(text: str, what: str, kind: Literal["dataset", "model"], hint: str) -> Path | None:
+def folder_or_hub(text: str, what: str, kind: Literal["dataset", "model"], hint: str, asking: bool = True) -> Path | None:
     """The folder on this machine that `text` names; None where it names a repository of the Hub, which was asked for it once.
+
+    Without `asking` what is written as a repository counts as one.
 
     Folders go first: nothing below a folder that is here is looked for on the Hub. UserError, with `hint`, if there is no such
     `what` in either place, or the Hub neither answers within PATIENCE nor was read before.
@@ -49,6 +51,8 @@ def folder_or_hub(text: str, what: str, kind: Literal["dataset", "model"], hint:
         raise UserError(f"{text} is a file, not the folder of a {what}.", hint)
     if not is_hub_id(text) or folder.parent.is_dir():
         raise UserError(f"The {what} {text} does not exist: there is no such folder{_alike(folder) or '.'}", hint)
+    if not asking:
+        return None
     if kind == "dataset":
         _limit_tries()
     try:

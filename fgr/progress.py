@@ -27,16 +27,22 @@ class Progress:
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
                 TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}", markup=False), TimeRemainingColumn(), console=Console(stderr=True),
+                TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), TextColumn("so far,"),
+                TimeRemainingColumn(), TextColumn("left"), console=Console(stderr=True),
             )  # fmt: skip
             self._task = self._bar.add_task(printable(self.title), total=self.total, note="")
             self._bar.start()
         return self
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """What the live bar shows, none elsewhere."""
+        return self._bar.columns if self._bar else ()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar:
@@ -62,8 +68,18 @@ class Progress:
     def _line(self) -> None:
         elapsed = time.monotonic() - self._start
         left = elapsed / self.done * (self.total - self.done) if self.done else 0
-        eta = f" · {left / 60:.0f} min left" if self.done < self.total and self.done else ""
-        print(printable(f"{self.title}: {self.done}/{self.total} · {self._note()}{eta}"), file=sys.stderr, flush=True)
+        eta = f", {duration(left)} left" if self.done < self.total and self.done else ""
+        line = f"{self.title}: {self.done}/{self.total} · {self._note()} · {duration(elapsed)}{eta}"
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that it is read in: 42 s, 12 min, 3.5 h, 4 days."""
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
 
 
 @contextlib.contextmanager

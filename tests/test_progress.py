@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgr.progress import Progress, without_loading_bars
+from fgr.progress import Progress, duration, without_loading_bars
 
 
 def test_lines_tell_the_count_the_drops_and_nothing_on_stdout(capsys):
@@ -13,8 +13,8 @@ def test_lines_tell_the_count_the_drops_and_nothing_on_stdout(capsys):
     lines = err.splitlines()
     assert out == ""
     assert [line.partition(" · ")[0] for line in lines] == ["make: 1/4", "make: 4/4", "make: 4/4"]
-    assert lines[-1].endswith("dropped: flat 2")
-    assert "min left" in lines[0]
+    assert lines[-1].endswith("dropped: flat 2 · 1 s")
+    assert lines[0].endswith(" · 1 s, 1 s left")
 
 
 def test_an_error_ends_it_without_a_line(capsys):
@@ -41,3 +41,21 @@ def test_transformers_shows_its_bars_as_before_afterwards(shown, downloads_hidde
     finally:
         change[before]()
         (hub.disable_progress_bars if before_hub else hub.enable_progress_bars)()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "1 s"), (42.4, "42 s"), (99, "99 s"), (130, "2 min"), (5400, "90 min"), (9000, "2.5 h"), (400_000, "5 days")],
+)
+def test_a_time_is_told_in_the_unit_that_it_is_read_in(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_a_bar_shows_the_time_so_far_and_the_time_left(monkeypatch):
+    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with Progress("make", 2) as progress:
+        kinds = [type(column) for column in progress.columns]
+    assert TimeElapsedColumn in kinds
+    assert TimeRemainingColumn in kinds

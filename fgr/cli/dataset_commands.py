@@ -31,6 +31,9 @@ def generate(
     ] = 0,
     shard: Annotated[str, typer.Option(metavar="I/N", help="Make every N-th shard from I (0-based) on: for job arrays.")] = "0/1",
     device: Devices = "auto",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be made, and all that stands against it, within seconds; make nothing.")
+    ] = False,
 ) -> None:
     """Photographs in, a dataset that load_dataset opens out.
 
@@ -40,10 +43,13 @@ def generate(
     options = {"models": listed(models) or None, "source.path": source, "samples": limit, "seed": seed}
     chosen = load_recipe(recipe, "generate", overrides, options)
     part = _part(shard)
+    if plan:
+        _show_plan(chosen, out, device, workers)
+        return
 
-    from fgr.generate.run import generate as run
+    from fgr.api import generate_dataset
 
-    whole = run(chosen, out, engine=engine, workers=workers, shard=part, device=device)
+    whole = generate_dataset(chosen, out, engine=engine, workers=workers, shard=part, device=device)
     if not whole:
         echo(f"Shard {shard} is done; others are still to come.", err=True)
         return
@@ -112,6 +118,19 @@ def models(
     for row in rows:
         for line in _lines(row):
             echo(line)
+
+
+def _show_plan(recipe: Any, out: Path, device: str, workers: int) -> None:
+    """Print what a run is going to do. UserError with all that stands against it."""
+    from fgr.generate.preflight import forecast
+
+    expected = forecast(recipe, out, device, workers)
+    for line in expected.lines:
+        echo(line)
+    for warning in expected.warnings:
+        echo(f"fgr: {warning}", err=True)
+    if expected.refusal:
+        raise expected.refusal
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fgr import api
 from fgr.cli.options import Device, listed
 from fgr.cli.shell import echo
 from fgr.errors import printable
@@ -59,7 +60,7 @@ def evaluate(
             raise typer.BadParameter("SR systems need --data, and no --benchmark.")
         from fgr.evaluate import comparison, show
 
-        result, records = comparison.evaluate_systems(
+        result, records = api.evaluate_systems(
             systems, data, split=split, layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward, border=border,
             luma=luma, tile=tile, device=device, keep=keep,
         )  # fmt: skip
@@ -103,9 +104,8 @@ def _reward_model(reward: str | None, data: str | None, split: str, limit: int |
     if not reward or not data:
         raise typer.BadParameter("Name SR systems and --data, or --reward with --data or --benchmark.")
     from fgr.evaluate import show
-    from fgr.reward.evaluate import evaluate_reward_model
 
-    result = evaluate_reward_model(reward, data, split, limit, device)
+    result = api.evaluate_reward_model(reward, data, split=split, limit=limit, device=device)
     _print(
         f"{reward} on {data}, split {split}: {result['rows']} rows of {result['photos']} photographs", show.reward_model(result)
     )

@@ -1,12 +1,18 @@
 """The commands `fgr train-rm`, `fgr score` and `fgr export`."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fgr.cli.options import Data, Device, Overrides, RewardModel, Seed, load_recipe
 from fgr.cli.shell import echo
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fgr.reward.score import ScoredImage
 
 Recipe = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep-plus, hardened, demo).")
@@ -29,17 +35,20 @@ def train_rm(
     """
     chosen = load_recipe(recipe, "reward", overrides, {"seed": seed})
 
-    from fgr.reward.run import train_reward_model
+    from fgr.api import train_reward_model
 
-    echo(train_reward_model(chosen, data, out, device))
+    echo(train_reward_model(chosen, data, out, device=device))
 
 
 def score(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Images, or folders of images.")],
     *,
     reward: RewardModel,
-    maps: Annotated[Path | None, typer.Option(help="Folder for the maps, drawn over the images (PNG).")] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    maps: Annotated[Path | None, typer.Option(help="Folder for the maps, drawn over the images with a colour bar (PNG).")] = None,
+    raw_maps: Annotated[Path | None, typer.Option(help="Folder for the maps as 16-bit grey PNG, value / 65535.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as they come.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write the ranked table here as CSV.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one page here: images and maps, ranked; opens offline.")] = None,
     tile: Annotated[int, typer.Option(help="Larger images are tiled at this many pixels; 0 = never.")] = 1024,
     draws: Annotated[
         int, typer.Option(min=0, help="Mean over so many randomised copies, for models trained so; costs as many times as much.")
@@ -48,34 +57,58 @@ def score(
 ) -> None:
     """Score images: larger is better; the worst 1 % of the map says how bad the worst place is, 0 = clean, 1 = worst.
 
-    Files that cannot be read are named at the end, and the exit code is 1; the others are scored.
+    Several images come as a table, the best first. What the figures mean is said below it. Files that cannot be read are named
+    at the end, and the exit code is 1; the others are scored.
     """
-    from json import dumps
-
-    from fgr.atomic import finite
     from fgr.cli.evaluate_commands import name_left_out
     from fgr.devices import choose_device
-    from fgr.image_files import ImageFileError, expand, in_words, read_image
-    from fgr.reward import score as scoring
-    from fgr.reward.pretrained import load_reward_model
+    from fgr.image_files import expand, in_words
+    from fgr.reward import ranking, score_scale
+    from fgr.reward.pretrained import load_reward_model, scale_of
 
     files, not_images = expand(images)
     if not_images:
         echo(f"fgr: left out {in_words(not_images)}.", err=True)
-    model = load_reward_model(reward, choose_device(device))
-    left_out: dict[str, str] = {}
-    for file in files:
-        try:
-            image = read_image(file)
-        except ImageFileError as error:
-            left_out[str(file)] = error.message
-            continue
-        value, map_ = scoring.score(model, image, tile, draws)
-        line = {"image": str(file), "score": value, "map_mean": float(map_.mean()), "map_worst": scoring.worst(map_)}
-        if maps:
-            line["map"] = str(scoring.save_overlay(maps, file, image, map_))
-        echo(dumps(finite(line)) if json else f"{value:.4f}  worst {line['map_worst']:.3f}  {file}")
+    model, scale = load_reward_model(reward, choose_device(device)), scale_of(reward)
+    pictures: dict[str, tuple[str, str]] | None = {} if html else None
+    found, left_out = ranking.score_files(model, files, scale, tile, draws, _keeper(maps, raw_maps, json, pictures))
+    ordered, notes = ranking.ranked(found), score_scale.explanation(scale)
+    if not json:
+        for line in ranking.lines(ordered) if len(files) > 1 else (ranking.line(one) for one in ordered):
+            echo(line)
+        for note in notes if ordered else ():
+            echo(f"  {note}", err=True)
+    if csv:
+        ranking.write_csv(csv, ordered)
+    if html and pictures is not None:
+        from fgr.report import score_page
+
+        score_page.write(html, f"{len(ordered)} images by {reward}", ordered, pictures, notes)
     name_left_out(left_out)
+
+
+def _keeper(
+    maps: Path | None, raw_maps: Path | None, json: bool, pictures: dict[str, tuple[str, str]] | None
+) -> "Callable[[Path, np.ndarray, ScoredImage, dict[str, Any]], None]":
+    """What is done with each image at once: its maps are written, its JSON printed, its pictures kept for the page."""
+    from json import dumps
+
+    from fgr.atomic import finite
+    from fgr.reward import score as scoring
+
+    def keep(file: Path, image: "np.ndarray", found: "ScoredImage", record: dict[str, Any]) -> None:
+        if maps:
+            record["map"] = str(scoring.save_overlay(maps, file, image, found.map))
+        if raw_maps:
+            record["raw_map"] = str(scoring.save_map(raw_maps, file, found.map))
+        if json:
+            echo(dumps(finite(record)))
+        if pictures is not None:
+            from fgr.report.score_page import thumbnail
+
+            pictures[str(file)] = thumbnail(image), thumbnail(scoring.overlay(image, found.map))
+
+    return keep
 
 
 def export(

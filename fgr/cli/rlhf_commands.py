@@ -41,9 +41,9 @@ def rlhf(
     options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking, "seed": seed}
     chosen = load_recipe(recipe, "rlhf", overrides, options)
 
-    from fgr.rlhf.run import tune
+    from fgr.api import tune
 
-    found = tune(chosen, generator, reward, data, out, device)
+    found = tune(chosen, generator, reward, data, out, device=device)
     for row in found["metrics"]:
         line = f"{row['metric']:<20} {row['start']:>9.4g} → {row['end']:>9.4g}   {row['difference']:+.3g}"
         echo(f"{line} [{row['low']:+.3g}, {row['high']:+.3g}]", err=True)

@@ -22,12 +22,27 @@ def load_samples(
     format: Format = "numpy",
     streaming: bool = False,
 ) -> Any:
-    """The rows of a split of a dataset directory or Hub id, decoded when they are asked for.
+    """The rows of a split of a dataset, decoded when they are asked for.
 
-    `numpy`: RGB images are uint8 (H, W, 3), mask and maps float32 (H, W) in [0, 1]. `torch`: images are float32
-    (3, H, W) and maps (1, H, W), all in [0, 1], ready for a DataLoader. Only `columns` are read, by default all.
-    A `datasets.Dataset`, or with `streaming` an `IterableDataset`. UserError: unknown column, one that datasets of earlier
-    versions lack, no such dataset or split.
+    Args:
+        data: A dataset directory, or a dataset's id on the Hub.
+        split: `train`, `validation` or `test`.
+        columns: The columns that are read and decoded; None = all.
+        format: `numpy`: RGB images are uint8 (H, W, 3), mask and maps float32 (H, W) in [0, 1]. `torch`: images are float32
+            (3, H, W) and maps (1, H, W), all in [0, 1], ready for a DataLoader.
+        streaming: Read rows one after another, from the Hub without a download before.
+
+    Returns:
+        A `datasets.Dataset`, or with `streaming` an `IterableDataset`.
+
+    Raises:
+        UserError: An unknown column, one that datasets of earlier versions lack, no such dataset or split.
+
+    Examples:
+        ```python
+        row = fgr.load_samples("out/demo", "test", columns=["composite", "degradation_map"])[0]
+        print(row["composite"].shape, row["degradation_map"].max())
+        ```
     """
     import datasets
 

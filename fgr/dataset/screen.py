@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -86,9 +86,36 @@ def pixel_digest(image: np.ndarray) -> str:
     return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()[:32]
 
 
+def splits_of(photo_ids: Sequence[str], shares: Mapping[str, float]) -> tuple[dict[str, str], dict[str, str]]:
+    """The split of every photograph, as `split_of` says, but that none with a share is empty; and which one filled such a split.
+
+    An empty split is given the photograph whose digest lies nearest, from a split that has several: added photographs move none
+    but those. ValueError for fewer photographs than splits.
+    """
+    wanted = [split for split in SPLITS if shares[split]]
+    if len(photo_ids) < len(wanted):
+        raise ValueError(f"{len(photo_ids)} photographs cannot fill {len(wanted)} splits")
+    found = {photo_id: split_of(photo_id, shares) for photo_id in photo_ids}
+    moved: dict[str, str] = {}
+    for split in wanted:
+        counts = Counter(found.values())
+        if not counts[split]:
+            low = sum(shares[one] for one in SPLITS[: SPLITS.index(split)])
+            free = [photo_id for photo_id, of in found.items() if counts[of] > 1]
+            nearest = min(free, key=lambda one: (max(low - _position(one), _position(one) - low - shares[split]), one))
+            found[nearest] = split
+            moved[split] = nearest
+    return found, moved
+
+
+def _position(photo_id: str) -> float:
+    """Where a digest lies in [0, 1)."""
+    return int(photo_id[:13], 16) / 16**13
+
+
 def split_of(photo_id: str, shares: Mapping[str, float]) -> str:
     """The split of a photograph, from its digest alone: other photographs do not move it."""
-    position = int(photo_id[:13], 16) / 16**13
+    position = _position(photo_id)
     for split in SPLITS:
         position -= shares[split]
         if position < 0:

@@ -21,7 +21,7 @@ import numpy as np
 from fgr import atomic
 from fgr.dataset import screen
 from fgr.errors import UserError, notice
-from fgr.generate.sources import EncodedPhoto, PhotoSource, open_source
+from fgr.generate.sources import NOT_NEEDED, EncodedPhoto, PhotoSource, open_source
 from fgr.image_files import ImageFileError
 from fgr.images import codec
 from fgr.images.photos import PhotoError, decode_photo
@@ -81,13 +81,14 @@ class ReferencePlan:
             return parquet.read_row_group(reference.row, columns=["image"])["image"][0].as_py()
 
 
-def build(folder: Path, source: Source, splits: Splits, workers: int) -> ReferencePlan:
-    """Make the plan of a recipe's `source` in `folder`, or go on with it. The same for any `workers`.
+def build(folder: Path, source: Source, splits: Splits, workers: int, limit: int | None = None) -> ReferencePlan:
+    """Make the plan of at most `limit` photographs of a recipe's `source` in `folder`, or go on with it.
 
-    UserError when nothing usable is left, with the counts of what was dropped.
+    The same for any `workers`. UserError when nothing usable is left, with the counts of what was dropped, or too little for the
+    splits.
     """
     if not (folder / INDEX).is_file():
-        opened = open_source(source.path, license=source.license, attribution=source.attribution)
+        opened = open_source(source.path, license=source.license, attribution=source.attribution, limit=limit)
         for note in opened.notes:
             notice(note)
         _screen_all(folder, opened, source, workers)
@@ -112,9 +113,9 @@ def load(folder: Path) -> ReferencePlan:
 
 def _screen_all(folder: Path, opened: PhotoSource, source: Source, workers: int) -> None:
     blocks = enumerate(iter(lambda: list(islice(opened.photos, BLOCK)), []))
-    with Progress("photographs", 0, "photographs") as progress:
+    with Progress("photographs", opened.count or 0, "photographs") as progress:
         for block in _map(partial(_screen_block, folder, source), blocks, workers):
-            progress.total += block["photographs"]
+            progress.total = max(progress.total, progress.done + block["photographs"])
             progress.advance(block["photographs"], block["drops"])
 
 
@@ -192,7 +193,8 @@ def _write_images(path: Path, images: list[bytes]) -> None:
 
 
 def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float], no_photographs: Counter[str]) -> None:
-    drops, left_out = Counter(no_photographs), Counter(no_photographs)
+    left_out = Counter(no_photographs)
+    drops = Counter({reason: count for reason, count in no_photographs.items() if reason != NOT_NEEDED})
     seen = no_photographs.total()
     photos: list[dict[str, Any]] = []
     for done in sorted(folder.glob("part-*.json")):
@@ -207,14 +209,15 @@ def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float],
     for counter in (drops, left_out):
         counter.update({"duplicate": len(photos) - len(unique), "near_duplicate": int(near.sum())})
     kept = [photo for photo, twin in zip(unique, near, strict=True) if not twin]
+    by_photo = _splits(kept, splits) if kept else {}
     references: dict[str, Reference] = {}
     for photo in kept:
-        split = screen.split_of(photo["photo_id"], splits)
+        split = by_photo[photo["photo_id"]]
         for crop in photo["crops"]:
             values = {field.name: (photo | crop | {"split": split})[field.name] for field in fields(Reference)}
             references.setdefault(crop["source_id"], Reference(**values))
     ordered = sorted(references.values(), key=lambda one: (SPLITS.index(one.split), one.source_id))
-    counts = Counter(screen.split_of(photo["photo_id"], splits) for photo in kept)
+    counts = Counter(by_photo.values())
     content = {
         "references": [asdict(one) for one in ordered],
         "drops": {reason: count for reason, count in sorted(drops.items()) if count},
@@ -222,6 +225,31 @@ def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float],
         "source": {"seen": seen, "used": len(kept), "left_out": {reason: n for reason, n in sorted(left_out.items()) if n}},
     }
     atomic.write_once(folder / INDEX, json.dumps(content).encode())
+
+
+def _splits(photos: Sequence[Mapping[str, Any]], shares: Mapping[str, float]) -> dict[str, str]:
+    """The split of each photograph by its digest. UserError for fewer photographs than splits."""
+    names = {photo["photo_id"]: photo["photo"] for photo in photos}
+    expect_enough(len(names), shares, "usable")
+    found, moved = screen.splits_of(list(names), shares)
+    for split, photo_id in moved.items():
+        notice(f"no photograph's digest falls into '{split}': it is given the nearest one, {names[photo_id]}.")
+    return found
+
+
+def expect_enough(photographs: int, shares: Mapping[str, float], what: str) -> None:
+    """UserError for fewer photographs than splits that have a share, with shares that would do."""
+    wanted = sorted((split for split in SPLITS if shares[split]), key=lambda split: -shares[split])
+    if photographs >= len(wanted):
+        return
+    kept = wanted[:photographs]
+    sums = sum(shares[split] for split in kept)
+    would = ", ".join(f"{split}: {round(shares[split] / sums, 3) if split in kept else 0:g}" for split in SPLITS)
+    raise UserError(
+        f"{photographs} {what} photograph{'s' if photographs > 1 else ''} cannot fill the {len(wanted)} splits "
+        f"{', '.join(wanted)}: one photograph is never in two.",
+        f"Add photographs, or give as many splits: splits='{{{would}}}'.",
+    )
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -5,6 +5,7 @@ done. When all are, they are folded into `fgr.json` and the card, and `OUT/.fgr`
 """
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,19 +15,18 @@ from typing import Any
 from fgr import __version__, atomic
 from fgr.dataset import card, manifest
 from fgr.devices import one_cpu_thread
-from fgr.errors import UserError, notice
+from fgr.errors import UserError, notice, printable
 from fgr.generate import plan
 from fgr.generate.calibration import calibrate
 from fgr.generate.engines import ENGINES, Engine
 from fgr.generate.factory import MakerFactory, describe
+from fgr.generate.preflight import forecast
 from fgr.generate.shards import NotFiniteLimit, Shard, plan_shards
-from fgr.generate.workspace import Workspace, already_holds
-from fgr.licenses import expect_accepted
+from fgr.generate.workspace import Workspace, is_whole
 from fgr.progress import Progress
-from fgr.recipe import completed, differences, digest, resolved
+from fgr.recipe import digest, resolved
 from fgr.recipe.generate import GenerateRecipe
 from fgr.records import SPLITS
-from fgr.sr import license_of, parse_name
 
 PACKAGES = ("fgr", "torch", "numpy", "opencv-python", "pillow", "pyarrow", "scikit-image", "spandrel", "basicsr", "timm")
 
@@ -39,12 +39,19 @@ def generate(
 
     `engine` is a key of ENGINES. `workers` 0 means one for each GPU, or for each CPU core, of the machine or of the cluster.
     `shard` = (I, N) makes every N-th shard from I on. Each worker computes on one CPU thread, this process too while it works.
-    Raises UserError for another recipe's folder, photographs that are all unusable, weights that are not available, and weights
-    whose licence forbids a free dataset unless the recipe accepts that.
+    What the run is going to do is printed first; all that stands against it is one UserError: another recipe's folder,
+    photographs that are absent, too few for the splits or unusable, weights that are not available, licences that forbid a free
+    dataset unless the recipe accepts that.
     """
+    expected = forecast(recipe, out, device, workers)
+    if expected.refusal:
+        raise expected.refusal
     if is_whole(recipe, out):
         return True
-    expect_accepted({parse_name(name).model: license_of(name) for name in recipe.models}, recipe.accept_license)
+    for line in expected.lines:
+        print(printable(line), file=sys.stderr)
+    for warning in expected.warnings:
+        notice(warning)
     with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
         return _generate(recipe, out, workers_of_engine, shard)
 
@@ -69,35 +76,13 @@ def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int
     return True
 
 
-def is_whole(recipe: GenerateRecipe, out: Path) -> bool:
-    """Whether `out` holds the finished dataset of `recipe`. UserError if it holds another one, or something else."""
-    workspace = Workspace(out)
-    if any("\ud800" <= letter <= "\udfff" for letter in str(out.absolute())):  # pyarrow cannot write there
-        raise UserError(
-            f"The path {out.absolute()} is not UTF-8 text.", "Name another --out, or rename the folder that it is in."
-        )
-    if (out / manifest.NAME).is_file():
-        other = differences(completed(manifest.read(out)["recipe"], "generate"), resolved(recipe))
-        if other:
-            raise already_holds(out, "a dataset of another recipe", other)
-        if workspace.folder.is_dir():
-            card.write(out)
-            workspace.remove()
-        return True
-    if out.is_file():
-        raise UserError(f"{out} is a file, not a folder.", "Name another --out.")
-    if out.is_dir() and not workspace.folder.is_dir() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty, and it is not an fgr dataset.", "Name another --out, or empty it.")
-    return False
-
-
 def _plan_and_calibrate(factory: MakerFactory, described: dict[str, Any], engine: Engine) -> plan.ReferencePlan:
     """The plan and, beside it, the calibration; made now or by an earlier run."""
     recipe, workspace = factory.recipe, factory.workspace
     workspace.claim(recipe)
     workspace.expect_same(workspace.models, described, "samples of other SR models or other weights")
     with workspace.abandoned_on_mistakes():
-        references = plan.build(workspace.plan, recipe.source, recipe.splits, engine.processes)
+        references = plan.build(workspace.plan, recipe.source, recipe.splits, engine.processes, recipe.most_photographs)
         if not workspace.calibration.is_file():
             engine.call(partial(calibrate, factory))
     return references
@@ -130,8 +115,8 @@ def _finish(
     workspace.remove()
     atomic.remove_stale(out, everyone=True)  # what machines that were lost left behind
     for split in SPLITS:
-        if not any(state["split"] == split and state["rows"] for state in states):
-            notice(f"no photograph fell into the split '{split}': widen its share or add photographs.")
+        if getattr(recipe.splits, split) and not any(state["split"] == split and state["rows"] for state in states):
+            notice(f"no sample of the split '{split}' is left: make more (--limit), or widen `severity`.")
 
 
 def _versions() -> dict[str, str]:

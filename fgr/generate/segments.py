@@ -1,6 +1,7 @@
 """Segments for semantic masks: SLIC's superpixels, regions between HED's edges, objects by SAM."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from fgr import hub_files as hub
 from fgr.errors import UserError, missing_extra, nearest
-from fgr.generate import edges
 from fgr.images import masks
 from fgr.package_files import PackagedFile, expect_right, fetch, installed
 from fgr.progress import without_loading_bars
@@ -49,13 +49,42 @@ def open_segments(name: str, device: str = "cpu") -> Segments:
     """
     if name in SEGMENTS:
         return SEGMENTS[name](device)
+    return Sam(name, _files(_sam_model(name)), device)
+
+
+def to_fetch(name: str) -> str:
+    """What opening the segments `name` would have to fetch first, in words; empty if nothing. Nothing is opened or asked.
+
+    UserError: an unknown name, a folder that is not there, a package that is not installed.
+    """
+    package, extra, purpose = {"slic": ("", "", ""), "hed": ("h5py", "offline", "Masks by HED")}.get(
+        name, ("transformers", "diffusion", "Masks by SAM")
+    )
+    model = "" if name in SEGMENTS else _sam_model(name)
+    if package and find_spec(package) is None:
+        raise missing_extra(package, extra, purpose)
+    if name == "hed":
+        return "" if (weights.folder() / HED.name).is_file() or installed(HED) else f"{HED.name} of the package {HED}"
+    if not model or Path(model).expanduser().is_dir():
+        return ""
+    if not hub.is_hub_id(model):
+        raise _no_folder(model)
+    return "" if all(hub.cached(model, file) for file in FILES) else f"{model} from the Hub"
+
+
+def _sam_model(name: str) -> str:
+    """What follows sam:. UserError for an unknown name."""
     kind, _, model = name.partition(":")
     if kind != "sam" or not model:
         raise UserError(
             f"masks.segments '{name}' is not known{nearest(kind, [*SEGMENTS, 'sam'])}",
             f"Known: {', '.join(SEGMENTS)}, sam:MODEL.",
         )
-    return Sam(name, _files(model), device)
+    return model
+
+
+def _no_folder(model: str) -> UserError:
+    return UserError(f"There is no folder {model} with a segment-anything model.", f"Name a folder, or {INSTEAD}.")
 
 
 class Slic:
@@ -96,6 +125,8 @@ class HedRegions:
     slow = True
 
     def __init__(self, device: str) -> None:
+        from fgr.generate import edges  # and with it torch
+
         file = _hed_file()
         self.digest = file_digest(file)
         self.network = edges.Hed(edges.read_layers(file), device)
@@ -146,7 +177,7 @@ def _files(model: str) -> dict[str, Path]:
             raise UserError(f"{folder} holds no {' and no '.join(missing)}.", "transformers' save_pretrained writes them.")
         return {name: folder / name for name in FILES}
     if not hub.is_hub_id(model):
-        raise UserError(f"There is no folder {model} with a segment-anything model.", f"Name a folder, or {INSTEAD}.")
+        raise _no_folder(model)
     try:
         return {name: hub.cached(model, name) or hub.fetch(model, name) for name in FILES}
     except hub.Unavailable as error:

@@ -1,9 +1,11 @@
 """Sources of photographs: a folder, a dataset on the disk or on the Hub, installed packages."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ EMBEDDED = {  # by the name of the source
     "embedded": ("astronaut", "camera", "chelsea", "china", "coffee", "flower", "rocket"),
     "skimage": ("astronaut", "chelsea", "coffee", "hubble_deep_field", "rocket"),
 }
+NOT_NEEDED = "not_needed"  # photographs beyond the limit
 IMAGE_COLUMNS = ("image", "reference", "hr", "gt")
 
 
@@ -54,37 +57,40 @@ class EncodedPhoto:
 class PhotoSource:
     """A source's photographs, streamed in an order that does not change, and what is known before any is decoded.
 
-    `left_out` counts the files that are no photographs by reason; `notes` are sentences for the user.
+    `count` is their number, where it is known, and at most `limit`; `left_out` counts the files that are no photographs by
+    reason, and those beyond the limit; `notes` are sentences for the user.
     """
 
     photos: Iterator[EncodedPhoto]
+    count: int | None = None
     left_out: Counter[str] = field(default_factory=Counter)
     notes: tuple[str, ...] = ()
 
 
-def open_source(path: str, *, license: str, attribution: str) -> PhotoSource:
+def open_source(path: str, *, license: str, attribution: str, limit: int | None = None, asking: bool = True) -> PhotoSource:
     """Open a source of photographs.
 
     `path` is `embedded` (seven photographs inside scikit-image and scikit-learn; `skimage`: five of the first alone), a folder of
     photographs, a dataset directory, or a Hub dataset id, optionally `ID:SPLIT` or `ID:CONFIG/SPLIT` (default: the first
     config's train split). These two names win over a folder, a folder over a Hub id. In a folder, `metadata.jsonl` or
-    `metadata.csv` with a `file_name` column may give `license` and `attribution`; otherwise the arguments hold.
+    `metadata.csv` with a `file_name` column may give `license` and `attribution`; otherwise the arguments hold. At most `limit`
+    photographs are given: of a folder those whose names have the lowest digests, of a dataset the first. Without `asking` the
+    Hub is not asked whether it has the dataset.
     UserError: no such source, an empty folder, a dataset without images, a Hub that cannot be reached.
     """
     if path in EMBEDDED:
-        return PhotoSource(_embedded(path))
+        return PhotoSource(islice(_embedded(path), limit), min(len(EMBEDDED[path]), limit or len(EMBEDDED[path])))
     folder = Path(path).expanduser()
     if not folder.exists() and ":" in path and Path(path.rpartition(":")[0]).expanduser().is_dir():
-        return PhotoSource(_dataset(str(Path(path).expanduser()), license, attribution))
+        return _dataset(str(Path(path).expanduser()), license, attribution, limit)
     if folder.is_dir() and (any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))):
         manifest.expect_finished(folder)
-        return PhotoSource(_dataset(str(folder), license, attribution))
+        return _dataset(str(folder), license, attribution, limit)
     if folder.is_dir():
-        return _folder(folder, license, attribution)
-    folder_or_hub(
-        path.partition(":")[0], "source", "dataset", "Give a folder of photographs, a Hub dataset id (org/name), or embedded."
-    )
-    return PhotoSource(_dataset(path, license, attribution))
+        return _folder(folder, license, attribution, limit)
+    hint = "Give a folder of photographs, a Hub dataset id (org/name), or embedded."
+    folder_or_hub(path.partition(":")[0], "source", "dataset", hint, asking)
+    return _dataset(path, license, attribution, limit)
 
 
 def _embedded(name: str) -> Iterator[EncodedPhoto]:
@@ -94,7 +100,7 @@ def _embedded(name: str) -> Iterator[EncodedPhoto]:
         yield EncodedPhoto(photo, Path(str(files(package))) / inside, license, author)
 
 
-def _folder(folder: Path, license: str, attribution: str) -> PhotoSource:
+def _folder(folder: Path, license: str, attribution: str, limit: int | None) -> PhotoSource:
     found = list_images(folder)
     table, rows = read_metadata(folder)
     if table is not None:
@@ -108,17 +114,26 @@ def _folder(folder: Path, license: str, attribution: str) -> PhotoSource:
     if unmatched:
         notes.append(f"{table}: {len(unmatched)} of {len(rows)} rows match no photograph, for example {unmatched[0]!r}.")
     default = {"license": license, "attribution": attribution}
-    return PhotoSource(_photographs(photographs, rows, default), left_out, tuple(notes))
+    chosen = set(_drawn(photographs, limit))
+    beyond = Counter({NOT_NEEDED: len(photographs) - len(chosen)})
+    return PhotoSource(_photographs(photographs, chosen, rows, default), len(chosen), left_out + beyond, tuple(notes))
+
+
+def _drawn(names: Iterable[str], limit: int | None) -> list[str]:
+    """The `limit` names with the lowest digests: spread over a folder, however it is sorted, and the same every time."""
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).digest())[:limit]
 
 
 def _photographs(
-    found: Mapping[str, Path], rows: Mapping[str, Mapping[str, str]], default: Mapping[str, str]
+    found: Mapping[str, Path], chosen: Set[str], rows: Mapping[str, Mapping[str, str]], default: Mapping[str, str]
 ) -> Iterator[EncodedPhoto]:
     taken: set[str] = set()
     for relative, file in found.items():
         name = Path(relative).with_suffix("").as_posix()
         name = relative if name in taken else name
         taken.add(name)
+        if relative not in chosen:
+            continue
         own = {**default, **rows.get(relative, {})}
         yield EncodedPhoto(name, file, own["license"], own["attribution"])
 
@@ -127,7 +142,29 @@ def _examples(found: Listing) -> str:
     return ", ".join(str(found.examples[reason]) for reason in sorted(found.left_out))
 
 
-def _dataset(path: str, license: str, attribution: str) -> Iterator[EncodedPhoto]:
+def _dataset(path: str, license: str, attribution: str, limit: int | None) -> PhotoSource:
+    rows = _number_of_rows(path)
+    count = rows if limit is None or (rows is not None and rows < limit) else limit if rows is not None else None
+    return PhotoSource(islice(_rows(path, license, attribution), limit), count)
+
+
+def _number_of_rows(path: str) -> int | None:
+    """Rows in the Parquet files of a dataset directory, of its split if files are named after splits. None on the Hub."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder, _, part = path.rpartition(":") if ":" in path and not Path(path).is_dir() else (path, "", "")
+    files = sorted([*Path(folder).glob("*.parquet"), *Path(folder).glob("*/*.parquet")])
+    config, _, split = part.rpartition("/")
+    inside = [file for file in files if not config or file.parent.name == config]
+    named = [file for file in inside if file.name.startswith(f"{split or 'train'}-")]
+    try:
+        return sum(pq.read_metadata(file).num_rows for file in named or inside) if files else None
+    except (pa.ArrowException, OSError, ValueError):
+        return None  # a damaged file is named when it is read
+
+
+def _rows(path: str, license: str, attribution: str) -> Iterator[EncodedPhoto]:
     name, _, part = path.rpartition(":") if ":" in path else (path, "", "")
     config, _, split = part.rpartition("/")
     rows, column, texts = _open_dataset(name, config or None, split or "train")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fgr import atomic
+from fgr.dataset import card, manifest
 from fgr.errors import UserError
 from fgr.generate.shards import Shard
-from fgr.recipe import differences, resolved
+from fgr.recipe import completed, differences, resolved
 from fgr.recipe.generate import GenerateRecipe
 
 
@@ -74,6 +75,28 @@ class Workspace:
 
     def _state(self, shard: Shard) -> Path:
         return self.folder / "shards" / f"{shard.name}.json"
+
+
+def is_whole(recipe: GenerateRecipe, out: Path) -> bool:
+    """Whether `out` holds the finished dataset of `recipe`. UserError if it holds another one, or something else."""
+    workspace = Workspace(out)
+    if any("\ud800" <= letter <= "\udfff" for letter in str(out.absolute())):  # pyarrow cannot write there
+        raise UserError(
+            f"The path {out.absolute()} is not UTF-8 text.", "Name another --out, or rename the folder that it is in."
+        )
+    if (out / manifest.NAME).is_file():
+        other = differences(completed(manifest.read(out)["recipe"], "generate"), resolved(recipe))
+        if other:
+            raise already_holds(out, "a dataset of another recipe", other)
+        if workspace.folder.is_dir():
+            card.write(out)
+            workspace.remove()
+        return True
+    if out.is_file():
+        raise UserError(f"{out} is a file, not a folder.", "Name another --out.")
+    if out.is_dir() and not workspace.folder.is_dir() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty, and it is not an fgr dataset.", "Name another --out, or empty it.")
+    return False
 
 
 def already_holds(out: Path, what: str, other: Sequence[str]) -> UserError:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from fgr.backbone_weights import is_here
 from fgr.backbones import Backbone, open_backbone
 from fgr.errors import UserError, nearest
 from fgr.hub_files import first_line
@@ -67,15 +68,35 @@ def open_features(name: str, device: str = "cpu", weights: str = "") -> FeatureD
     """
     if name in FEATURES:
         return FEATURES[name](device)
+    model, folder = _network(name)
+    backbone = open_backbone(model, folder or weights, any_size=True, instead=f"; or name another: {INSTEAD}")
+    return DenseFeatures(name, backbone, device)
+
+
+def to_fetch(name: str, weights: str = "") -> str:
+    """The name that `fgr models NAME --fetch` takes where the weights of a feature difference are not here; empty if they are.
+
+    UserError for an unknown name and for a file or folder that is not there. Nothing is opened or asked of the network.
+    """
+    if name in FEATURES:
+        return ""
+    model, folder = _network(name)
+    if named := folder or weights:
+        if not Path(named).expanduser().exists():
+            raise UserError(f"There is no {named}, which the recipe names for the map's features.", "Check the path.")
+        return ""
+    return "" if is_here(model) else f"timm:{model}"
+
+
+def _network(name: str) -> tuple[str, str]:
+    """The network or the folder that `timm:…` names. UserError for another name."""
     kind, _, model = name.partition(":")
     if kind != "timm" or not model:
         raise UserError(
             f"There is no feature difference '{name}'{nearest(kind, [*FEATURES, 'timm:MODEL'])}",
             f"Known: {', '.join(FEATURES)}, timm:MODEL, timm:FOLDER.",
         )
-    folder = model if "/" in model or os.sep in model else ""
-    backbone = open_backbone("" if folder else model, folder or weights, any_size=True, instead=f"; or name another: {INSTEAD}")
-    return DenseFeatures(name, backbone, device)
+    return ("", model) if "/" in model or os.sep in model else (model, "")
 
 
 class Gradient:

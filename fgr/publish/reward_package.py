@@ -12,6 +12,7 @@ from fgr import __version__, atomic
 from fgr.errors import UserError
 from fgr.publish.package import Package
 from fgr.publish.templates import render
+from fgr.reward import score_scale
 from fgr.tensors import file_digest
 from fgr.training import directory as runs
 
@@ -47,10 +48,15 @@ def pack_reward_model(folder: Path, name: str, *, write: bool) -> Package:
             stage / "README.md",
             render("reward.md", name=name, version=__version__, staged=len(stages) > 1, **facts, **_run(run, stage.name)),
         )
-    files = [f"{one.name}/{file}" for one in stages for file in ("config.json", WEIGHTS)]
+    files = [f"{one.name}/{file}" for one in stages for file in ("config.json", WEIGHTS, *_scale(one))]
     beside = Package("model", "the stages of a reward model", folder, files, ["stage-*"]) if len(stages) > 1 else None
     what = f"stage {model.stage} of a reward model"
-    return Package("model", what, stage, ["README.md", "config.json", WEIGHTS], beside=beside)
+    return Package("model", what, stage, ["README.md", "config.json", WEIGHTS, *_scale(stage)], beside=beside)
+
+
+def _scale(stage: Path) -> list[str]:
+    """The file that says what scores mean, where the stage has one."""
+    return [score_scale.NAME] if (stage / score_scale.NAME).is_file() else []
 
 
 def _run(run: Path | None, phase: str) -> dict[str, Any]:

@@ -36,17 +36,25 @@ def load(name: str | Path | None, kind: str, overrides: Iterable[str] = (), extr
     `overrides` are `KEY=VALUE` texts with dotted keys and YAML values; `extra` maps dotted keys to values already parsed
     (the command's own options; None means not given). Raises UserError naming every wrong key.
     """
-    from fgr.recipe.reading import expect_text, read
+    from fgr.recipe.reading import read
 
     path = find(str(name or main_recipe(kind)), kind)
     file = read(path)
-    tree = dict(file)
-    for key, value in [*(_parse_override(text) for text in overrides), *(extra or {}).items()]:
-        if value is not None:
-            expect_text(key, value)
-            _assign(tree, key, value)
+    tree = changed(changed(file, dict(_parse_override(text) for text in overrides)), extra or {}, without_none=True)
     _leave_behind(model_of(kind), file, tree)
     return check(tree, kind, str(path))
+
+
+def changed(tree: Mapping[str, Any], changes: Mapping[str, Any], without_none: bool = False) -> dict[str, Any]:
+    """A copy of a recipe's `tree` with other values at dotted keys; `without_none` takes None for not given."""
+    from fgr.recipe.reading import expect_text
+
+    result = dict(tree)
+    for key, value in changes.items():
+        if value is not None or not without_none:
+            expect_text(key, value)
+            _assign(result, key, value)
+    return result
 
 
 def check(tree: Mapping[str, Any], kind: str, origin: str) -> Any:

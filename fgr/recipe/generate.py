@@ -8,12 +8,20 @@ from fgr.recipe.fields import Share, Strict, Weight
 from fgr.recipe.sampling import Sampling
 from fgr.records import MASK_KINDS, SPLITS
 
+LEAST_PHOTOGRAPHS = 200  # that are screened where there are so many, whatever few samples are wanted
+
 
 class Source(Strict):
     """Where the photographs come from and which crops of them serve as references."""
 
     path: str = Field(
         "embedded", description="folder, dataset directory, Hub dataset id, or 'embedded': scikit-image's and -learn's"
+    )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="photographs screened at most, drawn from a folder, the first ones of a dataset; null = twice as many as the "
+        "samples need, and 200 at least",
     )
     crop: int = Field(512, ge=64, le=2048, multiple_of=16, description="side of a reference in pixels")
     crops_per_photo: int = Field(4, ge=1, description="at most this many crops of one photograph, richest in texture first")
@@ -155,6 +163,12 @@ class GenerateRecipe(Strict):
     attempts: int = Field(4, ge=1, description="masks tried before a sample is dropped for its severity")
     not_finite: Share = Field(0.02, description="share of samples that may be dropped as NaN or infinite; more stop the run")
     shard_rows: int = Field(100, ge=1, le=100, description="samples of a Parquet file")
+
+    @property
+    def most_photographs(self) -> int:
+        """Photographs that are screened at most: a reference of each serves every SR model for `composites` samples."""
+        references = -(-self.samples // (len(self.models) * self.masks.composites))
+        return self.source.limit or max(LEAST_PHOTOGRAPHS, 2 * references)
 
     @model_validator(mode="after")
     def _fits(self) -> "GenerateRecipe":

@@ -16,8 +16,11 @@ SHOWN = 4  # pictures of each group
 GROUPS = ("Best localised", "Worst localised", "Should be empty")
 
 
-def write(model: Any, samples: Any, chosen: Sequence[int], folder: Path) -> None:
-    """Write `examples.json` and `examples/…webp` into the run `folder`, of rows `chosen` of a data.Samples without crops."""
+def write(model: Any, samples: Any, chosen: Sequence[int], folder: Path) -> list[dict[str, Any]]:
+    """Write `examples.json` and `examples/…webp` into the run `folder`, of rows `chosen` of a data.Samples without crops.
+
+    The rows' figures, as `examples.json` has them.
+    """
     rows = [_figures(model, samples.decode(row := samples.rows[index]), row) | {"row": int(index)} for index in chosen]
     groups = pick(rows)
     shown = {row["row"]: row["id"] for group in groups.values() for row in group}
@@ -26,6 +29,7 @@ def write(model: Any, samples: Any, chosen: Sequence[int], folder: Path) -> None
             atomic.write_bytes(folder / "examples" / f"{id}-{name}.webp", codec.encode_rgb(image))
     named = {name: [row["id"] for row in group] for name, group in groups.items()}
     atomic.write_text(folder / "examples.json", json.dumps(atomic.finite({"rows": rows, "groups": named}), indent=1) + "\n")
+    return rows
 
 
 def pick(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

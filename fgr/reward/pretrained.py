@@ -6,13 +6,20 @@ from pathlib import Path
 
 from fgr.errors import UserError
 from fgr.hub_files import folder_or_hub
+from fgr.reward import score_scale
 from fgr.reward.model import FinPercepRM
+from fgr.reward.score_scale import ScoreScale
 from fgr.reward.stored_model import AGAIN, HINT, expect_sound
 
 
 def load_reward_model(reward: str | Path, device: str = "cpu") -> FinPercepRM:
     """The reward model in a folder (a run means its last finished stage) or on the Hub, ready to score on `device`."""
     return _open(str(resolve(_folder(reward))), device)
+
+
+def scale_of(reward: str | Path) -> ScoreScale | None:
+    """What the scores of the reward model that `load_reward_model` opens mean, where it says so."""
+    return score_scale.read(resolve(_folder(reward)))
 
 
 def load_stages(reward: str | Path, device: str = "cpu") -> list[FinPercepRM]:

@@ -17,7 +17,7 @@ from fgr.metrics.registry import open_base
 from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import data as batches
-from fgr.reward import examples, splits
+from fgr.reward import examples, score_scale, splits
 from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
@@ -45,7 +45,9 @@ def train_reward_model(recipe: RewardRecipe, data: str, out: Path, device: str =
         last = out / trainer.phases[-1].name
         if trainer.accelerator.is_main_process and not (out / "examples.json").is_file():
             model = FinPercepRM.from_pretrained(last).to(trainer.accelerator.device)
-            examples.write(model, trainer.validation.samples, trainer.validation.chosen, out)
+            rows = examples.write(model, trainer.validation.samples, trainer.validation.chosen, out)
+            if (scale := score_scale.of_examples(rows)) is not None:
+                score_scale.write(last, scale)
         trainer.accelerator.end_training()
     return last
 

@@ -1,14 +1,16 @@
 """Scoring images of any size: score and map, tiled if large, and overlays of the map."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 
+from fgr.images import codec
 from fgr.reward.randomize import randomized, seed_of
 
+BAR, LEAST_LABELLED = 48, 48  # width of the colour bar, and the height from which on it has numbers
 HALO = 96  # pixels around a tile that are seen but not counted
 
 
@@ -47,6 +49,20 @@ def _tiled(model: Any, whole: torch.Tensor, tile: int) -> tuple[float, np.ndarra
     return float(model.score_of(sums, weights)), map_
 
 
+class ScoredImage(NamedTuple):
+    """An image's score, larger = better; its map, float32 (H, W) in [0, 1]; the mean of the map's worst 1 %."""
+
+    score: float
+    map: np.ndarray
+    worst: float
+
+
+def scored(model: Any, image: np.ndarray, tile: int = 1024, draws: int = 0) -> ScoredImage:
+    """What `score` gives of a uint8 (H, W, 3) image, and how bad the worst place of its map is."""
+    value, map_ = score(model, image, tile, draws)
+    return ScoredImage(value, map_, worst(map_))
+
+
 def _tile(model: Any, whole: torch.Tensor, inner: tuple[slice, slice]) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
     halo = -(-HALO // model.multiple) * model.multiple
     outer, relative = [], []
@@ -76,11 +92,31 @@ def overlay(image: np.ndarray, map_: np.ndarray) -> np.ndarray:
     return np.rint(grey * (1 - alpha) + colours * alpha).astype(np.uint8)
 
 
+def with_colour_bar(image: np.ndarray) -> np.ndarray:
+    """The uint8 (H, W, 3) image with a bar at its right that says which colour is which value of the map: (H, W + BAR, 3)."""
+    height = image.shape[0]
+    values = np.linspace(255, 0, height).astype(np.uint8)[:, None].repeat(BAR // 3, axis=1)
+    bar = np.full((height, BAR, 3), 255, np.uint8)
+    bar[:, BAR // 6 : BAR // 6 + BAR // 3] = cv2.cvtColor(cv2.applyColorMap(values, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+    for value, row in ((1, 10), (0.5, height // 2 + 4), (0, height - 4)) if height >= LEAST_LABELLED else ():
+        cv2.putText(bar, f"{value:g}", (BAR // 2 + 3, row), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([image, bar], axis=1)
+
+
 def save_overlay(folder: Path, file: Path, image: np.ndarray, map_: np.ndarray) -> Path:
-    """Write the overlay of an image's map into `folder` as NAME-map.png and return its path."""
+    """Write the overlay of an image's map, a colour bar beside it, into `folder` as NAME-map.png and return its path."""
     from fgr import atomic
 
-    _, data = cv2.imencode(".png", cv2.cvtColor(overlay(image, map_), cv2.COLOR_RGB2BGR))
+    _, data = cv2.imencode(".png", cv2.cvtColor(with_colour_bar(overlay(image, map_)), cv2.COLOR_RGB2BGR))
     path = folder / f"{file.name}-map.png"
     atomic.write_bytes(path, data.tobytes())
+    return path
+
+
+def save_map(folder: Path, file: Path, map_: np.ndarray) -> Path:
+    """Write a map into `folder` as NAME-map16.png, 16-bit grey, value / 65535, and return its path."""
+    from fgr import atomic
+
+    path = folder / f"{file.name}-map16.png"
+    atomic.write_bytes(path, codec.encode_map(map_))
     return path

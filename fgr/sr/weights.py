@@ -135,12 +135,12 @@ def license_of(name: str) -> str:
     """The licence of the weights that `name` stands for, without opening them; "unknown" for files that state none."""
     spec = parse_name(name)
     if spec.kind == "spandrel":
-        file = _file(spec)
+        file = file_of(spec)
         return stated_license(file) if file else "unknown"
     return spec.release.license if spec.release else "none" if spec.kind == "bicubic" else "unknown"
 
 
-def _file(spec: ModelSpec) -> Path | None:
+def file_of(spec: ModelSpec) -> Path | None:
     """The file of `spandrel:PATH`: on the disk, or ORG/REPOSITORY/FILE in the Hub's cache."""
     if (place := spec.on_hub) is not None:
         return hub.cached(*place)
@@ -149,7 +149,7 @@ def _file(spec: ModelSpec) -> Path | None:
 
 
 def _named(spec: ModelSpec) -> Path:
-    if (file := _file(spec)) is not None:
+    if (file := file_of(spec)) is not None:
         return file
     if spec.on_hub is None:
         raise UserError(f"There is no weight file {Path(spec.path).expanduser()}.", "Check the path.")

@@ -70,3 +70,46 @@ def test_splits_follow_their_shares_and_nothing_else():
         assert splits.count(split) / 3000 == pytest.approx(share, abs=0.03)
     assert screen.split_of("f" * 32, {"train": 1.0, "validation": 0.0, "test": 0.0}) == "train"
     assert screen.split_of("0" * 32, {"train": 0.0, "validation": 0.0, "test": 1.0}) == "test"
+
+
+def at(position):
+    """A photograph's digest at this place in [0, 1)."""
+    return f"{int(position * 16**13):013x}" + "0" * 19
+
+
+@pytest.mark.parametrize(
+    ("positions", "moved"),
+    [
+        ((0.1, 0.5, 0.93, 0.97), {}),
+        ((0.1, 0.5, 0.8, 0.97), {"validation": 0.8}),  # 0.97 is nearer to [0.9, 0.95), but alone in its split
+        ((0.1, 0.5, 0.96, 0.97), {"validation": 0.96}),
+        ((0.91, 0.92, 0.94), {"train": 0.91, "test": 0.94}),
+        ((0.1, 0.2, 0.3), {"validation": 0.3, "test": 0.2}),
+    ],
+)
+def test_no_split_with_a_share_stays_empty_and_the_nearest_digest_fills_it(positions, moved):
+    ids = [at(position) for position in positions]
+    found, told = screen.splits_of(ids, {"train": 0.9, "validation": 0.05, "test": 0.05})
+    assert told == {split: at(position) for split, position in moved.items()}
+    assert set(found.values()) == {"train", "validation", "test"}
+    for photo_id in set(ids) - set(told.values()):
+        assert found[photo_id] == screen.split_of(photo_id, {"train": 0.9, "validation": 0.05, "test": 0.05})
+
+
+def test_splits_without_a_share_stay_empty_and_too_few_photographs_are_an_error():
+    shares = {"train": 0.5, "validation": 0.5, "test": 0.0}
+    assert set(screen.splits_of([at(0.1), at(0.2)], shares)[0].values()) == {"train", "validation"}
+    with pytest.raises(ValueError, match="1 photographs cannot fill 2 splits"):
+        screen.splits_of([at(0.1)], shares)
+
+
+def test_added_photographs_move_none_but_those_that_filled_a_split():
+    rng = np.random.default_rng(0)
+    shares = {"train": 0.9, "validation": 0.05, "test": 0.05}
+    for _ in range(50):
+        ids = [at(position) for position in rng.random(24)]
+        before, moved = screen.splits_of(ids[:20], shares)
+        after, moved_after = screen.splits_of(ids, shares)
+        assert set(before.values()) == set(after.values()) == set(shares)
+        filled = {*moved.values(), *moved_after.values()}
+        assert all(after[one] == split for one, split in before.items() if one not in filled)

@@ -2,6 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from skimage import data
 
@@ -15,8 +16,8 @@ SPLITS = {"train": 0.6, "validation": 0.2, "test": 0.2}
 SOURCE = {"license": "mine", "attribution": "me", "crop": 64, "crops_per_photo": 3, "max_pixels": 10**6}
 
 
-def build(folder, path, workers=1):
-    return plan.build(folder, Source(path=str(path), **SOURCE), Splits(**SPLITS), workers)
+def build(folder, path, workers=1, limit=None):
+    return plan.build(folder, Source(path=str(path), **SOURCE), Splits(**SPLITS), workers, limit)
 
 
 @pytest.fixture
@@ -61,10 +62,11 @@ def test_good_photographs_are_taken_and_the_others_counted(photos, tmp_path, cap
 
 def test_references_are_the_photographs_pixels(photos, tmp_path):
     made = build(tmp_path / "plan", photos)
+    by_digest, _ = screen.splits_of(sorted({reference.photo_id for reference in made.references.values()}), SPLITS)
     for reference in made.references.values():
         pixels = codec.decode_rgb(made.read(reference))
         assert screen.pixel_digest(pixels) == reference.source_id
-        assert reference.split == screen.split_of(reference.photo_id, SPLITS)
+        assert reference.split == by_digest[reference.photo_id]
         assert (reference.license, reference.attribution) == ("mine", "me")
         if reference.photo == "täglich/photo nr 2 ü":
             photo = data.chelsea()
@@ -111,3 +113,42 @@ def test_nothing_usable_is_a_sentence_with_counts(tmp_path):
     Image.fromarray(np.full((128, 128, 3), 90, np.uint8)).save(folder / "a.png")
     with pytest.raises(UserError, match=r"No photograph of .* is usable; dropped: flat_crop 4"):
         build(tmp_path / "plan", folder)
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """A folder of twelve photographs of noise."""
+    folder = tmp_path / "noise"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(folder / f"{i:02d}.png")
+    return folder
+
+
+def test_a_limit_screens_no_more_and_spreads_over_the_folder(noise, tmp_path, monkeypatch):
+    decoded = []
+    real = plan.decode_photo
+    monkeypatch.setattr(plan, "decode_photo", lambda data, most: decoded.append(1) or real(data, most))
+    few = build(tmp_path / "few", noise, limit=5)
+    assert len(decoded) == 5
+    assert few.source == {"seen": 12, "used": 5, "left_out": {"not_needed": 7}}
+    assert few.drops == {}
+    names = sorted(reference.photo for reference in few.references.values())
+    assert names != ["00", "01", "02", "03", "04"]
+    again = build(tmp_path / "again", noise, limit=5)
+    assert again.references == few.references
+    more = build(tmp_path / "more", noise, limit=8)
+    assert set(few.references) < set(more.references)
+
+
+def test_every_split_gets_a_photograph_or_the_shares_that_would_do_are_named(noise, tmp_path, capsys):
+    shares = {"train": 0.98, "validation": 0.01, "test": 0.01}
+    made = plan.build(tmp_path / "plan", Source(path=str(noise), **SOURCE), Splits(**shares), 1)
+    assert made.photographs["validation"] == made.photographs["test"] == 1
+    assert "no photograph's digest falls into 'test': it is given the nearest one, " in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"2 usable photographs cannot fill the 3 splits") as refused:
+        plan.build(tmp_path / "two", Source(path=str(noise), **SOURCE), Splits(**SPLITS), 1, limit=2)
+    told = yaml.safe_load(refused.value.hint.split("splits='")[1].removesuffix("'."))
+    assert told == {"train": 0.75, "validation": 0.25, "test": 0}
+    assert plan.build(tmp_path / "three", Source(path=str(noise), **SOURCE), Splits(**told), 1, limit=2).references

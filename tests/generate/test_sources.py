@@ -115,7 +115,12 @@ def test_a_datasets_photographs_are_those_of_the_folder_byte_for_byte(tmp_path, 
     parquet(tmp_path / "set", columns, features)
     assert [photo.read() for photo in photographs(str(tmp_path / "set"), "l", "a")] == list(contents.values())
     plans = [
-        plan.build(tmp_path / f"plan-{kind}", Source(path=str(tmp_path / kind), crop=128, duplicate_bits=0), Splits(), 1)
+        plan.build(
+            tmp_path / f"plan-{kind}",
+            Source(path=str(tmp_path / kind), crop=128, duplicate_bits=0),
+            Splits(train=1, validation=0, test=0),
+            1,
+        )
         for kind in ("folder", "set")
     ]
     assert list(plans[0].references) == list(plans[1].references)
@@ -154,7 +159,7 @@ def test_cells_without_an_image_are_counted_and_named(tmp_path, capsys):
         {"image": cells, "license": [None] * 8},
         {"image": datasets.Image(), "license": datasets.Value("string")},
     )
-    made = plan.build(tmp_path / "plan", Source(path=str(folder), crop=128), Splits(), 1)
+    made = plan.build(tmp_path / "plan", Source(path=str(folder), crop=128), Splits(train=1, validation=0, test=0), 1)
     assert made.drops["empty"] == 5
     assert made.source == {"seen": 8, "used": 1, "left_out": {"empty": 5, "truncated": 1, "unreadable": 1}}
     said = capsys.readouterr().err
@@ -253,7 +258,12 @@ def test_two_hundred_bad_photographs_and_twenty_good_ones_are_counted(tmp_path, 
             b"\xff\xd8\xff\xe1" + rng.bytes(500), b"II*\0\x08\0\0\0" + rng.bytes(200),
         ]  # fmt: skip
         (tmp_path / f"bad-{number:03d}.{('png', 'jpg', 'webp', 'tif', 'avif', 'jp2')[number % 6]}").write_bytes(ways[number % 8])
-    made = plan.build(tmp_path / "plan", Source(path=str(tmp_path), crop=64, min_sharpness=0, duplicate_bits=0), Splits(), 1)
+    made = plan.build(
+        tmp_path / "plan",
+        Source(path=str(tmp_path), crop=64, min_sharpness=0, duplicate_bits=0),
+        Splits(train=1, validation=0, test=0),
+        1,
+    )
     assert made.source["seen"] == 220
     assert made.source["used"] == 20 == sum(made.photographs.values())
     assert sum(made.source["left_out"].values()) == 200 == sum(made.drops.values())

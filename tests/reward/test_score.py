@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import shutil
@@ -5,12 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from fgr.cli import app
 from fgr.image_files import read_image
 from fgr.images import codec
-from fgr.reward import FinPercepRM, load_reward_model, score
+from fgr.reward import FinPercepRM, load_reward_model, score, score_scale
 
 
 def test_tiles_give_the_score_and_map_of_the_whole():
@@ -58,12 +60,87 @@ def test_score_writes_json_lines_and_overlays(trained, picture, tmp_path):
     expected, map_ = score.score(load_reward_model(trained), read_image(picture))
     assert line["score"] == pytest.approx(expected)
     assert line["map_worst"] == pytest.approx(score.worst(map_))
-    assert codec.decode_rgb((maps / "picture.png-map.png").read_bytes()).shape == (70, 50, 3)
+    assert codec.decode_rgb((maps / "picture.png-map.png").read_bytes()).shape == (70, 50 + score.BAR, 3)
 
 
 def test_score_speaks_to_people_too(trained, picture):
     outcome = CliRunner().invoke(app, ["score", str(picture.parent), "--reward", str(trained / "stage-0"), "--device", "cpu"])
     assert outcome.stdout.endswith(f"worst 0.000  {picture}\n")
+    assert "score: larger = better, on this model's own scale" in outcome.stderr
+    assert "worst: mean of the map's worst 1 %" in outcome.stderr
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images of more and more noise."""
+    for number in range(4):
+        noise = np.random.default_rng(number).normal(128, 1 + 20 * number, (64, 80, 3))
+        Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8)).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def test_a_folder_becomes_a_ranked_table_csv_a_page_and_raw_maps(trained, folder, tmp_path):
+    raw, table, page = tmp_path / "raw", tmp_path / "scores.csv", tmp_path / "scores.html"
+    options = ["--raw-maps", str(raw), "--csv", str(table), "--html", str(page), "--device", "cpu"]
+    outcome = CliRunner().invoke(app, ["score", str(folder), "--reward", str(trained), *options])
+    assert outcome.exit_code == 0, outcome.output
+    heading, *rows = outcome.stdout.splitlines()
+    assert heading.split()[:2] == ["rank", "score"]
+    model = load_reward_model(trained)
+    expected = {str(file): score.score(model, read_image(file)) for file in sorted(folder.glob("*.png"))}
+    order = sorted(expected, key=lambda name: -expected[name][0])
+    assert [row.split()[-1] for row in rows] == order
+    assert [int(row.split()[0]) for row in rows] == [1, 2, 3, 4]
+    assert "score: 4/4" in outcome.stderr
+    with open(table) as file:
+        written = list(csv.DictReader(file))
+    assert [row["image"] for row in written] == order
+    assert float(written[0]["score"]) == pytest.approx(expected[order[0]][0])
+    stored = np.asarray(Image.open(raw / "3.png-map16.png"))
+    assert stored.dtype == np.uint16
+    np.testing.assert_allclose(stored / 65535, expected[str(folder / "3.png")][1], atol=codec.MAP_ERROR)
+    text = page.read_text()
+    assert text.count('<img src="data:image/jpeg') == 8
+    assert [text.index(f"map of {name}") for name in order] == sorted(text.index(f"map of {name}") for name in order)
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_what_scores_mean_is_measured_when_a_model_is_trained(trained, folder):
+    """The fixture's few steps may leave clean images below restored ones: then there is no scale."""
+    rows = json.loads((trained / "examples.json").read_text())["rows"]
+    assert score_scale.of_examples(rows) == score_scale.read(trained / "stage-1")
+    good = [{"score_reference": 0.9 + 0.01 * number, "score_sr": 0.5} for number in range(5)]
+    scale = score_scale.of_examples(good)
+    assert scale == pytest.approx((0.92, 0.5, 0.902, 0.938, 5))
+    assert [scale.calibrated(value) for value in (0.4, 0.5, 0.71, 0.92, 1.2)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert score_scale.of_examples(good[:3]) is None
+    assert score_scale.of_examples([{**row, "score_sr": 2.0} for row in good]) is None
+
+
+def test_calibrated_scores_are_shown_where_a_model_has_a_scale(trained, folder, tmp_path):
+    copied = tmp_path / "model"
+    shutil.copytree(trained / "stage-1", copied)
+    score_scale.write(copied, score_scale.ScoreScale(5.0, -5.0, 4.0, 6.0, 12))
+    outcome = CliRunner().invoke(app, ["score", str(folder), "--reward", str(copied), "--device", "cpu"])
+    heading, *rows = outcome.stdout.splitlines()
+    assert heading.split()[2] == "calibrated"
+    for row in rows:
+        _, value, calibrated, *_ = row.split()
+        assert float(calibrated) == pytest.approx((float(value) + 5) / 10, abs=0.006)
+    assert (
+        "12 clean photographs that it was validated on have 5.000 (4.000 … 6.000), their restored versions -5.000"
+        in outcome.stderr
+    )
+    (copied / score_scale.NAME).write_text("{}")
+    outcome = CliRunner().invoke(app, ["score", str(folder / "0.png"), "--reward", str(copied), "--device", "cpu"])
+    assert "  calibrated " not in outcome.stdout
+
+
+def test_the_colour_bar_goes_from_clean_at_the_foot_to_worst_at_the_head():
+    drawn = score.with_colour_bar(np.zeros((100, 30, 3), np.uint8)).astype(int)
+    assert drawn.shape == (100, 30 + score.BAR, 3)
+    bar = drawn[:, 30 + score.BAR // 3]
+    assert bar[0].sum() > bar[50].sum() > bar[99].sum()
 
 
 def test_score_goes_on_past_bad_files_and_names_them(trained, picture, tmp_path):
