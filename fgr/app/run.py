@@ -138,8 +138,9 @@ class Upscalers:
 def _open_at_its_scale(name: str, device: str) -> "Upscaler":
     """With the factor that the network has; ×4 where it has none of its own."""
     from fgr.sr import open_upscaler, parse_name
+    from fgr.sr.spec import WITHOUT_NETWORK
 
-    any_scale = parse_name(name).kind in ("bicubic", "folder")
+    any_scale = parse_name(name).kind in WITHOUT_NETWORK
     return open_upscaler(name, scale=ANY_SCALE if any_scale else None, device=device, tile=0 if any_scale else TILE)
 
 

@@ -11,6 +11,7 @@ from fgr.generate import plan, samples
 from fgr.generate.factory import MakerFactory
 from fgr.generate.shards import NotFiniteLimit
 from fgr.progress import Progress
+from fgr.sr import parse_name
 from fgr.sr.folder import Folder
 
 BINS = 1 << 16
@@ -46,14 +47,15 @@ def calibrate(factory: MakerFactory, device: str) -> None:
     maker = factory.maker(device, references, map_scale=1.0, calibration={})
     by_split = references.source_ids()
     source_ids = by_split.get("train") or next(ids for ids in by_split.values() if ids)
-    number = min(recipe.map.calibration_pairs, len(source_ids) * len(recipe.models))
+    models = [name for name in recipe.models if parse_name(name).kind != "planted"] or recipe.models  # the scale is SR models'
+    number = min(recipe.map.calibration_pairs, len(source_ids) * len(models))
     for upscaler in maker.models.upscalers.values():
         if isinstance(upscaler, Folder):
             upscaler.expect_some(dict.fromkeys(one.photo for one in references.references.values()))
     histogram, pairs, dropped = DifferenceHistogram(), 0, Counter[str]()
     with Progress("calibration", number, "images") as progress:
         count = NotFiniteLimit(progress.advance, number, recipe.not_finite)
-        for pair in maker.pairs(samples.candidates(source_ids, recipe.models, 1, number)):
+        for pair in maker.pairs(samples.candidates(source_ids, models, 1, number)):
             if isinstance(pair, samples.Pair):
                 histogram.add(pair.combined)
                 pairs += 1

@@ -141,7 +141,7 @@ class ShardMaker:
         rng = np.random.default_rng(samples.seed_of(recipe.seed, first.source_id, first.round))
         record = degrade.draw(recipe.degradation, rng, recipe.scale)
         size, box = (entry.photo_height, entry.photo_width), (entry.top, entry.left, len(reference))
-        job = Job(degrade.apply(reference, record), entry.photo, size, box)
+        job = Job(degrade.apply(reference, record), entry.photo, size, box, reference)
         segments = Once(partial(self._segments, first.source_id, reference))
         return Degraded(of, candidates, entry, encoded, reference, record, job, segments)
 

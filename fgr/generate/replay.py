@@ -67,7 +67,7 @@ def _compare(
 ) -> Iterator[str]:
     reference = cells.pixels(row, "reference")
     size = reference.shape[0]
-    sr = upscaler.upscale([Job(degrade.apply(reference, record), "", (size, size), (0, 0, size))])[0]
+    sr = upscaler.upscale([Job(degrade.apply(reference, record), "", (size, size), (0, 0, size), reference)])[0]
     stored = cells.pixels(row, "sr")
     if not np.array_equal(sr, stored):
         yield f"sr differs on replay in {int((sr != stored).any(axis=2).sum())} pixels"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from fgr.images.structural import tolerant_ssim_difference
 from fgr.records import LATTICE_PERIODS
 
 Apply = Callable[
@@ -24,6 +25,8 @@ Distance = Callable[[np.ndarray, np.ndarray], float]  # two uint8 (H, W, 3) imag
 PERIODS = LATTICE_PERIODS
 CHECKERBOARDS = (2, 4, 6)  # of them, those of checkerboards
 LARGEST_AMPLITUDE = 48.0  # of lattices and grain at strength 1, in steps of 8 bits
+TINT, STRONG_TINT = 3.0, 27.0  # steps of 8 bits of chroma, over an area, that are not seen yet, and that count as 1
+TINT_SIGMA = 4.0  # of the Gaussian over which tints are compared, in pixels
 BLOCK = 8  # side of a block of JPEG
 HALVINGS = 12  # of the interval in which `matched` looks for a strength
 
@@ -80,6 +83,16 @@ def at_strength(image: np.ndarray, apply: Apply, strength: float) -> np.ndarray:
     if strength == 0:
         return image.copy()
     return np.clip(np.rint(apply(image.astype(np.float32), strength)), 0, 255).astype(np.uint8)
+
+
+def structure_or_tint(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The larger of tolerant 1 − SSIM and the change of tint of two uint8 (H, W, 3) images: float32 (H, W) in [0, 1].
+
+    SSIM is of luminance alone and blind to colour casts. Tints are compared over an area: the eye does not resolve chroma finely.
+    """
+    chroma = [cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)[..., 1:].astype(np.float32) for image in (a, b)]
+    tint = np.linalg.norm(cv2.GaussianBlur(chroma[1] - chroma[0], (0, 0), TINT_SIGMA, borderType=cv2.BORDER_REFLECT), axis=2)
+    return np.maximum(tolerant_ssim_difference(a, b), np.clip((tint - TINT) / (STRONG_TINT - TINT), 0, 1).astype(np.float32))
 
 
 # ---- what adds structure ----

@@ -1,4 +1,4 @@
-"""Gap closure: how much of the way from a start to the references an output has come, by any figure. Pure.
+"""Gap closure: how much of the way from a start to the references an output has come. Pure.
 
 c = (m(output) − m(start)) / (m(reference) − m(start)), m the mean of a figure over images: 0 = nothing gained, 1 = as good as the
 references. It has no unit, so that a reward, 1 − SSIM and a feature distance can be held against each other. Where a reward

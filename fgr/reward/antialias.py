@@ -1,8 +1,9 @@
-"""Anti-aliased downsampling: features that do not depend on the phase of a pattern (Zhang, arXiv 1904.11486).
+"""Anti-aliased downsampling: features that do not depend on the phase of a pattern.
 
 A convolution that skips every second place sees a lattice of period 2 or 4 differently at each of its phases, and its gradient by
 the image is a lattice itself: that is what networks draw that are tuned against it. Here every place is computed, and after the
-nonlinearity – what a fine pattern leaves there is slow – a blur comes before every second one is dropped.
+nonlinearity – what a fine pattern leaves there is slow – a blur comes before every second one is dropped (after Zhang, Making
+Convolutional Networks Shift-Invariant Again, arXiv 1904.11486).
 """
 
 import itertools

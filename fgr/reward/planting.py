@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from fgr.images import defects, masks, swap
+from fgr.images.defects import structure_or_tint
 from fgr.images.structural import tolerant_ssim_difference
 from fgr.recipe.reward import Planted
 
@@ -19,7 +20,6 @@ IN_PHOTOGRAPHS = frozenset(("grain", "sharpening", "smoothing", "blur", "texture
 UNNATURAL = 0.25  # share of the floor that kinds have which photographs never show: lattices are seen where grain is not
 CAN_IMPROVE = frozenset(("sharpening", "smoothing", "blur"))  # kinds that can bring an SR output nearer to its reference
 UNSEEN_LATTICE = (0.022, 0.026)  # strengths at which a lattice's amplitude is a step of 8 bits
-TINT, STRONG_TINT = 3.0, 27.0  # steps of 8 bits of chroma, over an area, that are not seen yet, and that count as 1
 WORDS = 65535  # a map's value 1 as it is stored
 
 
@@ -109,16 +109,6 @@ class Planter:
         size = int(rng.integers(1, 3))
         noise = rng.integers(-size, size + 1, plain.shape, np.int16)
         return np.clip(plain + noise, 0, 255).astype(np.uint8)
-
-
-def structure_or_tint(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The larger of tolerant 1 − SSIM and the change of tint of two uint8 (H, W, 3) images: float32 (H, W) in [0, 1].
-
-    SSIM is of luminance alone and blind to colour casts. Tints are compared over an area: the eye does not resolve chroma finely.
-    """
-    chroma = [cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb)[..., 1:].astype(np.float32) for image in (a, b)]
-    tint = np.linalg.norm(cv2.GaussianBlur(chroma[1] - chroma[0], (0, 0), SIGMA, borderType=cv2.BORDER_REFLECT), axis=2)
-    return np.maximum(tolerant_ssim_difference(a, b), np.clip((tint - TINT) / (STRONG_TINT - TINT), 0, 1).astype(np.float32))
 
 
 def smoothed(difference: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from fgr.rlhf.network_policy import NetworkPolicy
 from fgr.rlhf.policy import Policy
 from fgr.sr import ModelSpec, weights
 from fgr.sr.network import build_descriptor
+from fgr.sr.spec import WITHOUT_NETWORK
 from fgr.sr.zoo import DIFFUSION
 
 ALGORITHMS = members(RlhfRecipe.model_fields["algorithm"])  # their settings, by name
@@ -66,7 +67,7 @@ def _expect_kind(spec: ModelSpec, algorithm: str) -> None:
                 f"{algorithm} tunes diffusion models, and '{spec.text}' is not one.",
                 f"Use algorithm.name={' or '.join(_that_tune('networks'))}, or name one of: {', '.join(DIFFUSION)}.",
             )
-        if spec.kind in ("bicubic", "folder"):
+        if spec.kind in WITHOUT_NETWORK:
             raise UserError(
                 f"'{spec.text}' is not a network: there is nothing to tune.", "Name a network that `fgr models` lists."
             )

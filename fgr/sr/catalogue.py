@@ -9,7 +9,7 @@ from fgr.licenses import terms_of
 from fgr.sr import fetch, weights
 from fgr.sr.diffusion import files
 from fgr.sr.release import WeightFile, home
-from fgr.sr.spec import PLACES, ModelSpec, known_names, parse_name
+from fgr.sr.spec import PLACES, PLANTED, ModelSpec, known_names, parse_name
 from fgr.sr.upscalers import Bicubic
 
 UNPINNED = "not pinned: no sha256 is on record; the newest revision on the Hub is taken"
@@ -54,6 +54,8 @@ def _part_row(spec: ModelSpec) -> dict[str, Any]:
     name, release = spec.text, spec.release
     if spec.kind == "bicubic":
         return _filled(name, "interpolation", None, Bicubic.license, "here", Bicubic.weights, None, Bicubic.digest)
+    if spec.kind == "planted":
+        return _planted(spec)
     if spec.kind == "folder":
         return _outputs(spec)
     if name == PLACES["spandrel"]:
@@ -93,6 +95,15 @@ def _fetchable(spec: ModelSpec, error: UserError) -> bool:
     if spec.release and spec.release.is_diffusion:
         return any(files.present(file) is None for file in spec.release.files)
     return isinstance(error, weights.Absent) or spec.on_hub is not None
+
+
+def _planted(spec: ModelSpec) -> dict[str, Any]:
+    from fgr.sr.planted import PlantedDefect, digest
+
+    family = "a defect drawn into references; fgr generate alone"
+    if spec.text == PLANTED:
+        return _filled(spec.text, family, None, PlantedDefect.license, "name a kind", None, None, None)
+    return _filled(spec.text, family, None, PlantedDefect.license, "here", PlantedDefect.weights, None, digest(spec.path))
 
 
 def _outputs(spec: ModelSpec) -> dict[str, Any]:

@@ -14,6 +14,7 @@ class Job:
     photo: str  # the photograph's name in its source, without suffix
     photo_size: tuple[int, int]  # (height, width) of the photograph
     box: tuple[int, int, int]  # (top, left, side) of the reference crop in it
+    reference: np.ndarray | None = None  # the crop itself, uint8 (H, W, 3), where it is known; no SR model looks at it
 
 
 class NonFiniteOutput(Exception):

@@ -4,6 +4,7 @@ realesrgan · swinir · hat · …     the networks of `zoo.ZOO`
 sd-x4-upscaler · ldm-sr · …       its diffusion models (extra `fgr[diffusion]`)
 bicubic                          the baseline
 folder:DIR                       outputs made elsewhere
+planted:KIND                     no SR model: the reference with a defect drawn into it (for fgr generate alone)
 spandrel:PATH_OR_HUB_FILE        any weight file whose network spandrel knows, on the disk or as ORG/REPOSITORY/FILE on the Hub
 NAME+lora:PATH                   a diffusion model with low-rank changes of its UNet, as `fgr rlhf` writes them
 NAME@KEY=VALUE@KEY=VALUE         any of them but folder:DIR, run in another way:
@@ -29,11 +30,14 @@ from fgr.hub_files import hub_file
 from fgr.recipe.fields import Strict
 from fgr.recipe.generate import Inference
 from fgr.recipe.sampling import Sampling
+from fgr.records import PLANTED_KINDS
 from fgr.sr.release import Release
 from fgr.sr.zoo import DIFFUSION, ZOO
 
-Kind = Literal["network", "diffusion", "bicubic", "folder", "spandrel"]
+Kind = Literal["network", "diffusion", "bicubic", "folder", "spandrel", "planted"]
 LORA = "+lora:"
+WITHOUT_NETWORK: tuple[Kind, ...] = ("bicubic", "folder", "planted")  # any scale will do
+PLANTED = "planted:KIND"
 PLACES = {"folder": "folder:DIR", "spandrel": "spandrel:PATH_OR_HUB_FILE"}  # kinds that are followed by a path
 DENOISE, DENOISE_WEAK = "realesr-general", "realesr-general-wdn"  # what the setting `denoise` is of, and what it mixes in
 SETTING = re.compile(r"(.+)@([A-Za-z_]+)=([^@=]*)")
@@ -60,7 +64,7 @@ class ModelSpec:
     text: str
     kind: Kind
     base: str
-    path: str = ""  # of folder and spandrel
+    path: str = ""  # of folder and spandrel; of planted, the kind of defect
     lora: str = ""  # the file of low-rank changes
     settings: Mapping[str, Any] = field(default_factory=dict)  # typed, in the order in which they are written
 
@@ -95,8 +99,8 @@ class ModelSpec:
 
 
 def known_names() -> list[str]:
-    """The names that can be opened; the last ones stand for a folder and for a file."""
-    return [*ZOO, "bicubic", *PLACES.values()]
+    """The names that can be opened; the last ones stand for a folder, for a file and for a kind of defect."""
+    return [*ZOO, "bicubic", *PLACES.values(), PLANTED]
 
 
 def parse_name(name: str) -> ModelSpec:
@@ -127,6 +131,8 @@ def _kind(base: str) -> tuple[Kind, str]:
     kind, colon, path = base.partition(":")
     if kind in PLACES and not path:
         raise UserError(f"'{base}' does not name a {'folder' if kind == 'folder' else 'file'}.", f"Write {kind}:PATH.")
+    if kind == "planted":
+        return "planted", _expect_defect(base, path)
     if kind == "folder":
         return "folder", path
     if kind == "spandrel":
@@ -135,6 +141,12 @@ def _kind(base: str) -> tuple[Kind, str]:
     raise UserError(
         f"There is no SR model '{base}'{nearest(kind if colon else base, names)}", f"Known: {', '.join(known_names())}."
     )
+
+
+def _expect_defect(base: str, kind: str) -> str:
+    if kind not in (*PLANTED_KINDS, "KIND"):
+        raise UserError(f"There is no defect '{base}'{nearest(kind, PLANTED_KINDS)}", f"Known: {', '.join(PLANTED_KINDS)}.")
+    return kind
 
 
 def _settings(name: str) -> tuple[str, dict[str, Any]]:
@@ -164,8 +176,9 @@ def _value(name: str, key: str, text: str) -> Any:
 
 def _expect_fitting(base: str, kind: Kind, settings: Mapping[str, Any]) -> None:
     """UserError for settings that no model of that kind has."""
-    if settings and kind == "folder":
-        raise UserError(f"Outputs made elsewhere have no settings ('{base}').", f"Write {base}.")
+    if settings and kind in ("folder", "planted"):
+        what = "Outputs made elsewhere" if kind == "folder" else "Planted defects"
+        raise UserError(f"{what} have no settings ('{base}').", f"Write {base}.")
     if "denoise" in settings and base != DENOISE:
         raise UserError(f"'{base}' has no setting denoise.", f"Only {DENOISE} has: {DENOISE}@denoise=0.5.")
     sampling = [key for key in settings if key in SAMPLING]

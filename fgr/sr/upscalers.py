@@ -12,8 +12,9 @@ from PIL import Image
 from fgr.errors import UserError
 from fgr.recipe.generate import Inference
 from fgr.recipe.sampling import Sampling
+from fgr.records import PLANTED_KINDS
 from fgr.sr.jobs import Job, Upscaler
-from fgr.sr.spec import DENOISE_WEAK, ModelSpec, parse_name
+from fgr.sr.spec import DENOISE_WEAK, WITHOUT_NETWORK, ModelSpec, parse_name
 
 DEFAULTS = Inference()  # the recipe's
 
@@ -36,7 +37,7 @@ def open_upscaler(
     passes, denoise = own.get("passes", passes), own.get("denoise", denoise)
     given: dict[str, Any] = {"tile": tile, "overlap": overlap, "precision": precision}
     chosen = {key: own.get(key, value) for key, value in given.items()}
-    if spec.kind in ("bicubic", "folder"):
+    if spec.kind in WITHOUT_NETWORK:
         opened = _without_network(spec, scale)
     elif spec.kind == "diffusion":
         opened = _diffusion(spec, scale, device, batch=batch, sampling=Sampling(**dict(diffusion) | spec.sampling), **chosen)
@@ -50,6 +51,12 @@ def _without_network(spec: ModelSpec, scale: int | None) -> Upscaler:
         raise UserError(f"'{spec.text}' has no scale of its own.", "Name one.")
     if spec.kind == "bicubic":
         return Bicubic(scale, spec.text)
+    if spec.kind == "planted":
+        from fgr.sr.planted import PlantedDefect
+
+        if spec.path not in PLANTED_KINDS:
+            raise UserError(f"'{spec.text}' names no kind of defect.", f"Known: {', '.join(PLANTED_KINDS)}.")
+        return PlantedDefect(spec.text, spec.path, scale)
     from fgr.sr.folder import Folder
 
     return Folder(spec.text, spec.path, scale)

@@ -137,7 +137,7 @@ def license_of(name: str) -> str:
     if spec.kind == "spandrel":
         file = file_of(spec)
         return stated_license(file) if file else "unknown"
-    return spec.release.license if spec.release else "none" if spec.kind == "bicubic" else "unknown"
+    return spec.release.license if spec.release else "none" if spec.kind in ("bicubic", "planted") else "unknown"
 
 
 def file_of(spec: ModelSpec) -> Path | None:
