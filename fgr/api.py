@@ -257,9 +257,13 @@ def evaluate_systems(
 
 
 def evaluate_reward_model(
-    reward: str | Path, data: str | Path, *, split: str = "test", limit: int | None = None, device: str = "auto"
-) -> dict[str, Any]:
+    reward: str | Path, data: str | Path, *, split: str = "test", limit: int | None = None, parts: Sequence[str] | None = None,
+    pairs: int = 16, systems: Sequence[str] = (), start: str | None = None, workers: int | None = 0, draws: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
     """Measure a reward model on a split of a dataset: its maps, its scores, its ranking of triplets, beside trivial baselines.
+
+    And what labels do not show: whether planted defects count as worse, whether score and map stay where nothing is seen.
 
     What `fgr evaluate --reward RM --data DATASET` does.
 
@@ -268,22 +272,33 @@ def evaluate_reward_model(
         data: A dataset directory, or a dataset's id on the Hub.
         split: `train`, `validation` or `test`.
         limit: At most so many rows, drawn evenly.
+        parts: Of `labels`, `planted`, `random`, `ascent`, `invariances`, `systems`; None means all but `ascent`.
+        pairs: References, with an SR output of each, that all parts but `labels` are measured on.
+        systems: SR networks tuned against a reward model: how much of the gap to the references they close by this one.
+        start: What the systems were tuned from; runs of `fgr rlhf` say it themselves.
+        workers: Processes that judge maps beside the network. None means the cores that are left, for many rows; a script
+            that starts processes needs `if __name__ == "__main__":`.
+        draws: Judge by the mean over so many randomised copies.
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
-        The summary, with the protocol that the figures depend on.
+        The summary, `probes` (the parts after `labels`), and the protocol that the figures depend on.
 
     Raises:
-        UserError: There is no such reward model, dataset or split.
+        UserError: There is no such reward model, dataset, split, part or system.
 
     Examples:
         ```python
-        found = fgr.evaluate_reward_model("out/rm", "out/demo", limit=24)
+        found = fgr.evaluate_reward_model("out/rm", "out/demo", limit=24, parts=["labels"])
         ```
     """
     from fgr.reward import evaluate
+    from fgr.reward.probes import CHEAP
 
-    return evaluate.evaluate_reward_model(str(reward), str(data), split, limit, device)
+    return evaluate.evaluate_reward_model(
+        str(reward), str(data), split, limit, device, parts=CHEAP if parts is None else parts, images=pairs, systems=systems,
+        start=start, workers=workers, draws=draws,
+    )  # fmt: skip
 
 
 def as_recipe(recipe: Any, kind: str, changes: Changes | None = None) -> Any:

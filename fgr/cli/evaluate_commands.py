@@ -46,15 +46,47 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Write the summary and its protocol here as JSON.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write every image's figures here as Parquet (or CSV).")] = None,
     keep: Annotated[Path | None, typer.Option(help="Keep inputs and outputs here as PNG.")] = None,
+    parts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="What of a reward model on a dataset: labels planted random ascent invariances systems. Default: all but ascent "
+            "(it takes long), systems where --systems names some.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        int, typer.Option(min=2, help="References, with an SR output of each, that all parts but labels are measured on.")
+    ] = 16,
+    tuned: Annotated[
+        str | None,
+        typer.Option(
+            "--systems", metavar="A,B,…", help="SR networks tuned against a reward model: how much of the gap they close."
+        ),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option(metavar="SYSTEM", help="What --systems were tuned from; runs of fgr rlhf say it themselves.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that judge maps beside the network. Default: the cores that are left.")
+    ] = None,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Judge by the mean over so many randomised copies, as `fgr score --draws`; 0 = the image itself."
+        ),
+    ] = 0,
     device: Device = "auto",
 ) -> None:
     """Measure SR systems on a test set, or a reward model on a dataset or a benchmark of people's opinions.
 
     fgr evaluate SYSTEM… --data DATA [--reward RM]: means, bootstrap intervals over photographs, later systems against the first.
-    fgr evaluate --reward RM --data DATASET: maps, scores, triplets, beside trivial baselines.
+    fgr evaluate --reward RM --data DATASET: maps, scores, triplets, beside trivial baselines; planted defects, invariances;
+    --systems A,B --start C: how much of the gap to the references networks close by it that were tuned against a reward model.
     fgr evaluate --reward RM --benchmark TABLE: SRCC, PLCC, KRCC, accuracy on pairs.
     """
     wanted = listed(metrics)
+    if (tuned or start or parts) and (systems or benchmark):
+        raise typer.BadParameter("--parts, --systems and --start are for --reward with a dataset as --data.")
     if systems:
         if not data or benchmark:
             raise typer.BadParameter("SR systems need --data, and no --benchmark.")
@@ -72,7 +104,10 @@ def evaluate(
     elif benchmark:
         result = _opinions(benchmark, reward, wanted or [], border, luma, device)
     else:
-        result = _reward_model(reward, data, split, limit, device)
+        result = _reward_model(
+            reward, data, split=split, limit=limit, device=device, parts=listed(parts), pairs=pairs, systems=listed(tuned) or [],
+            start=start, workers=workers, draws=draws,
+        )  # fmt: skip
     if out:
         from fgr import atomic
 
@@ -100,15 +135,16 @@ def _opinions(benchmark: str, reward: str | None, metrics: list[str], border: in
     return result
 
 
-def _reward_model(reward: str | None, data: str | None, split: str, limit: int | None, device: str) -> dict[str, Any]:
+def _reward_model(reward: str | None, data: str | None, **settings: Any) -> dict[str, Any]:
     if not reward or not data:
         raise typer.BadParameter("Name SR systems and --data, or --reward with --data or --benchmark.")
     from fgr.evaluate import show
 
-    result = api.evaluate_reward_model(reward, data, split=split, limit=limit, device=device)
-    _print(
-        f"{reward} on {data}, split {split}: {result['rows']} rows of {result['photos']} photographs", show.reward_model(result)
-    )
+    result = api.evaluate_reward_model(reward, data, **settings)
+    rows = f": {result['rows']} rows of {result['photos']} photographs" if "rows" in result else ""
+    _print(f"{reward} on {data}, split {settings['split']}{rows}", show.reward_model(result))
+    for note in result["notes"]:
+        echo(f"fgr: {note}.", err=True)
     return result
 
 

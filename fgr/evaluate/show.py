@@ -7,6 +7,12 @@ Table = tuple[str, list[str], list[list[str]]]
 OPINIONS = (
     "srcc", "srcc_low", "srcc_high", "plcc", "plcc_logistic", "krcc", "srcc_within", "accuracy", "low", "high", "pairs", "ties",
 )  # fmt: skip
+CHANGES = ["", "score, gaps", "map, gaps"]
+COMPARED = {"lead": "lead over 1 − SSIM", "above_reference": "above reference"}
+INVARIANCES = {
+    "shift": "shift by a pixel", "flip": "mirror image", "crop": "four quarters, not the whole", "tile": "in tiles",
+    "batch": "in a batch",
+}  # fmt: skip
 
 
 def systems(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -29,20 +35,107 @@ def opinions(summary: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def reward_model(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """A reward model on a dataset, beside its baselines: maps, scores, triplets, by area, mask kind and SR model."""
-    columns = ("ap", "cc", "auc", "sim", "kld", "nss", "mse", "iou@0.1", "f1@0.1")
-    yield _named("Map of the composite, rows with defects", summary["maps"], columns)
-    yield _named("Map by swapped area", summary["maps_by_area"], ("rows", "ap", "cc", "auc"))
-    yield _named("Map by mask kind", summary["maps_by_kind"], ("rows", "ap", "cc", "auc"))
-    yield _named("Score against the dataset's score", summary["score"], ("srcc", "plcc", "plcc_logistic", "krcc"))
+    """A reward model on a dataset, beside its baselines, by area, mask kind and SR model; then its probes."""
+    if "maps" in summary:
+        yield from _labels(summary)
+    yield from probed(summary.get("probes", {}))
+
+
+def _labels(summary: Mapping[str, Any]) -> Iterator[Table]:
+    columns, sure = ("ap", "ap_mask", "cc", "auc", "sim", "kld", "nss", "mse", "f1@0.1"), ("ap", "ap_mask", "cc")
+    yield _named("Map of the composite, rows with defects (ap: map > 0.1, ap_mask: the mask)", summary["maps"], columns, sure)
+    yield _named("Map by swapped area", summary["maps_by_area"], ("rows", "ap", "ap_mask", "cc", "auc"), sure)
+    yield _named("Map by mask kind", summary["maps_by_kind"], ("rows", "ap", "ap_mask", "cc", "auc"), sure)
+    yield _named("Score against the dataset's score", summary["score"], ("srcc", "plcc", "plcc_logistic", "krcc"), ("srcc",))
     yield _named("Triplets in order, S_SR < S_syn < S_GT", _without_oracle(summary["triplets"]), ("accuracy", "low", "high", "n"))
-    yield "By SR model", ["SR model", "", "ap", "cc", "triplets"], list(_sr_models(summary))
+    yield "By SR model", ["SR model", "", "ap", "ap_mask", "cc", "triplets"], list(_sr_models(summary))
     pairs = {label: _without_oracle(names)["model"] for label, names in summary["pairs_by_area"].items()}
     yield _named("Pairs in order by swapped area, S_syn < S_GT", pairs, ("accuracy", "low", "high", "n"))
-    empty = summary["empty"]
-    yield _named("Maps that should be empty", {"sham swaps": empty["sham"], "clean photographs": empty["clean"]}, ("mean", "mse"))
+    empty = {"sham swaps": summary["empty"]["sham"], "clean photographs": summary["empty"]["clean"]}
+    yield _named("Maps that should be empty", empty, ("mean", "mse"), ("mean",))
     names = ("images", "mean", "std", "base_std", "corr_base", "align")
-    yield _named("Scores of clean photographs", {"model": summary["clean"]}, names)
+    yield _named("Scores of clean photographs", {"model": summary["clean"]}, names, ("corr_base",))
+
+
+def probed(probes: Mapping[str, Any]) -> Iterator[Table]:
+    """The parts of `probes.measured` that were measured, changes in units of the gap between SR outputs and references."""
+    if "gap" in probes:
+        yield _gap(probes)
+    if "planted" in probes:
+        yield from _planted(probes)
+    if "random" in probes and "ascent" not in probes:
+        rows = [[f"random ±{step} of 255", *_changes(one)] for step, one in probes["random"].items()]
+        yield "SR outputs with every value changed a little", CHANGES, rows
+    if "ascent" in probes:
+        names = {"ascent": "gradient ascent within", "random": "random"}
+        rows = [
+            [f"{name} ±{step} of 255", *_changes(one[key])]
+            for step, one in probes["ascent"].items()
+            for key, name in names.items()
+        ]
+        yield "SR outputs with every value changed a little", CHANGES, rows
+    if "invariances" in probes:
+        rows = [
+            [INVARIANCES[name], _within(one["score"], "gaps"), _within(one["map"], "mean"), _short(one["worst"])]
+            for name, one in probes["invariances"].items()
+        ]
+        yield "What should change nothing", ["", "score, gaps", "map, mean", "map, worst pixel"], rows
+    if "systems" in probes:
+        yield from _systems_closure(probes["systems"])
+
+
+def _gap(probes: Mapping[str, Any]) -> Table:
+    pairs = probes["pairs"]
+    title = f"The gap: references above SR outputs, {pairs['images']} pairs of {pairs['photographs']} photographs"
+    return title, ["", "mean"], [[name, _within(one, "mean")] for name, one in probes["gap"].items()]
+
+
+def _planted(probes: Mapping[str, Any]) -> Iterator[Table]:
+    found = probes["planted"]
+    rows = []
+    for name, kind in found["kinds"].items():
+        marks = [*(["never planted"] if kind["held_out"] else []), *(["not counted"] if kind["apart"] else [])]
+        changes = [_change(kind[on][figure]) for on in ("reference", "sr") for figure in ("score", "map")]
+        rows.append([f"{name} ({', '.join(marks)})" if marks else name, *changes])
+    right, of = found["right"], found["right"]["of"]
+    rows.append([f"right, of {of}", *(str(right[figure][on]) for on in ("reference", "sr") for figure in ("score", "map"))])
+    untaught = "; none were planted in training" if probes["planting"]["share"] == 0 else ""
+    title = f"Planted defects: change in gaps (− worse, + as if better; ✓ surely worse, ✗ not){untaught}"
+    yield title, ["", "reference: score", "map", "SR output: score", "map"], rows
+
+
+def _systems_closure(found: Mapping[str, Any]) -> Iterator[Table]:
+    figures = list(next(iter(found["systems"].values()))["closure"])
+    count = f"{found['images']} images of {found['photographs']} photographs"
+    closures = [
+        [name, *(_within(one["closure"][figure], "value") for figure in figures)] for name, one in found["systems"].items()
+    ]
+    yield f"Share of the gap from {found['start']['name']} to the references that is closed, {count}", ["", *figures], closures
+    header = ["", *(f"{what}: {figure}" for what in COMPARED.values() for figure in ("score", "map"))]
+    rows = [
+        [name, *(_within(one[key][figure], "value") for key in COMPARED for figure in ("score", "map"))]
+        for name, one in found["systems"].items()
+    ]
+    yield "The same against 1 − SSIM, and the share of outputs judged better than their references", header, rows
+
+
+def _changes(one: Mapping[str, Any]) -> list[str]:
+    return [_in_gaps(one["score"]), _in_gaps(one["map"])]
+
+
+def _change(one: Mapping[str, Any]) -> str:
+    """A change in gaps with its interval, and whether it is surely for the worse."""
+    mark = {True: " ✓", False: " ✗", None: ""}[one["right"]]
+    return _in_gaps(one) + mark
+
+
+def _in_gaps(one: Mapping[str, Any]) -> str:
+    return _within({"low": one["gaps_low"], "high": one["gaps_high"], "gaps": one["gaps"]}, "gaps", sign="+")
+
+
+def _within(one: Mapping[str, float], key: str, sign: str = "") -> str:
+    value, low, high = (f"{x:{sign}.2f}" if x == x else "–" for x in (one[key], one["low"], one["high"]))
+    return f"{value} [{low}, {high}]"
 
 
 def _sr_models(summary: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -51,7 +144,7 @@ def _sr_models(summary: Mapping[str, Any]) -> Iterator[list[str]]:
         for rival, figures in group["maps"].items():
             accuracy = group["triplets"].get(rival, {}).get("accuracy", float("nan"))
             triplets = _short(accuracy) if rival == "model" or rival in ("gradient energy",) else ""
-            yield [label, rival, _short(figures["ap"]), _short(figures["cc"]), triplets]
+            yield [label, rival, *(_short(figures.get(name)) for name in ("ap", "ap_mask", "cc")), triplets]
             label = ""
 
 
@@ -60,9 +153,17 @@ def _without_oracle(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in figures.items() if "oracle" not in name}
 
 
-def _named(title: str, figures: Mapping[str, Mapping[str, float]], columns: tuple[str, ...]) -> Table:
-    rows = [[name, *(_short(one.get(column, float("nan"))) for column in columns)] for name, one in figures.items()]
+def _named(
+    title: str, figures: Mapping[str, Mapping[str, float]], columns: tuple[str, ...], with_interval: tuple[str, ...] = ()
+) -> Table:
+    rows = [[name, *(_figure(one, column, column in with_interval) for column in columns)] for name, one in figures.items()]
     return title, ["", *columns], rows
+
+
+def _figure(figures: Mapping[str, float], name: str, with_interval: bool) -> str:
+    value = _short(figures.get(name))
+    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+    return f"{value} [{low:.2f}, {high:.2f}]" if with_interval and low is not None and high is not None and low == low else value
 
 
 def _interval(figure: Mapping[str, float]) -> str:

@@ -1,4 +1,4 @@
-"""The fixed battery of planted defects: each of one kind, period and strength, the same in every test.
+"""Fixed planted defects: each of one kind, period and strength, the same in every test.
 
 `defects.draw` draws a defect's parameters at random, as training wants it; here they are fixed, so that figures compare between
 reward models and versions. Only phase and noise differ from image to image. Pure.
@@ -20,12 +20,17 @@ Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class FixedDefect:
-    """A defect of a `kind` of `defects.KINDS`, of a lattice its `period` in pixels; `apart` if it is shown but not counted."""
+    """A defect of a `kind` of `defects.KINDS`, of a lattice its `period` in pixels.
+
+    `apart`: shown but not counted. `may_help`: SR outputs, which are too smooth, may be the better for it; what is nearer to the
+    reference then is no defect. (Blur often is nearer, and is one nevertheless: distances forgive it.)
+    """
 
     kind: str
     change: Change  # uint8 (H, W, 3) and randomness → the image with the defect, uint8 (H, W, 3)
     period: int = 0
     apart: bool = False
+    may_help: bool = False
 
 
 def _added(make: Make) -> Change:
@@ -61,7 +66,7 @@ def _checkerboard(amplitude: float) -> Change:
     return _added(make)
 
 
-BATTERY: dict[str, FixedDefect] = {
+FIXED: dict[str, FixedDefect] = {
     "noise 4": FixedDefect("grain", _noise(4)),
     "noise 8": FixedDefect("grain", _noise(8)),
     "dots 3, 16": FixedDefect("dots", _dots(3, 16), 3),
@@ -69,7 +74,9 @@ BATTERY: dict[str, FixedDefect] = {
     "dots 4, 8": FixedDefect("dots", _dots(4, 8), 4),
     "checkerboard 4": FixedDefect("checkerboard", _checkerboard(4), 2),
     "ringing": FixedDefect("ringing", lambda image, rng: at_strength(image, ringing(0.2), 0.5)),
-    "sharpening": FixedDefect("sharpening", lambda image, rng: at_strength(image, sharpening(1.0), 1 / 3)),  # gain of 2
+    "sharpening": FixedDefect(
+        "sharpening", lambda image, rng: at_strength(image, sharpening(1.0), 1 / 3), may_help=True
+    ),  # gain of 2
     "smoothing": FixedDefect("smoothing", lambda image, rng: at_strength(image, smoothing(3.0), 0.5)),  # levels of up to 90
     "blur 1.5": FixedDefect("blur", lambda image, rng: cv2.GaussianBlur(image, (0, 0), 1.5, borderType=cv2.BORDER_REFLECT)),
     "colour cast": FixedDefect("colour-cast", _added(lambda rng, shape: np.array([24.0, -10.0, -7.0])), apart=True),

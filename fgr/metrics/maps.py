@@ -4,6 +4,7 @@ Maps are float (H, W) in [0, 1], larger = worse; a figure that is not defined is
 RichHF-18K; KLD depends on its EPSILON.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,48 @@ def scanpath_saliency(map_: np.ndarray, target: np.ndarray, positive: float = PO
 
 def auc_judd(map_: np.ndarray, target: np.ndarray, positive: float = POSITIVE) -> float:
     """Area under the ROC curve of finding target > `positive`; ties count half; nan if all or no pixels are positive."""
-    from sklearn.metrics import roc_auc_score
-
-    labels = (target > positive).ravel()
-    return float(roc_auc_score(labels, np.ravel(map_))) if 0 < labels.sum() < labels.size else NAN
+    return detection(map_, [target > positive])[0][1]
 
 
 def average_precision(map_: np.ndarray, target: np.ndarray, positive: float = POSITIVE) -> float:
     """AP of finding target > `positive`; nan if no pixel is positive. A constant map has the share of positive pixels."""
-    from sklearn.metrics import average_precision_score
+    return detection(map_, [target > positive])[0][0]
 
-    labels = (target > positive).ravel()
-    return float(average_precision_score(labels, np.ravel(map_))) if labels.any() else NAN
+
+def detection(map_: np.ndarray, classes: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+    """AP and AUC of finding the true pixels of each of one or two bool arrays (H, W), all by one sort of the map.
+
+    As scikit-learn defines them: precision summed over the steps of recall at distinct values; ties count half in the AUC.
+    nan where they are not defined: AP without positive pixels, AUC without pixels of both kinds.
+    """
+    number, positives = _above_thresholds(np.ravel(map_), [np.ravel(one) for one in classes])
+    found = []
+    for right in positives:
+        total, wrong = int(right[-1]), number - right
+        steps, false_steps = np.diff(right, prepend=0), np.diff(wrong, prepend=0)
+        precision = float((steps * (right / number)).sum() / total) if total else NAN
+        area = float((false_steps * (right - steps / 2)).sum() / (total * wrong[-1])) if total and wrong[-1] else NAN
+        found.append((precision, area))
+    return found
+
+
+def _above_thresholds(values: np.ndarray, classes: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """How many values lie at or above each distinct one, the largest first, and how many of those are of each class.
+
+    float32 values in [0, 2) keep their order as integers and leave two bits free: with the classes in these, sorting plain
+    numbers does what sorting indices does in a third of the time.
+    """
+    if values.dtype == np.float32 and values.min() >= 0 and values.max() < 2:
+        keys = np.abs(values).view(np.uint32) << 2  # the magnitude of -0.0 is 0
+        for bit, one in enumerate(classes):
+            keys |= one.astype(np.uint32) << bit
+        keys = np.sort(keys)[::-1]
+        ordered, labels = keys >> 2, [(keys >> bit) & 1 for bit in range(len(classes))]
+    else:
+        order = np.argsort(values)[::-1]
+        ordered, labels = values[order], [one[order] for one in classes]
+    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    return last + 1, [np.cumsum(one, dtype=np.int64)[last] for one in labels]
 
 
 def overlap(map_: np.ndarray, target: np.ndarray, threshold: float, positive: float = POSITIVE) -> tuple[float, float]:
@@ -63,12 +94,15 @@ def overlap(map_: np.ndarray, target: np.ndarray, threshold: float, positive: fl
     return (both / either, 2 * both / (both + either)) if either else (NAN, NAN)
 
 
-def map_figures(map_: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Every figure of one predicted map against its target."""
+def map_figures(map_: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> dict[str, float]:
+    """Every figure of one predicted map against its target; `ap_mask` is the AP of finding the bool `mask` (H, W) instead of
+    target > POSITIVE, nan without one and where all or no pixels are in it."""
+    masked = mask if mask is not None and not mask.all() else np.zeros(map_.shape, bool)
+    (precision, area), (in_mask, _) = detection(map_, [target > POSITIVE, masked])
     figures = {
         "mse": float(np.square(map_ - target).mean()), "mean": float(map_.mean()), "cc": correlation(map_, target),
         "kld": kl_divergence(map_, target), "sim": similarity(map_, target), "nss": scanpath_saliency(map_, target),
-        "auc": auc_judd(map_, target), "ap": average_precision(map_, target),
+        "auc": area, "ap": precision, "ap_mask": in_mask,
     }  # fmt: skip
     for threshold in (0.1, 0.25, 0.5):
         figures[f"iou@{threshold}"], figures[f"f1@{threshold}"] = overlap(map_, target, threshold)

@@ -3,8 +3,10 @@
 Images are uint8 (H, W, 3).
 """
 
+import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 PixelMap = Callable[[np.ndarray], np.ndarray]
@@ -15,9 +17,8 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _smooth(map_: np.ndarray, sigma: float) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
-
-    return gaussian_filter(map_, sigma)
+    side = 2 * math.ceil(4 * sigma) + 1
+    return np.asarray(cv2.GaussianBlur(map_, (side, side), sigma, borderType=cv2.BORDER_REFLECT), np.float32)
 
 
 def gradient_energy(image: np.ndarray) -> np.ndarray:
@@ -61,3 +62,9 @@ SCORES: dict[str, Callable[[np.ndarray], float]] = {
     "smoothness": lambda image: -float(gradient_energy(image).mean()),
     "no-reference PSNR": self_similarity,
 }
+
+
+def scores(image: np.ndarray) -> dict[str, float]:
+    """All of SCORES of an image, what they share computed once."""
+    energy = float(gradient_energy(image).mean())
+    return {"gradient energy": energy, "smoothness": -energy, "no-reference PSNR": self_similarity(image)}

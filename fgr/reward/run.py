@@ -17,7 +17,7 @@ from fgr.metrics.registry import open_base
 from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import data as batches
-from fgr.reward import examples, score_scale, splits
+from fgr.reward import examples, label_definition, score_scale, splits
 from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
@@ -70,7 +70,7 @@ class _Trainer:
         self.phases = _phases(recipe)
         self.facts: dict[str, Any] = self._begun_with()
         all_of({"data": self._open_data, "encoder": self._check_encoder, "base": self._check_base})
-        self.facts = {"data": splits.split_facts(self.rows)} | self.facts
+        self.facts = {"data": splits.split_facts(self.rows)} | self._maps_learned() | self.facts
         self.run.expect("reward", resolved(recipe), self.facts)
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
 
@@ -245,6 +245,12 @@ class _Trainer:
         if not (self.out / "run.json").exists():
             return {}
         return {name: fact for name, fact in directory.read(self.out)["facts"].items() if name == "encoder"}
+
+    def _maps_learned(self) -> dict[str, Any]:
+        """How the maps that are learned were made, where the dataset says it; not of a run from before this was written down."""
+        begun = directory.read(self.out)["facts"] if (self.out / "run.json").exists() else {"maps": None}
+        found = label_definition.of_dataset(self.data) or begun.get("maps")
+        return {"maps": found} if found and "maps" in begun else {}
 
     def _expect_begun_with(self, digest: str) -> None:
         """UserError if a run that is resumed before it trained anything would begin with other weights."""

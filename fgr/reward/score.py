@@ -1,5 +1,7 @@
 """Scoring images of any size: score and map, tiled if large, and overlays of the map."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,9 +14,9 @@ from fgr.reward.randomize import randomized, seed_of
 
 BAR, LEAST_LABELLED = 48, 48  # width of the colour bar, and the height from which on it has numbers
 HALO = 96  # pixels around a tile that are seen but not counted
+TOGETHER = (2**22, 2**17)  # pixels that go through the network at once: on a GPU; on the CPU, whose cache holds no more
 
 
-@torch.inference_mode()
 def score(model: Any, image: np.ndarray, tile: int = 1024, draws: int = 0) -> tuple[float, np.ndarray]:
     """Score and float32 (H, W) map of a uint8 (H, W, 3) image; in tiles of about `tile` pixels if it is larger, 0 = never.
 
@@ -22,31 +24,50 @@ def score(model: Any, image: np.ndarray, tile: int = 1024, draws: int = 0) -> tu
     the encoder sees beyond the overlap. With `draws` it is the mean over as many randomised copies of the whole image, which
     cost as many times as much.
     """
+    return _together(model, [image], tile, draws)[0]
+
+
+def score_many(model: Any, images: Iterable[np.ndarray], tile: int = 1024, draws: int = 0) -> Iterator[tuple[float, np.ndarray]]:
+    """`score` of each image in order; consecutive images of one size go through the network together, as many as fit."""
+    kind = next(model.parameters()).device.type
+    for shape, alike in groupby(images, lambda image: image.shape):
+        whole = not tile or max(shape[:2]) <= tile
+        count = max(1, TOGETHER[kind == "cpu"] // (shape[0] * shape[1])) if whole else 1
+        while batch := list(islice(alike, count)):
+            yield from _together(model, batch, tile, draws)
+
+
+@torch.inference_mode()
+def _together(model: Any, images: Sequence[np.ndarray], tile: int, draws: int) -> list[tuple[float, np.ndarray]]:
     device = next(model.parameters()).device
-    whole = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(device)[None]
+    whole = torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
     if not draws:
-        return _tiled(model, whole, tile)
-    pixels = whole.float() / 255
-    copies = [randomized(pixels, seed_of(pixels) + number) for number in range(draws)]
-    judged = [(_tiled(model, copy.images, tile), copy) for copy in copies]
-    maps = [copy.back(torch.from_numpy(map_)[None, None])[0, 0].numpy() for (_, map_), copy in judged]
-    return float(np.mean([value for (value, _), _ in judged])), np.stack(maps).mean(axis=0)
+        scores, maps = _tiled(model, whole, tile)
+        return list(zip(scores.tolist(), maps, strict=True))
+    pixels, found = whole.float() / 255, []
+    for number in range(draws):
+        copies = [randomized(one, seed_of(one) + number) for one in pixels.split(1)]
+        scores, maps = _tiled(model, torch.cat([copy.images for copy in copies]), tile)
+        back = [copy.back(torch.from_numpy(map_)[None, None])[0, 0].numpy() for copy, map_ in zip(copies, maps, strict=True)]
+        found.append((scores, np.stack(back)))
+    means = np.mean([scores for scores, _ in found], axis=0), np.mean([maps for _, maps in found], axis=0)
+    return list(zip(means[0].tolist(), means[1], strict=True))
 
 
-def _tiled(model: Any, whole: torch.Tensor, tile: int) -> tuple[float, np.ndarray]:
-    """Score and map of a uint8, or float in [0, 1], image (1, 3, H, W)."""
+def _tiled(model: Any, whole: torch.Tensor, tile: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (B,) and maps (B, H, W) of uint8, or float in [0, 1], images (B, 3, H, W)."""
     height, width = whole.shape[-2:]
     step = max(model.multiple, tile // model.multiple * model.multiple) if tile else max(height, width)
-    map_ = np.zeros((height, width), np.float32)
+    maps = np.zeros((len(whole), height, width), np.float32)
     sums: Any = 0
     weights: Any = 0
     for top in range(0, height, step):
         for left in range(0, width, step):
             inner = (slice(top, min(top + step, height)), slice(left, min(left + step, width)))
-            part, weight, part_map = _tile(model, whole, inner)
+            part, weight, part_maps = _tile(model, whole, inner)
             sums, weights = sums + part, weights + weight
-            map_[inner] = part_map
-    return float(model.score_of(sums, weights)), map_
+            maps[(slice(None), *inner)] = part_maps
+    return model.score_of(sums, weights).reshape(len(whole)).double().cpu().numpy(), maps
 
 
 class ScoredImage(NamedTuple):
@@ -71,11 +92,11 @@ def _tile(model: Any, whole: torch.Tensor, inner: tuple[slice, slice]) -> tuple[
         outer.append(slice(start, min(side, part.stop + halo)))
         relative.append(slice(part.start - start, part.stop - start))
     pixels = whole[:, :, outer[0], outer[1]]
-    pixels = pixels if pixels.is_floating_point() else pixels.float() / 255
+    pixels = (pixels if pixels.is_floating_point() else pixels.float() / 255).contiguous()
     valid = torch.zeros_like(pixels[:, :1])
     valid[:, :, relative[0], relative[1]] = 1
     sums, weight, map_ = model.pooled(pixels, valid)
-    return sums, weight, map_[0, 0, relative[0], relative[1]].float().cpu().numpy()
+    return sums, weight, map_[:, 0, relative[0], relative[1]].float().cpu().numpy()
 
 
 def worst(map_: np.ndarray, share: float = 0.01) -> float:

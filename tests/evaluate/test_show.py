@@ -23,6 +23,43 @@ def test_a_reward_model_is_shown_beside_its_rivals_but_not_the_oracle():
     assert [row[0] for row in models] == ["a", "", "b (held out)", ""]
 
 
+def test_probes_are_shown_in_gaps_with_their_verdicts():
+    effect = {"change": -0.1, "low": -0.2, "high": -0.05, "gaps": -0.5, "gaps_low": -1.0, "gaps_high": -0.25, "right": True}
+    unsure = effect | {"high": float("nan"), "gaps_low": float("nan"), "gaps_high": float("nan"), "right": None}
+    both = {"images": 4, "score": effect, "map": effect | {"right": False}}
+    kind = {"kind": "dots", "period": 4, "held_out": True, "apart": False, "reference": both, "sr": both | {"score": unsure}}
+    mean = {"mean": 0.1, "low": 0.05, "high": 0.2}
+    share = {"value": 0.45, "low": 0.4, "high": 0.5}
+    of_system = {"closure": {"score": share, "1 − ssim": share}} | {
+        name: {"score": share, "map": share} for name in ("lead", "above_reference")
+    }
+    right = {"score": {"reference": 1, "sr": 0}, "map": {"reference": 0, "sr": 0}, "of": 1}
+    found = list(show.probed({
+        "pairs": {"images": 4, "photographs": 3}, "gap": {"score": mean, "map": mean}, "planting": {"share": 0.0},
+        "planted": {"kinds": {"dots 4, 8": kind}, "right": right}, "random": {"1": both},
+        "invariances": {"shift": {"score": {"gaps": 0.1, "low": 0.0, "high": 0.2}, "map": mean, "worst": 0.25}},
+        "systems": {"start": {"name": "s"}, "systems": {"t": of_system}, "images": 4, "photographs": 3},
+    }))  # fmt: skip
+    assert all(len(row) == len(header) for _, header, rows in found for row in rows)
+    titles = [title for title, _, _ in found]
+    assert "4 pairs of 3 photographs" in titles[0]
+    assert "none were planted in training" in titles[1]
+    assert found[1][2] == [
+        [
+            "dots 4, 8 (never planted)",
+            "-0.50 [-1.00, -0.25] ✓",
+            "-0.50 [-1.00, -0.25] ✗",
+            "-0.50 [–, –]",
+            "-0.50 [-1.00, -0.25] ✗",
+        ],
+        ["right, of 1", "1", "0", "0", "0"],
+    ]
+    assert found[2][2] == [["random ±1 of 255", "-0.50 [-1.00, -0.25]", "-0.50 [-1.00, -0.25]"]]
+    assert found[3][2] == [["shift by a pixel", "0.10 [0.00, 0.20]", "0.10 [0.05, 0.20]", "0.250"]]
+    assert found[4][2] == [["t", "0.45 [0.40, 0.50]", "0.45 [0.40, 0.50]"]]
+    assert list(show.probed({})) == []
+
+
 def test_systems_are_shown_with_the_better_direction_and_against_the_first():
     figure = {"mean": 0.25, "low": 0.2, "high": 0.3, "n": 4, "left_out": 1}
     pair = {

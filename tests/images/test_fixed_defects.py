@@ -1,4 +1,4 @@
-"""The fixed battery: what each defect does to a plain grey, by hand."""
+"""Fixed defects: what each defect does to a plain grey, by hand."""
 
 import numpy as np
 import pytest
@@ -8,17 +8,17 @@ from fgr.images import fixed_defects
 from fgr.images.defects import KINDS
 
 GREY = np.full((24, 36, 3), 100, np.uint8)
-BATTERY = fixed_defects.BATTERY
+FIXED = fixed_defects.FIXED
 
 
 def planted(name, image=GREY, seed=0):
-    return BATTERY[name].change(image, np.random.default_rng(seed)).astype(int)
+    return FIXED[name].change(image, np.random.default_rng(seed)).astype(int)
 
 
 def test_ten_kinds_count_and_the_colour_cast_is_apart():
-    assert [name for name, defect in BATTERY.items() if defect.apart] == ["colour cast"]
-    assert len(BATTERY) == 11
-    assert {defect.kind for defect in BATTERY.values()} <= KINDS.keys()
+    assert [name for name, defect in FIXED.items() if defect.apart] == ["colour cast"]
+    assert len(FIXED) == 11
+    assert {defect.kind for defect in FIXED.values()} <= KINDS.keys()
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_dots_by_hand(name, share, step):
     change = planted(name) - 100
     assert set(np.unique(change)) == {0, step}
     assert (change > 0).mean() == pytest.approx(share)
-    period = BATTERY[name].period
+    period = FIXED[name].period
     assert (change[period:] == change[:-period]).all()
     assert (change[:, period:] == change[:, :-period]).all()
 

@@ -31,12 +31,30 @@ def test_chance_is_chance():
     assert math.isnan(m.correlation(constant, TARGET))
 
 
-def test_the_auc_agrees_with_scikit_learn():
-    from sklearn.metrics import roc_auc_score
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]), st.integers(0, 3), st.booleans())
+def test_ap_and_auc_of_both_classes_agree_with_scikit_learn(seed, dtype, digits, negative):
+    """Ties, both ways of sorting, and values that the fast one does not take."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
 
-    rng = np.random.default_rng(0)
-    map_, target = rng.random((16, 16)).round(1), rng.random((16, 16))
-    assert m.auc_judd(map_, target, 0.7) == pytest.approx(roc_auc_score((target > 0.7).ravel(), map_.ravel()))
+    rng = np.random.default_rng(seed)
+    map_ = (rng.random((12, 12)).round(digits) - 0.5 * negative).astype(dtype)
+    classes = [rng.random((12, 12)) > 0.7, map_ + rng.random((12, 12)) > 0.9]
+    for one in classes:
+        one[0, :2] = True, False
+    for (precision, area), one in zip(m.detection(map_, classes), classes, strict=True):
+        assert precision == pytest.approx(average_precision_score(one.ravel(), map_.ravel()), abs=1e-9)
+        assert area == pytest.approx(roc_auc_score(one.ravel(), map_.ravel()), abs=1e-9)
+
+
+def test_both_positive_classes_by_hand():
+    mask = np.array([[False, True], [True, False]])
+    figures = m.map_figures(MAP, TARGET, mask)
+    assert figures["ap"] == 1
+    assert figures["ap_mask"] == pytest.approx((1 / 2 + 2 / 3) / 2)  # found second and third
+    assert m.map_figures(MAP.astype(np.float32), TARGET, mask)["ap_mask"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    for of_all in (np.ones((2, 2), bool), np.zeros((2, 2), bool), None):  # the whole image, a sham, not said
+        assert math.isnan(m.map_figures(MAP, TARGET, of_all)["ap_mask"])
 
 
 def test_an_empty_target_has_no_localisation_figures():

@@ -17,3 +17,4 @@ def test_baselines_see_what_they_are_named_for():
     assert baselines.SCORES["gradient energy"](image) > baselines.SCORES["gradient energy"](flat)
     assert baselines.SCORES["smoothness"](image) < baselines.SCORES["smoothness"](flat)
     assert baselines.SCORES["no-reference PSNR"](image) > baselines.SCORES["no-reference PSNR"](flat)
+    assert baselines.scores(image) == {name: score(image) for name, score in baselines.SCORES.items()}

@@ -62,6 +62,36 @@ def test_a_model_that_knows_the_defects_beats_the_baselines(data):
     assert found["maps"]["model"]["ap"] > found["maps"]["constant"]["ap"] + 0.05
 
 
+def test_what_labels_do_not_show_is_beside_them(result):
+    probes = result["probes"]
+    assert set(probes) == {"pairs", "gap", "planting", "planted", "random", "invariances"}
+    assert probes["pairs"]["photographs"] == probes["pairs"]["images"] == 5  # of six rows one is a sham
+    assert set(probes["planted"]["kinds"]["noise 4"]["sr"]["score"]) >= {"change", "low", "high", "gaps", "right"}
+    assert probes["invariances"]["batch"]["worst"] < 1e-4
+    assert result["maps"]["model"]["ap_low"] <= result["maps"]["model"]["ap"] <= result["maps"]["model"]["ap_high"]
+    assert result["notes"] == []
+
+
+def test_parts_are_chosen_and_bad_ones_are_sentences(trained, data, tmp_path):
+    command = ["evaluate", "--reward", str(trained), "--data", str(data), "--pairs", "2", "--device", "cpu"]
+    outcome = CliRunner().invoke(app, [*command, "--parts", "ascent,random", "--draws", "1", "--out", str(tmp_path / "e.json")])
+    assert outcome.exit_code == 0, outcome.output
+    assert "gradient ascent within ±2 of 255" in outcome.stdout
+    assert "Triplets" not in outcome.stdout
+    written = json.loads((tmp_path / "e.json").read_text())
+    assert (written["protocol"]["parts"], written["protocol"]["draws"]) == (["ascent", "random"], 1)
+    assert written["probes"]["ascent"]["1"]["ascent"]["images"] == 2
+    for words, sentence in (
+        (["--parts", "maps"], "There is no part 'maps'"),
+        (["--systems", "bicubic"], "Name it with --start"),
+        (["--systems", "bicubic", "--start", "bicubic", "--parts", "systems"], "can be made again"),
+    ):
+        outcome = CliRunner().invoke(app, [*command, *words])
+        assert outcome.exit_code == 1
+        assert sentence in str(outcome.exception)
+    assert CliRunner().invoke(app, ["evaluate", "bicubic", "--data", str(data), "--parts", "labels"]).exit_code == 2
+
+
 def test_evaluate_prints_and_writes(trained, data, tmp_path):
     command = [
         "evaluate",
@@ -71,6 +101,8 @@ def test_evaluate_prints_and_writes(trained, data, tmp_path):
         str(data),
         "--limit",
         "3",
+        "--parts",
+        "labels",
         "--out",
         str(tmp_path / "e.json"),
     ]

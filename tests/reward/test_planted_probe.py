@@ -1,4 +1,4 @@
-"""The planted battery with judges whose opinions are known by hand."""
+"""Planted defects with judges whose opinions are known by hand."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fgr.images.fixed_defects import FixedDefect
-from fgr.reward.planted_battery import Battery, Pairs, judged
+from fgr.reward.planted_probe import Pairs, Probe, judged
 
 SIDE = 16
 
@@ -22,8 +22,8 @@ def pairs(count=4, photographs=None):
 
 
 def brightness(images):
-    """The brighter, the better: score = mean / 100, map = 1 − mean / 255, everywhere."""
-    return [(image.mean() / 100, np.full((SIDE, SIDE), 1 - image.mean() / 255)) for image in images]
+    """The brighter its red, the better: score = mean / 100, map = 1 − mean / 255, everywhere."""
+    return [(image[..., 0].mean() / 100, np.full((SIDE, SIDE), 1 - image[..., 0].mean() / 255)) for image in images]
 
 
 def grain(sign):
@@ -40,17 +40,21 @@ def grain(sign):
     return judge
 
 
+def shifted(red, green):
+    return lambda image, rng: np.clip(image + np.array([red, green, 0]), 0, 255).astype(np.uint8)
+
+
 DARKER = {
-    "darker": FixedDefect("blur", lambda image, rng: image - 50),
-    "lighter": FixedDefect("dots", lambda image, rng: image + 25, 4),
-}
+    "darker": FixedDefect("blur", shifted(-50, 0)),
+    "lighter": FixedDefect("dots", shifted(25, -60), 4),
+}  # both are darker in grey
 
 
 def test_signs_and_sizes_in_gaps_by_hand():
-    battery = Battery(brightness, pairs())
-    assert battery.gap()["score"]["mean"] == pytest.approx(1)
-    assert battery.gap()["map"]["mean"] == pytest.approx(100 / 255)
-    found = battery.planted(battery=DARKER)
+    probe = Probe(brightness, pairs())
+    assert probe.gap()["score"]["mean"] == pytest.approx(1)
+    assert probe.gap()["map"]["mean"] == pytest.approx(100 / 255)
+    found = probe.planted(defects=DARKER)
     darker, lighter = found["kinds"]["darker"], found["kinds"]["lighter"]
     assert darker["sr"]["score"]["change"] == pytest.approx(-0.5)
     assert darker["sr"]["score"]["gaps"] == pytest.approx(-0.5)  # 50 of 100 steps
@@ -63,7 +67,7 @@ def test_signs_and_sizes_in_gaps_by_hand():
 
 
 def test_a_judge_that_likes_grain_has_the_wrong_sign_and_one_that_does_not_the_right_one():
-    likes, dislikes = (Battery(grain(sign), pairs()).planted() for sign in (1, -1))
+    likes, dislikes = (Probe(grain(sign), pairs()).planted() for sign in (1, -1))
     for name in ("noise 4", "noise 8", "dots 3, 16", "dots 4, 8", "checkerboard 4"):
         for on in ("reference", "sr"):
             assert likes["kinds"][name][on]["score"]["right"] is False
@@ -72,7 +76,7 @@ def test_a_judge_that_likes_grain_has_the_wrong_sign_and_one_that_does_not_the_r
             assert dislikes["kinds"][name][on]["score"]["right"] is True
             assert dislikes["kinds"][name][on]["score"]["gaps"] < 0
             assert dislikes["kinds"][name][on]["map"]["right"] is True
-    random = Battery(grain(1), pairs()).random()
+    random = Probe(grain(1), pairs()).random()
     assert random["1"]["score"]["gaps"] == pytest.approx(1, abs=0.1)  # neighbours differ by 0 or 2, each half of the time
     assert random["2"]["score"]["gaps"] == pytest.approx(2, abs=0.2)
 
@@ -80,9 +84,9 @@ def test_a_judge_that_likes_grain_has_the_wrong_sign_and_one_that_does_not_the_r
 def test_what_does_not_rise_above_the_noise_between_photographs_is_not_right():
     def unsure(images):
         for number, image in enumerate(images):
-            yield image.mean() / 100 + (-1) ** number * (image.mean() % 100 == 50), np.zeros((SIDE, SIDE))
+            yield image[0, 0, 0] / 100 + (-1) ** number * (image[0, 0, 0] % 100 == 50), np.zeros((SIDE, SIDE))
 
-    found = Battery(unsure, pairs(8)).planted(battery=DARKER)["kinds"]["darker"]["sr"]
+    found = Probe(unsure, pairs(8)).planted(defects=DARKER)["kinds"]["darker"]["sr"]
     assert found["score"]["change"] == pytest.approx(-0.5)  # −1.5 and +0.5 by turns
     assert found["score"]["low"] < -0.5 < found["score"]["high"]
     assert found["score"]["right"] is (found["score"]["high"] < 0)
@@ -90,24 +94,42 @@ def test_what_does_not_rise_above_the_noise_between_photographs_is_not_right():
     assert math.isnan(found["map"]["gaps"])
 
 
+def test_sr_outputs_that_the_defect_brings_nearer_to_their_references_need_not_be_worse():
+    rng = np.random.default_rng(0)
+    references = [rng.integers(0, 200, (SIDE, SIDE, 3)).astype(np.uint8) for _ in range(4)]
+    outputs = [*(reference // 2 for reference in references[:2]), *(reference.copy() for reference in references[2:])]
+    contrast = {
+        "contrast": FixedDefect(
+            "sharpening", lambda image, rng: np.clip(image.astype(int) * 2, 0, 255).astype(np.uint8), may_help=True
+        )
+    }
+    probe = Probe(brightness, Pairs(references, outputs, list("abcd")))
+    found = probe.planted(defects=contrast)["kinds"]["contrast"]
+    assert found["sr"]["images"] == 2  # those that were references: doubling restores the others
+    assert found["reference"]["images"] == 4
+    none = Probe(brightness, Pairs(references[:2], outputs[:2], list("ab"))).planted(defects=contrast)["kinds"]["contrast"]["sr"]
+    assert (none["images"], none["score"]["right"]) == (0, None)
+    assert math.isnan(none["score"]["gaps"])
+
+
 def test_one_photograph_is_no_evidence():
-    found = Battery(brightness, pairs(4, ["one"] * 4)).planted(battery=DARKER)
+    found = Probe(brightness, pairs(4, ["one"] * 4)).planted(defects=DARKER)
     assert found["kinds"]["darker"]["sr"]["score"]["right"] is None
     assert found["kinds"]["darker"]["sr"]["score"]["gaps"] == pytest.approx(-0.5)
     assert found["right"]["score"] == {"reference": 0, "sr": 0}
 
 
 def test_kinds_and_periods_that_were_never_planted_are_marked_and_the_cast_is_not_counted():
-    found = Battery(brightness, pairs(2)).planted(["ringing"], [4])
+    found = Probe(brightness, pairs(2)).planted(["ringing"], [4])
     assert [name for name, kind in found["kinds"].items() if kind["held_out"]] == ["dots 4, 16", "dots 4, 8", "ringing"]
     assert found["right"]["of"] == 10
     cast = found["kinds"]["colour cast"]
     assert cast["apart"]
-    assert cast["sr"]["score"]["change"] == pytest.approx((24 - 10 - 7) / 300)
+    assert cast["reference"]["score"]["change"] == pytest.approx(0.24)
 
 
 def test_the_battery_is_the_same_every_time():
-    assert Battery(grain(1), pairs(2)).planted() == Battery(grain(1), pairs(2)).planted()
+    assert Probe(grain(1), pairs(2)).planted() == Probe(grain(1), pairs(2)).planted()
 
 
 def test_a_judge_that_gives_no_numbers_is_refused():
