@@ -34,6 +34,7 @@ class _Callback:
 
 def file_digest(file: Path | str) -> str:
     """sha256 of a file's bytes, in hexadecimal digits. UserError if it cannot be read."""
+    _expect_regular(Path(file))
     try:
         with open(file, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -166,7 +167,8 @@ def _safetensors(file: Path) -> Any:
 
 
 def _expect_weights(file: Path) -> None:
-    """UserError for what downloads often leave in a weight file's place."""
+    """UserError for what downloads often leave in a weight file's place, and for pipes and devices, which may never end."""
+    _expect_regular(file)
     try:
         with open(file, "rb") as stream:
             begins = stream.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -175,6 +177,11 @@ def _expect_weights(file: Path) -> None:
     for sign, (what, hint) in NOT_WEIGHTS.items():
         if begins.startswith(sign):
             raise UserError(f"{file} is {what}.", hint)
+
+
+def _expect_regular(file: Path) -> None:
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise UserError(f"{file} is not a regular file.", "Name a file.")
 
 
 def _damaged(file: Path, error: Exception) -> UserError:

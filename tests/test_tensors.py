@@ -158,3 +158,12 @@ def test_equal_tensors_and_words_are_equal_bytes_in_every_process(tmp_path):
     assert state["a"].dtype == torch.float16
     assert metadata(files[0])["ö"] == "öö"
     assert int.from_bytes(files[0].read_bytes()[:8], "little") % 8 == 0
+
+
+@pytest.mark.parametrize("read", [read_tensors, file_digest, metadata])
+def test_a_pipe_is_no_weight_file_and_is_not_opened(tmp_path, read):
+    for name in ("x.pth", "x.safetensors"):
+        os.mkfifo(tmp_path / name)
+        if read is not metadata or name.endswith("safetensors"):
+            with pytest.raises(UserError, match="is not a regular file"):
+                read(tmp_path / name)

@@ -41,8 +41,9 @@ def stated(row: Mapping[str, Any], where: str) -> dict[str, str]:
         value = row.get(key)
         if isinstance(value, list | dict | bytes):
             raise UserError(f"{where}: its {key} is {type(value).__name__}, not text.", AS_TEXT)
-        if value is not None and str(value).strip():
-            found[key] = str(value)
+        text = "" if value is None else str(value).encode(errors="replace").decode()  # half a surrogate pair goes into no table
+        if text.strip():
+            found[key] = text
     return found
 
 

@@ -144,7 +144,7 @@ class GenerateRecipe(Strict):
     name: str = Field(description="name of the dataset, shown on its card")
     seed: int = Field(0, ge=0, description="seed of every random draw: degradations and masks")
     scale: int = Field(4, ge=1, le=8, description="SR factor: the low-resolution input has 1/scale of the reference's side")
-    samples: int = Field(30_000, ge=1, description="composites to make, before drops")
+    samples: int = Field(30_000, ge=1, le=10_000_000, description="composites to make, before drops")
     models: tuple[str, ...] = Field(min_length=1, description="names, with settings of their own as NAME@KEY=VALUE")
     accept_license: tuple[str, ...] = Field(
         (), description="models that may be used although their licence limits the samples, for example to non-commercial use"

@@ -212,6 +212,9 @@ def test_metadata_that_is_no_text_is_refused_with_its_row(tmp_path):
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "license": null, "attribution": 5}\n')
     (photo,) = photographs(str(tmp_path), "l", "")
     assert (photo.license, photo.attribution) == ("l", "5")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "license": "x\\ud800", "attribution": " "}\n')
+    (photo,) = photographs(str(tmp_path), "l", "me")
+    assert (photo.license, photo.attribution) == ("x?", "me")  # half a surrogate pair goes into no table
     for value in ('["cc0"]', '{"a": 1}'):
         (tmp_path / "metadata.jsonl").write_text(f'{{"file_name": "a.png", "license": {value}}}\n')
         with pytest.raises(UserError, match=r"metadata.jsonl: 'a.png': its license is (list|dict), not text"):

@@ -78,6 +78,10 @@ def test_labels_come_back_as_they_were():
 def test_formats_and_sizes_are_checked_before_a_pixel_is_decoded(monkeypatch):
     with pytest.raises(ValueError, match="not an image"):
         codec.decode_rgb(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
+    other = io.BytesIO()
+    Image.fromarray(noise(0, 8, 8, 3)).save(other, "JPEG2000")  # OpenCV would read it
+    with pytest.raises(ValueError, match="not an image"):
+        codec.decode_rgb(other.getvalue())
     monkeypatch.setattr(codec, "MAX_PIXELS", 63)
     for decode, data in (
         (codec.decode_rgb, codec.encode_rgb(noise(0, 8, 8, 3))),

@@ -78,6 +78,11 @@ def test_a_mutated_recipe_is_a_recipe_or_a_sentence(tmp_path, data, kind):
     assert time.process_time() - began < 20
 
 
+def test_as_many_samples_as_fit_into_no_memory_are_refused():
+    with pytest.raises(UserError, match="samples – Input should be less than or equal to 10000000 – 1000000000000000"):
+        recipe.load("demo", "generate", ["samples=1_000_000_000_000_000"])
+
+
 def test_names_that_are_no_text_are_refused_before_they_are_written_down():
     with pytest.raises(UserError, match=r"The value of source\.path is not UTF-8 text: a\\udcffb\."):
         recipe.load("demo", "generate", [], {"source.path": "a\udcffb"})
