@@ -41,7 +41,8 @@ def generate(
     `shard` = (I, N) makes every N-th shard from I on. Each worker computes on one CPU thread, this process too while it works.
     What the run is going to do is printed first; all that stands against it is one UserError: another recipe's folder,
     photographs that are absent, too few for the splits or unusable, weights that are not available, licences that forbid a free
-    dataset unless the recipe accepts that.
+    dataset unless the recipe accepts that. One process at a time makes the same shards: another waits for it, and then finds the
+    dataset made.
     """
     expected = forecast(recipe, out, device, workers)
     if expected.refusal:
@@ -52,8 +53,19 @@ def generate(
         print(printable(line), file=sys.stderr)
     for warning in expected.warnings:
         notice(warning)
-    with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
-        return _generate(recipe, out, workers_of_engine, shard)
+    workspace, name = Workspace(out), f"making-{shard[0]}-of-{shard[1]}"
+    try:
+        with atomic.alone(workspace.folder, f"the dataset {out}", name):
+            if is_whole(recipe, out):
+                return True
+            with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
+                return _generate(recipe, out, workers_of_engine, shard)
+    except (OSError, UserError):
+        if _was_finished(recipe, out):  # by a process with other shards, which then took the workspace away
+            return True
+        raise
+    finally:
+        workspace.remove_empty()
 
 
 def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int, int]) -> bool:
@@ -70,10 +82,20 @@ def _generate(recipe: GenerateRecipe, out: Path, engine: Engine, part: tuple[int
             engine.make(mine, factory, NotFiniteLimit(progress.advance, progress.total, recipe.not_finite))
         finally:
             atomic.remove_stale(out)  # of workers that were ended while they wrote
-    if not all(workspace.is_done(one) for one in shards):
+    with atomic.alone(workspace.folder, f"the dataset {out}", "finishing"):
+        if is_whole(recipe, out):
+            return True
+        if not all(workspace.is_done(one) for one in shards):
+            return False
+        _finish(recipe, workspace, shards, references, {"models": described["models"], "features": features})
+        return True
+
+
+def _was_finished(recipe: GenerateRecipe, out: Path) -> bool:
+    try:
+        return (out / manifest.NAME).is_file() and is_whole(recipe, out)
+    except UserError:
         return False
-    _finish(recipe, workspace, shards, references, {"models": described["models"], "features": features})
-    return True
 
 
 def _plan_and_calibrate(factory: MakerFactory, described: dict[str, Any], engine: Engine) -> plan.ReferencePlan:

@@ -70,8 +70,14 @@ class Workspace:
         return bool(state["rows"] == 0 or (path.is_file() and path.stat().st_size == state["bytes"]))
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
-        shutil.rmtree(self.folder)
+        """Remove the folder with all that is in it; another process may be doing the same."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def remove_empty(self) -> None:
+        """Remove the folder if nothing is in it, and then the output's folder likewise."""
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+            self.out.rmdir()
 
     def _state(self, shard: Shard) -> Path:
         return self.folder / "shards" / f"{shard.name}.json"

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,3 +186,31 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=r"The path .*out\\udcff is not UTF-8 text"):
         run.generate(tiny_recipe, tmp_path / "out\udcff", workers=1, device="cpu")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_command_twice_at_once_waits_and_finds_the_dataset_made(tiny_overrides, command, tmp_path):
+    both = [subprocess.Popen(command(tmp_path / "out"), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=300)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert sum("is at work on the dataset" in text for text in said) == 1
+    assert sum("samples: 20/20" in text for text in said) == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "fgr.json", "samples"]
+
+
+def test_a_workspace_that_goes_because_another_process_finished_is_no_mistake(tiny, tiny_recipe, tmp_path, monkeypatch):
+    """As with two parts of a job array that end together, on a disk without locks."""
+    out = tmp_path / "out"
+    finish = run._plan_and_calibrate
+
+    def overtaken(*_):
+        shutil.copytree(tiny, out, dirs_exist_ok=True)
+        shutil.rmtree(out / ".fgr")
+        raise FileNotFoundError(2, "No such file", str(out / ".fgr" / "plan"))
+
+    monkeypatch.setattr(run, "_plan_and_calibrate", overtaken)
+    assert run.generate(tiny_recipe, out, workers=1, device="cpu", shard=(1, 2))
+    assert not (out / ".fgr").exists()
+    shutil.rmtree(out)
+    monkeypatch.setattr(run, "_plan_and_calibrate", lambda *_: finish(*_) and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.generate(tiny_recipe, out, workers=1, device="cpu")
