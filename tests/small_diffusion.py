@@ -139,6 +139,12 @@ def stablesr(folder: Path, main: str = "stablesr_000117.ckpt", wrapped: str = "v
     torch.save({"state_dict": autoencoder | {"loss.discriminator.main.0.weight": torch.zeros(4, 3, 4, 4)}}, folder / wrapped)
 
 
+def stablesr_768(folder: Path) -> None:
+    """The same networks under another name, and a tokenizer for the negative prompt."""
+    stablesr(folder, "stablesr_768v_000139.ckpt")
+    tokenizer(folder / "sd2.1-base" / "tokenizer")
+
+
 def resshift(folder: Path, main: str = "resshift_realsrx4_s15_v2.pth", prefix: str = "module.") -> None:
     """The release of zsyOAOA/ResShift."""
     from fgr.sr.diffusion.swin import swin_unet
@@ -179,6 +185,35 @@ def osediff(folder: Path) -> None:
     }  # fmt: skip
     lists = ("vae_lora_encoder_modules", *(f"unet_lora_{place}_modules" for place in ("encoder", "decoder", "others")))
     torch.save(content | {name: reference[name].tolist() for name in lists}, folder / "osediff.pkl")
+    tagger(folder)
+
+
+def tagger(folder: Path) -> None:
+    """RAM, DAPE and the tags."""
+    reference = recorded("seesr_reference.npz")
+    state = filled(reference.shapes("ram_keys") | reference.shapes("head_keys"))
+    torch.save({"model": {name: one for name, one in state.items() if "lora_" not in name}}, folder / "ram_swin_large_14m.pth")
+    torch.save({name: one for name, one in state.items() if "lora_" in name}, folder / "DAPE.pth")
+    (folder / "ram_tag_list.txt").write_text("\n".join(reference["tag_names"]))
+    (folder / "ram_tag_list_threshold.txt").write_text("\n".join(reference["tag_thresholds"]))
+
+
+def captioner(folder: Path) -> None:
+    """Salesforce/blip-image-captioning-base."""
+    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+    torch.manual_seed(3)
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = sizes | {"vocab_size": len(words), "encoder_hidden_size": 32, "bos_token_id": 2, "eos_token_id": 2, "sep_token_id": 3}
+    config = BlipConfig(text_config=text | {"pad_token_id": 0}, vision_config=sizes | {"image_size": 32, "patch_size": 16})
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    images = BlipImageProcessor(size={"height": 32, "width": 32})
+    BlipProcessor(images, BertTokenizer(str(folder / "vocab.txt"))).save_pretrained(folder)
+    (folder / "model.safetensors").unlink()
+    torch.save(BlipForConditionalGeneration(config).state_dict(), folder / "pytorch_model.bin")
 
 
 def diffbir(folder: Path) -> None:
@@ -231,9 +266,7 @@ def seesr(folder: Path) -> None:
         (folder / "seesr" / part).mkdir(parents=True)
         (folder / "seesr" / part / "config.json").write_text(json.dumps(SEESR | more))
         save_file(filled(reference.shapes(key)), folder / "seesr" / part / "diffusion_pytorch_model.safetensors")
-    state = filled(reference.shapes("ram_keys"))
-    torch.save({"model": {name: one for name, one in state.items() if "lora_" not in name}}, folder / "ram_swin_large_14m.pth")
-    torch.save({name: one for name, one in state.items() if "lora_" in name}, folder / "DAPE.pth")
+    tagger(folder)
     base(folder / "sd2.1-base")
     for part, kind in (("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
         module = kind.from_pretrained(folder / "sd2.1-base" / part)
@@ -252,6 +285,7 @@ SMALL = {  # model → what puts its files into a weights folder
     "seesr": seesr,
     "resshift-s4": lambda folder: resshift(folder, "resshift_realsrx4_s4_v3.pth"),
     "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),
+    "stablesr-768": lambda folder: stablesr_768(folder),
     "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),
 }
 

@@ -58,7 +58,7 @@ def low_rank(rank=2, alpha=4):
 
 def diffusion_policy(name, settings=None, rank=2, alpha=4):
     """The diffusion model of that name in a weights folder, with low-rank changes that learn."""
-    policy = open_policy(parse_name(name), "refl", [name], Sampling(**settings or {}))
+    policy = open_policy(parse_name(name), "refl", [name], Sampling(**{"prompt": ""} | (settings or {})))
     policy.learn(low_rank(rank, alpha))
     return policy
 

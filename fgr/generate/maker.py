@@ -151,9 +151,8 @@ class ShardMaker:
         for name in dict.fromkeys(one.model for degraded in batch for one in degraded.candidates):
             wanted = [i for i, degraded in enumerate(batch) if any(one.model == name for one in degraded.candidates)]
             upscaler = self.models.upscalers[name]
-            images = upscaled(upscaler, name, [batch[i].job for i in wanted])
-            settings = upscaler.settings()
-            for i, sr in zip(wanted, images, strict=True):
+            results = upscaled(upscaler, name, [batch[i].job for i in wanted])
+            for i, (sr, settings) in zip(wanted, results, strict=True):
                 own = [one for one in batch[i].candidates if one.model == name]
                 features = None if isinstance(sr, str) else self.models.features.extract(batch[i].reference, sr)
                 restored[i][name] = Restored(batch[i], own, sr, settings, features)
@@ -220,18 +219,21 @@ class ShardMaker:
         return row | {"id": manifest.row_id(row, self.determinants)}
 
 
-def upscaled(upscaler: Upscaler, name: str, jobs: list[Job]) -> list[np.ndarray | str]:
-    """The restored images; the reason of a drop for those whose values are not finite, and for outputs made elsewhere that are
-    missing, of a wrong size or cannot be read, which are named. Both are found one by one."""
+def upscaled(upscaler: Upscaler, name: str, jobs: list[Job]) -> list[tuple[np.ndarray | str, dict[str, Any]]]:
+    """The restored images, and how each was made.
+
+    In place of an image the reason of a drop for those whose values are not finite, and for outputs made elsewhere that are
+    missing, of a wrong size or cannot be read, which are named. Both are found one by one.
+    """
     try:
-        return list(upscaler.upscale(jobs))
+        return [(image, upscaler.settings(index)) for index, image in enumerate(upscaler.upscale(jobs))]
     except (NonFiniteOutput, ImageFileError) as error:
         if len(jobs) > 1:
             return [upscaled(upscaler, name, [job])[0] for job in jobs]
         if isinstance(error, NonFiniteOutput):
-            return [not_finite(name)]
+            return [(not_finite(name), {})]
         notice(error.message)
-        return [f"{OUTPUTS.get(error.reason, UNREADABLE_OUTPUT)}:{name}"]
+        return [(f"{OUTPUTS.get(error.reason, UNREADABLE_OUTPUT)}:{name}", {})]
 
 
 def _by_degradation(candidates: Iterable[samples.Candidate]) -> Iterator[list[samples.Candidate]]:

@@ -31,14 +31,15 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
         record = json.loads(row["degradation"])
         if record["preset"] == "external":
             continue
-        key = (row["model"], row["inference"])
+        settings, prompt = _without_prompt(json.loads(row["inference"]))
+        key = (row["model"], json.dumps(settings, sort_keys=True))
         if key not in upscalers:
             network = parse_name(row["model"]).model  # the row says itself how it ran
-            settings = recorded["recipe"]["inference"] | json.loads(row["inference"])
+            settings = recorded["recipe"]["inference"] | settings
             upscalers[key] = open_upscaler(network, scale=row["scale"], device=device, **settings)
         _expect_weights(upscalers[key], row)
         with one_cpu_thread():
-            texts = list(_compare(row, record, upscalers[key], features, recorded))
+            texts = list(_compare(row, record, prompt, upscalers[key], features, recorded))
         yield from (Problem(file, row["id"], text) for text in texts)
         if not texts:
             yield None
@@ -53,6 +54,14 @@ def _evenly_drawn(directory: Path, number: int) -> Iterator[tuple[str, dict[str,
     yield from (found for position, found in enumerate(files) if position in wanted)
 
 
+def _without_prompt(inference: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """How a row was made, and the prompt by itself: it may hold the words of a tagger, and be another in every row."""
+    sampling = inference.get("diffusion", {})
+    if "prompt" not in sampling:
+        return inference, None
+    return inference | {"diffusion": sampling | {"prompt": ""}}, sampling["prompt"]
+
+
 def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
     if upscaler.digest != row["model_digest"]:
         raise UserError(
@@ -63,11 +72,12 @@ def _expect_weights(upscaler: Upscaler, row: dict[str, Any]) -> None:
 
 
 def _compare(
-    row: dict[str, Any], record: dict[str, Any], upscaler: Upscaler, features: Any, recorded: dict[str, Any]
+    row: dict[str, Any], record: dict[str, Any], prompt: str | None, upscaler: Upscaler, features: Any, recorded: dict[str, Any]
 ) -> Iterator[str]:
     reference = cells.pixels(row, "reference")
     size = reference.shape[0]
-    sr = upscaler.upscale([Job(degrade.apply(reference, record), "", (size, size), (0, 0, size), reference)])[0]
+    job = Job(degrade.apply(reference, record), "", (size, size), (0, 0, size), reference, prompt)
+    sr = upscaler.upscale([job])[0]
     stored = cells.pixels(row, "sr")
     if not np.array_equal(sr, stored):
         yield f"sr differs on replay in {int((sr != stored).any(axis=2).sum())} pixels"

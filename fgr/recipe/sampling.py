@@ -6,13 +6,18 @@ from pydantic import Field, field_validator
 
 from fgr.recipe.fields import Strict
 
+AUTO = "auto"  # a prompt that is the model's own
 LEAST_TILE = 8  # side of a latent tile
 
 
 class Sampling(Strict):
     """How a diffusion model samples. null = the model's own default; a setting that a model does not have is passed over."""
 
-    prompt: str | None = Field(None, description="what the image shows; models that know text default to an empty one")
+    prompt: str | None = Field(
+        None,
+        description="what the image shows; {tags} and {caption} stand for the words of a tagger (osediff, seesr) and of a "
+        "captioner (diffbir) about it; auto or null = as the model's authors have it",
+    )
     negative_prompt: str | None = Field(None, description="what it should not look like, where guidance is above 1")
     steps: int | None = Field(None, ge=1, le=1000, description="sampling steps")
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance scale; 1 = none, and half the time")
@@ -26,6 +31,21 @@ class Sampling(Strict):
         "enlarges inputs to fill one",
     )
     latent_overlap: int | None = Field(None, ge=0, description="what neighbouring latent tiles share; below latent_tile")
+    captions: str | None = Field(
+        None,
+        description="diffbir: what {caption} stands for: blip, llava, a folder or ORG/REPOSITORY of another captioner of "
+        "transformers, or a table FILE.csv with the columns file and caption",
+    )
+    start: Literal["auto", "noise", "lr"] | None = Field(
+        None,
+        description="stablesr: sampling begins with noise, or with the noised input; auto = the authors' script for the size",
+    )
+    input: Literal["auto", "bilinear", "bicubic"] | None = Field(
+        None, description="stablesr: how the input is enlarged; auto = the authors' script for the size"
+    )
+    eta: float | None = Field(
+        None, ge=0, le=1, description="randomness of DDIM's steps: 0 = deterministic, 1 = as much as DDPM's"
+    )
     base: str | None = Field(None, description="Stable Diffusion base model: a folder in diffusers layout, or ORG/REPOSITORY")
     seed: int = Field(0, ge=0, description="of the noise; each image's own follows from it and from the input's pixels")
 

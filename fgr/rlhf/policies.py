@@ -33,13 +33,13 @@ def open_policy(
         )
     _expect_kind(spec, algorithm)
     if spec.kind == "diffusion":
-        return _open_diffusion(spec, algorithm, accepted, sampling or Sampling())
+        return _open_diffusion(spec, accepted, sampling or Sampling())
     found = weights.locate(spec)
     _expect_license(spec, found.license, accepted)
     return NetworkPolicy(spec.text, build_descriptor(spec.text, weights.load(found), None), found.digest, found.license)
 
 
-def _open_diffusion(spec: ModelSpec, algorithm: str, accepted: Sequence[str], sampling: Sampling) -> DiffusionPolicy:
+def _open_diffusion(spec: ModelSpec, accepted: Sequence[str], sampling: Sampling) -> DiffusionPolicy:
     import torch
 
     from fgr.sr.diffusion import files
@@ -49,13 +49,7 @@ def _open_diffusion(spec: ModelSpec, algorithm: str, accepted: Sequence[str], sa
     _expect_license(spec, spec.release.license, accepted)
     model = open_model(spec.base, sampling, torch.device("cpu"))
     found = files.locate(spec.base, model.settings.get("base"))
-    policy = DiffusionPolicy(spec.text, model, found.digest, found.license)
-    if algorithm == "grpo" and policy.steps < 2:
-        raise UserError(
-            f"'{spec.text}' samples in {policy.steps} step, which is deterministic; grpo needs stochastic steps.",
-            "Use refl or draft, or raise sampling.steps.",
-        )
-    return policy
+    return DiffusionPolicy(spec.text, model, found.digest, found.license)
 
 
 def _expect_kind(spec: ModelSpec, algorithm: str) -> None:

@@ -66,8 +66,9 @@ def _part_row(spec: ModelSpec) -> dict[str, Any]:
     except UserError as error:
         state = fetch.FETCHABLE if _fetchable(spec, error) else f"absent: {error}".replace("\n", " ")
         return _filled(name, family, spec.scale, license, state, None, None, None) | _about(spec, state)
-    row = _filled(name, family, spec.scale, license, "here", found.line, str(found.file), found.digest)
-    return row | _about(spec, "here", found.origin)
+    state = fetch.FETCHABLE if spec.kind == "diffusion" and files.lacks_words(name) else "here"
+    row = _filled(name, family, spec.scale, license, state, found.line, str(found.file), found.digest)
+    return row | _about(spec, state, found.origin)
 
 
 def _about(spec: ModelSpec, state: str, origin: str = "") -> dict[str, Any]:
@@ -76,11 +77,11 @@ def _about(spec: ModelSpec, state: str, origin: str = "") -> dict[str, Any]:
     if release is None:
         return {"pinned": UNPINNED if spec.on_hub else None}
     ncnn = (release.ncnn.tensors,) if release.ncnn else ()
-    homes = dict.fromkeys(home(source) for file in (*release.files, *ncnn) for source in file.sources)
+    homes = dict.fromkeys(home(source) for file in (*release.all_files, *ncnn) for source in file.sources)
     return {
         "from": origin or None if state == "here" else ", ".join(homes),
         "note": release.note or None,
-        "pinned": _pinned(release.files),
+        "pinned": _pinned(release.all_files),
     }
 
 

@@ -45,7 +45,7 @@ def _fetch(spec: ModelSpec) -> list[Path]:
     if not spec.release.files and spec.release.ncnn:
         return _fetch_ncnn(spec.text, spec.release.ncnn)
     try:
-        return [_fetch_file(spec.text, file) for file in spec.release.files]
+        return [_fetch_file(spec.text, file) for file in spec.release.all_files]
     except NoSource as error:
         if spec.release.ncnn is None:
             raise
@@ -64,7 +64,7 @@ def _sources(spec: ModelSpec) -> list[tuple[str, ...]]:
     if spec.release is None:
         return [(f"hf:{spec.path}",)]
     in_package = spec.release.ncnn.tensors.sources if spec.release.ncnn else ()
-    return [(*file.sources, *in_package) for file in spec.release.files] or [in_package]
+    return [(*file.sources, *in_package) for file in spec.release.all_files] or [in_package]
 
 
 def ask_all(names: list[str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ class Folder:
         self.weights = f"{len(self._files)} outputs made elsewhere, in {self.folder.name}"
         self._open: tuple[Path, np.ndarray] | None = None  # crops of one photograph follow one another
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, index: int = 0) -> dict[str, Any]:
         return {"tile": 0, "overlap": 0, "precision": "fp32"}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:

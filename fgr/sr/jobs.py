@@ -15,6 +15,7 @@ class Job:
     photo_size: tuple[int, int]  # (height, width) of the photograph
     box: tuple[int, int, int]  # (top, left, side) of the reference crop in it
     reference: np.ndarray | None = None  # the crop itself, uint8 (H, W, 3), where it is known; no SR model looks at it
+    prompt: str | None = None  # for models that know text: in place of what they say themselves
 
 
 class NonFiniteOutput(Exception):
@@ -31,8 +32,8 @@ class Upscaler(Protocol):
     weights: str  # one line: which weights these are
     external: bool  # the low-resolution input was made elsewhere
 
-    def settings(self) -> dict[str, Any]:
-        """How the last call of `upscale` ran, as far as the output depends on it: tile, overlap, precision."""
+    def settings(self, index: int = 0) -> dict[str, Any]:
+        """How image `index` of the last call of `upscale` was made, as far as it depends on it: tile, overlap, precision, …"""
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """The restored images, uint8 (h·scale, w·scale, 3), in order. NonFiniteOutput or UserError."""

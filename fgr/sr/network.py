@@ -53,7 +53,7 @@ class Network:
         if compile:
             self.descriptor.model.compile(backend=COMPILER, dynamic=False)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, index: int = 0) -> dict[str, Any]:
         return {"tile": self.fit.last_tile, "overlap": self.overlap, "precision": self.precision, **self._others}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:

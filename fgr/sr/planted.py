@@ -29,7 +29,7 @@ class PlantedDefect:
         self.name, self.kind, self.scale = name, kind, scale
         self.digest = digest(kind)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, index: int = 0) -> dict[str, Any]:
         return {"tile": 0, "overlap": 0, "precision": "fp32"}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:

@@ -53,6 +53,12 @@ class Release:
     tags: tuple[str, ...] = ()
     ncnn: NcnnFiles | None = None
     note: str = ""
+    words: tuple[WeightFile, ...] = ()  # what only prompts need: tokenizers, taggers, captioners; not part of the digest
+
+    @property
+    def all_files(self) -> tuple[WeightFile, ...]:
+        """Those of the model, and those of its prompts."""
+        return tuple(dict.fromkeys((*self.files, *self.words)))
 
     @property
     def is_diffusion(self) -> bool:

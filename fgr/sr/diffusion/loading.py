@@ -14,15 +14,13 @@ import torch
 
 from fgr.errors import UserError, notice
 from fgr.progress import without_loading_bars
-from fgr.sr import weights
+from fgr.sr.diffusion.prompts import END_OF_TEXT, START_OF_TEXT, TEXT_LENGTH
 
 State = Mapping[str, torch.Tensor]
 
 HEAD = 64
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.model."
 LATENT_SCALE = 0.18215
-START_OF_TEXT, END_OF_TEXT, TEXT_LENGTH = 49406, 49407, 77
-TOKENIZERS = ("sd2.1-base/tokenizer", "sd-x4-upscaler/tokenizer")  # in the weights folder; they are the same
 
 
 @without_loading_bars()
@@ -149,28 +147,6 @@ def expecting(file: Path, what: str) -> Iterator[None]:
     except KeyError as error:
         message = f"{file} does not hold {what}: there is no tensor {error.args[0]}."
         raise UserError(message, "Put the right file in its place.") from None
-
-
-def embed(prompts: list[str], encoder: Any, tokenizer: Path | None = None) -> torch.Tensor:
-    """float32 (len(prompts), 77, width). The empty prompt needs no tokenizer. UserError if another one finds none."""
-    with torch.no_grad():  # not inference mode: gradients go through networks that are shown the text
-        return encoder(torch.tensor([_tokens(prompt, tokenizer) for prompt in prompts])).last_hidden_state
-
-
-def _tokens(prompt: str, tokenizer: Path | None) -> list[int]:
-    if not prompt:
-        return [START_OF_TEXT, END_OF_TEXT] + [0] * (TEXT_LENGTH - 2)
-    from transformers import CLIPTokenizer
-
-    folders = [tokenizer] if tokenizer else [weights.folder() / path for path in TOKENIZERS]
-    folder = next((one for one in folders if (one / "vocab.json").is_file()), None)
-    if folder is None:
-        raise UserError(
-            f"The prompt '{prompt}' needs a CLIP tokenizer, which is not available.",
-            f"Put vocab.json and merges.txt of Stable Diffusion 2.1's tokenizer into {folders[0]}, or leave the prompt empty.",
-        )
-    words = CLIPTokenizer.from_pretrained(folder)(prompt, truncation=True, max_length=TEXT_LENGTH).input_ids
-    return [*words, *[0] * (TEXT_LENGTH - len(words))]
 
 
 def expect_steps(steps: int, what: str) -> None:

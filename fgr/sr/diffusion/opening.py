@@ -9,7 +9,7 @@ from typing import Any
 
 from fgr.devices import choose_device
 from fgr.errors import missing_extra
-from fgr.recipe.sampling import Sampling
+from fgr.recipe.sampling import AUTO, Sampling
 from fgr.sr.diffusion import files
 from fgr.sr.spec import ModelSpec
 
@@ -18,6 +18,7 @@ MODELS = {  # name in the zoo → module and class
     "ldm-sr": ("latent_diffusion", "LatentDiffusion"),
     "stablesr": ("stablesr", "StableSR"),
     "stablesr-turbo": ("stablesr", "StableSRTurbo"),
+    "stablesr-768": ("stablesr", "StableSR768"),
     "resshift": ("resshift", "ResShift"),
     "resshift-s4": ("resshift", "ResShiftFour"),
     "resshift-bicubic": ("resshift", "ResShiftFour"),
@@ -69,5 +70,5 @@ def open_model(name: str, sampling: Sampling, device: Any) -> Any:
 
 def settings_of(sampling: Sampling, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of one model: those that it has `defaults` for, with what `sampling` sets of them, and the seed."""
-    given = sampling.model_dump()
+    given = {key: None if key == "prompt" and value == AUTO else value for key, value in sampling.model_dump().items()}
     return {key: default if given[key] is None else given[key] for key, default in defaults.items()} | {"seed": sampling.seed}

@@ -1,6 +1,7 @@
 """OSEDiff (arXiv 2406.08177): Stable Diffusion 2.1 base, tuned by LoRA to restore in one step."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from fgr.sr.diffusion import loading
 from fgr.sr.diffusion.files import BASE, another_base, folder_of
 from fgr.sr.diffusion.latent_tiles import predict_in_tiles, square_tile
 from fgr.sr.diffusion.pixels import COLOR_FIXES, enlarge_twice, fitted
+from fgr.sr.diffusion.prompts import TAGS, Prompts, Reader, Words, asks_for_words, embed
 from fgr.sr.diffusion.samplers import AncestralSampler
-from fgr.sr.diffusion.stepwise import SCALE, Start, drawn_latents
+from fgr.sr.diffusion.stepwise import SCALE, Start, drawn_latents, embedded
+from fgr.sr.diffusion.tagger import expect_tagger, open_tagger, open_tokens
 from fgr.tensors import unpickled
 
 PIXELS, TIME = 8, 999
@@ -22,13 +25,10 @@ PARTS = ("state_dict_unet", "state_dict_vae", "rank_unet", "rank_vae")
 
 
 class OSEDiff:
-    """One call of the UNet, from the enlarged input's latent to the image's.
-
-    The published program writes the prompt by an image tagger; here it is empty unless the recipe gives one.
-    """
+    """One call of the UNet, from the enlarged input's latent to the image's; the prompt begins with what a tagger sees in it."""
 
     defaults: Mapping[str, Any] = {
-        "prompt": "", "steps": 1, "color_fix": "adain", "latent_tile": 96, "latent_overlap": 32, "base": None,
+        "prompt": f"{TAGS}, ,", "steps": 1, "color_fix": "adain", "latent_tile": 96, "latent_overlap": 32, "base": None,
     }  # fmt: skip
     multiple = 1
     least = 512  # shorter side in pixels that the model is shown at least
@@ -46,22 +46,30 @@ class OSEDiff:
             with_adapters(base[name](), adapters[f"state_dict_{name}"], adapters[f"rank_{name}"], folder, file).to(device)
             for name in ("unet", "vae")
         )
-        self._text = loading.embed([settings["prompt"]], base["text_encoder"](), folder / "tokenizer").to(device)
+        words = self._tags(found, device) if asks_for_words(settings["prompt"]) else None
+        text_encoder = base["text_encoder"]
+        self.text = Prompts(
+            settings,
+            lambda: partial(embed, encoder=text_encoder(), reader=Reader(folder / "tokenizer")),
+            device,
+            guided=False,
+            words=words,
+        )
         self.sampler = AncestralSampler([TIME])
         self.networks = {"unet": self._unet, "vae": self._vae}
         loading.again_in_float32(self._vae.decoder, "The decoder of OSEDiff")
         loading.again_in_float32(self._vae.encoder, "The encoder of OSEDiff")
 
-    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> Start:
+    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator], prompts: Sequence[str] | None = None) -> Start:
         """See `DiffusionModel`; the latents are the input's own."""
-        shown = enlarge_twice(images, SCALE, self.least, PIXELS, Image.Resampling.LANCZOS)
+        shown = self._shown(images)
         latents = drawn_latents(self._vae, shown * 2 - 1, sources).float() * self._vae.config.scaling_factor
         size = images.shape[2] * SCALE, images.shape[3] * SCALE
-        return Start(latents, {"shown": shown, "size": size, "text": self._text.to(latents.device)})
+        return Start(latents, {"shown": shown, "size": size, **embedded(self.text, images, prompts, latents)})
 
     def predict(self, latents: torch.Tensor, times: torch.Tensor, start: Start) -> torch.Tensor:
         """See `DiffusionModel`."""
-        text = start.condition["text"].expand(len(latents), -1, -1)
+        text = start.condition["text"]
 
         def predict(latent: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
             return self._unet(latent, times, encoder_hidden_states=text, return_dict=False)[0]
@@ -79,6 +87,14 @@ class OSEDiff:
         """See `DiffusionModel`."""
         shown = enlarge_twice(images, 1, self.least, PIXELS, Image.Resampling.LANCZOS)
         return self._vae.encode(shown * 2 - 1).latent_dist.mode().float() * self._vae.config.scaling_factor
+
+    def _shown(self, images: torch.Tensor) -> torch.Tensor:
+        return enlarge_twice(images, SCALE, self.least, PIXELS, Image.Resampling.LANCZOS)
+
+    def _tags(self, found: Mapping[str, Path], device: torch.device) -> Words:
+        """Tags of the enlarged inputs, as the published program takes them."""
+        tagger = open_tagger(expect_tagger(found, "osediff"), open_tokens(found), device)
+        return lambda images, photos: tagger.tags(self._shown(images))
 
 
 def with_adapters(module: Any, tensors: Mapping[str, torch.Tensor], rank: int, folder: Path, file: Path) -> Any:

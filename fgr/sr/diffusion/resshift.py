@@ -23,6 +23,7 @@ class ResShift:
     length, least = 15, 0.04
     defaults: Mapping[str, Any] = {"steps": 15}
     multiple = smallest_tile = NOMINAL
+    text = None
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
         main, autoencoder = found.values()
@@ -42,7 +43,7 @@ class ResShift:
         loading.again_in_float32(self._vq.decoder, "The decoder of ResShift")
         loading.again_in_float32(self._vq.encoder, "The encoder of ResShift")
 
-    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> Start:
+    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator], prompts: Sequence[str] | None = None) -> Start:
         """See `DiffusionModel`."""
         images = images * 2 - 1
         known = self._vq.encode(functional.interpolate(images, scale_factor=SCALE, mode="bicubic")).latents.float()

@@ -1,4 +1,4 @@
-"""Noise schedules, and a denoising step along them: DDIM, ancestral, multistep, residual shifting; pure."""
+"""Noise schedules and denoising steps on them: DDIM, ancestral, multistep, residual shifting; pure."""
 
 import math
 from collections.abc import Sequence
@@ -93,8 +93,9 @@ TARGETS: dict[str, Any] = {
 class DdimSampler(NoiseSchedule):
     """DDIM (Song et al., arXiv 2010.02502) as a scheduler of diffusers is configured; the same floats as its own steps."""
 
-    def __init__(self, scheduler: Any, steps: int) -> None:
+    def __init__(self, scheduler: Any, steps: int, eta: float = 0.0) -> None:
         super().__init__(scheduler.alphas_cumprod, scheduler.config.prediction_type)
+        self._eta = eta  # as published
         scheduler.set_timesteps(steps)
         self.times = [int(time) for time in scheduler.timesteps]
         self._stride = scheduler.config.num_train_timesteps // steps
@@ -104,10 +105,32 @@ class DdimSampler(NoiseSchedule):
     def step(
         self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
     ) -> Transition:
-        """See `Sampler`; deterministic where `eta` is not given."""
-        time = self.times[index]
+        """See `Sampler`."""
+        time, eta = self.times[index], self._eta if eta is None else eta
         before = self.cumulative[time - self._stride] if time >= self._stride else self._last
-        return ddim_step(latents, prediction, self.cumulative[time], before, self.prediction, eta or 0.0, self._clip)
+        return ddim_step(latents, prediction, self.cumulative[time], before, self.prediction, eta, self._clip)
+
+
+class ToldDdimSampler(NoiseSchedule):
+    """DDIM on Stable Diffusion's schedule as StableSR's script runs it.
+
+    The network is told evenly spread times from 999 to 0, while the steps are those of times a little below. Kept as it is: the
+    published settings are made for it.
+    """
+
+    def __init__(self, steps: int, prediction: str, eta: float) -> None:
+        super().__init__(torch.from_numpy(alphas_cumprod()), prediction)
+        self.times = spaced(steps)[::-1]
+        self._eta = eta
+        bar = self.cumulative[: steps * (STEPS // steps) : STEPS // steps]
+        self._bar, self._before = bar.flip(0), torch.cat([bar[:1], bar[:-1]]).flip(0)
+
+    def step(
+        self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
+    ) -> Transition:
+        """See `Sampler`."""
+        eta = self._eta if eta is None else eta
+        return ddim_step(latents, prediction, self._bar[index], self._before[index], self.prediction, eta)
 
 
 class AncestralSampler(NoiseSchedule):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from fgr.sr.diffusion.prompts import Prompts
 from fgr.sr.diffusion.samplers import Sampler
 
 SCALE = 4  # of all these models
@@ -35,9 +36,13 @@ class DiffusionModel(Protocol):
     settings: Mapping[str, Any]  # what can be set of it, resolved
     networks: Mapping[str, Any]  # its torch modules by what they do: "unet", "vae" and others
     sampler: Sampler
+    text: Prompts | None  # its prompts; None where it knows no text
 
-    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator]) -> Start:
-        """The start of sampling for inputs, float32 (B, 3, h, w) in [0, 1]; noise of row i from `sources[i]`."""
+    def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator], prompts: Sequence[str] | None = None) -> Start:
+        """The start of sampling for inputs, float32 (B, 3, h, w) in [0, 1]; noise of row i from `sources[i]`.
+
+        `prompts` are those of the rows, or follow from the model's own and the images.
+        """
 
     def predict(self, latents: torch.Tensor, times: torch.Tensor, start: Start) -> torch.Tensor:
         """The network's output for latents at the training times (B,), guidance and latent tiles included."""
@@ -50,10 +55,11 @@ class DiffusionModel(Protocol):
 
 
 def sample(
-    model: DiffusionModel, images: torch.Tensor, sources: Sequence[torch.Generator], eta: float | None = None
-) -> torch.Tensor:
+    model: DiffusionModel, images: torch.Tensor, sources: Sequence[torch.Generator], eta: float | None = None,
+    prompts: Sequence[str] | None = None,
+) -> torch.Tensor:  # fmt: skip
     """Inputs (B, 3, h, w) in [0, 1] → outputs (B, 3, 4h, 4w), nominally in [0, 1]; `eta` as `Sampler.step` says."""
-    start = model.begin(images, sources)
+    start = model.begin(images, sources, prompts)
     latents, earlier = start.latents, deque[torch.Tensor](maxlen=MULTISTEP)
     for index, time in enumerate(model.sampler.times):
         times = torch.full((len(latents),), time, device=latents.device)
@@ -61,6 +67,12 @@ def sample(
         earlier.appendleft(step.clean)
         latents = step.drawn(draw(latents.shape, sources, latents) if step.sd else None)
     return model.decode(latents, start)
+
+
+def embedded(text: Prompts, images: torch.Tensor, prompts: Sequence[str] | None, like: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a model with text is shown of it: "text" (B, 77, width), and "without" (1, 77, width), to be guided away from."""
+    chosen = prompts if prompts is not None else text.of(images, [""] * len(images))
+    return {"text": text.embedded(chosen).to(like.device)} | ({} if text.negative is None else {"without": text.negative})
 
 
 def image_seed(image: np.ndarray, seed: int) -> int:

@@ -1,11 +1,13 @@
-"""Diffusion models as upscalers: batches, tiles, each image's own noise, memory that runs out, NaN."""
+"""Diffusion models as upscalers: prompts, batches, tiles, each image's own noise, memory that runs out, NaN."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from fgr.images import tiles
+from fgr.images.arrays import as_tensor
 from fgr.sr.diffusion.stepwise import SCALE, DiffusionModel, generators, sample
 from fgr.sr.jobs import Job, NonFiniteOutput
 from fgr.sr.memory import MemoryFit
@@ -27,17 +29,38 @@ class DiffusionUpscaler:
         self.fit = MemoryFit(
             name, device, SCALE, tile=tile, overlap=overlap, batch=batch, multiple=model.multiple, smallest=model.smallest_tile
         )
+        self._last: list[tuple[int, str | None]] = []  # tile and prompt of each image of the last call
 
-    def settings(self) -> dict[str, Any]:
-        own = dict(self.model.settings)
-        return {"tile": self.fit.last_tile, "overlap": self.overlap, "precision": self.precision, "diffusion": own}
+    def settings(self, index: int = 0) -> dict[str, Any]:
+        """See `Upscaler`; "prompt" is the text that the model was shown."""
+        tile, prompt = self._last[index] if self._last else (self.fit.last_tile, None)
+        own = dict(self.model.settings) | ({} if prompt is None else {"prompt": prompt})
+        return {"tile": tile, "overlap": self.overlap, "precision": self.precision, "diffusion": own}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
-        """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
-        images = [job.image for job in jobs]
-        return self.fit.run(images, self._forward, lambda whole: tiles.quantised(self._forward(whole)))
+        """All of `jobs` of one prompt with one tile size: the one asked for, or what memory allows for their largest image."""
+        prompts = [self._prompt(job) for job in jobs]
+        if len(set(prompts)) > 1:
+            results = [self._run([job], prompt)[0] for job, prompt in zip(jobs, prompts, strict=True)]
+        else:
+            results = self._run(jobs, prompts[0])
+        self._last = [(tile, prompt) for (_, tile), prompt in zip(results, prompts, strict=True)]
+        return [image for image, _ in results]
 
-    def _forward(self, images: np.ndarray) -> np.ndarray:
+    def _run(self, jobs: list[Job], prompt: str | None) -> list[tuple[np.ndarray, int]]:
+        forward = partial(self._forward, prompt=prompt)
+        images = self.fit.run([job.image for job in jobs], forward, lambda whole: tiles.quantised(forward(whole)))
+        return [(image, self.fit.last_tile) for image in images]
+
+    def _prompt(self, job: Job) -> str | None:
+        """What the model is shown beside an image; tiles of it are shown the same."""
+        text = self.model.text
+        if text is None or job.prompt is not None:
+            return None if text is None else job.prompt
+        with numerics(self.device, self.precision):
+            return text.of(as_tensor([job.image], self.device), [job.photo])[0]
+
+    def _forward(self, images: np.ndarray, prompt: str | None) -> np.ndarray:
         """uint8 (n, h, w, 3) → float32 (n, h·scale, w·scale, 3). NonFiniteOutput."""
         height, width = images.shape[1:3]
         multiple = self.model.multiple
@@ -45,7 +68,8 @@ class DiffusionUpscaler:
         sources = generators(list(images), self.model.settings["seed"])
         with numerics(self.device, self.precision):
             inputs = torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2).float().div_(255).contiguous()
-            outputs = sample(self.model, inputs, sources).float()
+            prompts = None if prompt is None else [prompt] * len(images)
+            outputs = sample(self.model, inputs, sources, prompts=prompts).float()
             if not torch.isfinite(outputs).all():
                 raise NonFiniteOutput(f"{self.name} gave values that are not finite")
             cropped = outputs[:, :, : height * self.scale, : width * self.scale]

@@ -29,11 +29,11 @@ def test_networks(reference, model):
     with torch.inference_mode():
         start = opened.begin(torch.rand(1, 3, 32, 32), generators([image(0)], 0))
         text = start.condition["text"]
-        reference.expect("text", text[1:][0, :4])
-        down, middle = opened.networks["control"](torch.cat([latent, known], 1), time, text[1:], known, return_dict=False)
+        reference.expect("text", text[0, :4])
+        down, middle = opened.networks["control"](torch.cat([latent, known], 1), time, text, known, return_dict=False)
         reference.expect("control_first", down[0][:, :16])
         reference.expect("control_last", middle)
-        reference.expect("unet", opened.predict(latent, time, Start(latent, {"known": known, "text": text})))
+        reference.expect("unet", opened.predict(latent, time, Start(latent, {"known": known, "text": text, "without": None})))
         photo = torch.rand(1, 3, 128, 64, generator=generator)
         reference.expect("cleaned", opened.networks["cleaner"](photo)[:, :, ::2, ::2])
 

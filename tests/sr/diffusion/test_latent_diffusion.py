@@ -8,6 +8,7 @@ from small_diffusion import image
 
 from fgr import recipe as recipes
 from fgr.dataset import manifest, tables, verify
+from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
 from fgr.sr import Job, open_upscaler
@@ -54,6 +55,19 @@ def test_text_guidance_and_noise_level_reach_the_upscaler(folder):
         for chosen in ({}, {"prompt": "cat"}, {"negative_prompt": "dog"}, {"guidance": 1.0}, {"noise_level": 100})
     ]
     assert len(set(outputs)) == len(outputs)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_single_step_is_refused(folder, name):
+    """Its only time would be the schedule's cleanest."""
+    with pytest.raises(UserError, match=f"{name} needs 2 steps or more, but steps=1 was requested"):
+        opened(name, {"steps": 1})
+
+
+def test_randomness_of_the_steps_is_that_of_the_model_card_unless_it_is_chosen(folder):
+    outputs = {opened("ldm-sr", FEW | chosen).upscale(jobs(image(0)))[0].tobytes() for chosen in ({}, {"eta": 1.0}, {"eta": 0.0})}
+    assert len(outputs) == 2
+    assert opened("ldm-sr").settings()["diffusion"]["eta"] == 1.0
 
 
 @pytest.mark.parametrize("name", MODELS)

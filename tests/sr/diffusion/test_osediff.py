@@ -17,11 +17,12 @@ from fgr.sr import Job, open_upscaler
 from fgr.sr.diffusion.stepwise import Start, generators
 
 MODELS, RECORDED = ("osediff",), "osediff_reference.npz"
+PLAIN = {"prompt": ""}  # no tagger
 JOBS = [Job(image(0, 32, 32), "", (32, 32), (0, 0, 0))]
 
 
 def test_merged_networks(reference, model):
-    opened = model()
+    opened = model(prompt="")
     latent = torch.randn(1, 4, 16, 24, generator=torch.Generator().manual_seed(0))
     photo = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.inference_mode():
@@ -32,16 +33,23 @@ def test_merged_networks(reference, model):
 
 
 @pytest.mark.parametrize(
-    ("key", "seed", "width", "settings"), [("square", 0, 32, {}), ("tiled", 1, 48, {"latent_tile": 16, "latent_overlap": 8})]
+    ("key", "seed", "width", "settings"),
+    [("square", 0, 32, {}), ("tiled", 1, 48, {"latent_tile": 16, "latent_overlap": 8})],
 )
 def test_whole_outputs(reference, model, sampled, key, seed, width, settings):
     """From an image to an image, whole and in three latent tiles, colours from the input by AdaIN."""
-    reference.expect(key, sampled(model(**settings), image(seed, 32, width))[::2, ::2])
+    reference.expect(key, sampled(model(prompt="", **settings), image(seed, 32, width))[::2, ::2])
 
 
 def test_the_prompt_the_seed_and_the_colours_count_and_small_inputs_fit(folder):
     outputs = set()
-    for settings in ({}, {"prompt": "cat"}, {"seed": 1}, {"color_fix": "wavelet"}, {"color_fix": "none"}):
+    for settings in (
+        PLAIN,
+        {"prompt": "cat"},
+        PLAIN | {"seed": 1},
+        PLAIN | {"color_fix": "wavelet"},
+        PLAIN | {"color_fix": "none"},
+    ):
         output = restored("osediff", image(0, 20, 33), settings)
         assert output.shape == (80, 132, 3)
         outputs.add(output.tobytes())
@@ -57,7 +65,7 @@ def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
         "masks.kinds={full: 1}",
         "splits={train: 1, validation: 0, test: 0}",
     )
-    recipe = recipes.load("demo", "generate", limits, chosen)
+    recipe = recipes.load("demo", "generate", [*limits, "inference.diffusion.prompt="], chosen)
     assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
     assert not list(verify.verify(tmp_path / "out"))
     assert list(replay(tmp_path / "out", 1, "cpu")) == [None]
@@ -66,7 +74,8 @@ def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
 
 
 def test_a_base_named_in_the_recipe_is_used_and_is_part_of_the_digest(copied):
-    usual = open_upscaler("osediff", scale=4)
+    usual = open_upscaler("osediff", scale=4, diffusion=PLAIN)
+    [expected] = usual.upscale(JOBS)
     shutil.move(copied / "sd2.1-base", copied / "elsewhere")
     with pytest.raises(UserError) as raised:
         open_upscaler("osediff", scale=4)
@@ -74,9 +83,9 @@ def test_a_base_named_in_the_recipe_is_used_and_is_part_of_the_digest(copied):
     assert "is built on Stable Diffusion 2.1 base, which is not available: there is no unet/config.json" in told
     for word in ("stable-diffusion-2-1-base, is no longer on", "sd2-community/", "Manojb/", "inference.diffusion.base"):
         assert word in told
-    named = open_upscaler("osediff", scale=4, diffusion={"base": str(copied / "elsewhere")})
+    named = open_upscaler("osediff", scale=4, diffusion=PLAIN | {"base": str(copied / "elsewhere")})
     assert named.digest == usual.digest
-    assert np.array_equal(named.upscale(JOBS)[0], usual.upscale(JOBS)[0])
+    assert np.array_equal(named.upscale(JOBS)[0], expected)
     with pytest.raises(UserError, match="base, which 'ORG/NONE' does not contain"):
         open_upscaler("osediff", scale=4, diffusion={"base": "ORG/NONE"})
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from small_diffusion import filled, image, restored
+from small_diffusion import filled, image, restored, tokenizer
 
 from fgr import recipe as recipes
 from fgr.dataset import tables, verify
@@ -18,8 +18,9 @@ from fgr.sr.diffusion.pixels import adain, wavelet
 from fgr.sr.diffusion.samplers import AncestralSampler, spaced
 from fgr.sr.diffusion.stablesr_networks import Fusion, Spade
 from fgr.sr.diffusion.stepwise import Start, generators
+from fgr.sr.zoo import ZOO
 
-MODELS = ("stablesr", "stablesr-turbo")
+MODELS = ("stablesr", "stablesr-turbo", "stablesr-768")
 MAIN, TURBO, WRAPPED = "stablesr_000117.ckpt", "stablesr_turbo.ckpt", "vqgan_cfw_00011.ckpt"
 SMALL = {"steps": 4, "latent_tile": 16, "latent_overlap": 8}
 CLOSE = 1e-4
@@ -40,11 +41,18 @@ def test_networks(reference, model, drawn):
     opened = model(latent_tile=32)
     with torch.inference_mode():
         text = opened.begin(torch.rand(1, 3, 32, 32), generators([image(0)], 0)).condition["text"]
-        reference.expect("text", text[1:][0, :6], index=0)
+        reference.expect("text", text[0, :6], index=0)
         for (height, _), one in opened.networks["structure encoder"](latent, times).items():
             reference.expect(f"structure_{height}", one)
-        reference.expect("unet", opened.predict(latent.flip(0), times, Start(latent, {"known": latent, "text": text})))
-        reference.expect("unet_wide", opened.predict(wide, time, Start(wide, {"known": wide.flip(3), "text": text})))
+        reference.expect(
+            "unet",
+            opened.predict(
+                latent.flip(0), times, Start(latent, {"known": latent, "text": text.expand(2, -1, -1), "without": None})
+            ),
+        )
+        reference.expect(
+            "unet_wide", opened.predict(wide, time, Start(wide, {"known": wide.flip(3), "text": text, "without": None}))
+        )
 
 
 def test_blocks_and_colours(reference, model, drawn):
@@ -79,35 +87,65 @@ def test_sampler_steps(reference, steps):
         assert torch.allclose(step.drawn(noise), result, atol=CLOSE)
 
 
-@pytest.mark.parametrize(("name", "seed", "settings"), [("square", 0, {}), ("wide", 1, {"color_fix": "wavelet", "cfw": 0.3})])
-def test_whole_outputs(reference, model, sampled, name, seed, settings):
-    """From an image to an image: alone in a latent tile, and in three tiles from the noised input."""
-    opened, calls = model(**settings), []
-    opened.networks["unet"].register_forward_hook(lambda *_: calls.append(1))
-    reference.expect(name, sampled(opened, image(seed, 32, 48 if name == "wide" else 32))[::2, ::2])
-    assert len(calls) == 4 * (2 if name == "wide" else 1)
+@pytest.mark.parametrize(
+    ("key", "seed", "width", "calls", "settings"),
+    [
+        ("square_old", 0, 32, 1, {}),  # the script for a single latent tile: bilinear, from noise
+        ("square_tile", 0, 32, 1, {"start": "lr", "input": "bicubic"}),  # the one for any size: bicubic, from the noised input
+        ("odd_tile", 4, 41, 4, {}),
+        ("wide", 1, 48, 2, {"color_fix": "wavelet", "cfw": 0.3}),
+        ("ddim_768", 5, 48, 4, {"steps": 6}),
+    ],
+)
+def test_whole_outputs(reference, model, sampled, key, seed, width, calls, settings):
+    """From an image to an image: alone in a latent tile, and in several, as each of the published scripts does."""
+    opened, made = model("stablesr-768" if key == "ddim_768" else "stablesr", **settings), []
+    opened.networks["unet"].register_forward_hook(lambda *_: made.append(1))
+    reference.expect(key, sampled(opened, image(seed, 32, width))[::2, ::2], close=2e-4)
+    assert len(made) == opened.settings["steps"] * calls
+
+
+def test_start_and_input_follow_the_size_unless_they_are_chosen(folder):
+    outputs = {
+        restored("stablesr", image(0, 32, 32), SMALL | {"steps": 2} | chosen).tobytes()
+        for chosen in ({}, {"start": "noise"}, {"input": "bilinear"}, {"start": "lr"}, {"input": "bicubic"})
+    }
+    assert len(outputs) == 3  # the first three are one
+
+
+@pytest.mark.parametrize("name", ["stablesr", "stablesr-turbo"])
+def test_a_single_step_is_refused(folder, name):
+    with pytest.raises(UserError, match="StableSR needs 2 steps or more, but steps=1 was requested"):
+        open_upscaler(name, scale=4, diffusion={"steps": 1})
 
 
 def test_images_smaller_than_a_tile_and_of_odd_sizes(folder):
     for height, width in ((16, 16), (33, 35)):
-        output = restored("stablesr", image(0, height, width), SMALL | {"steps": 1})
+        output = restored("stablesr", image(0, height, width), SMALL | {"steps": 2})
         assert output.shape == (4 * height, 4 * width, 3)
 
 
 def test_the_settings_change_the_image_and_belong_to_the_row(folder):
     outputs, jobs = set(), [Job(image(0, 32, 32), "", (32, 32), (0, 0, 0))]
     for settings in ({}, {"cfw": 0.0}, {"color_fix": "none"}, {"seed": 3}, {"guidance": 3.0, "negative_prompt": "blur"}):
-        if "negative_prompt" in settings:
-            with pytest.raises(UserError, match=r"'blur' needs a CLIP tokenizer.*\n.*sd2.1-base/tokenizer"):
-                open_upscaler("stablesr", scale=4, diffusion=SMALL | settings)
-            continue
         upscaler = open_upscaler("stablesr", scale=4, diffusion=SMALL | {"steps": 2} | settings)
         assert upscaler.settings()["diffusion"].items() >= settings.items()
         outputs.add(upscaler.upscale(jobs)[0].tobytes())
-    assert len(outputs) == 4
+    assert len(outputs) == 5
 
 
-@pytest.mark.parametrize(("name", "steps"), [("stablesr", 1), ("stablesr-turbo", None)])
+def test_a_prompt_needs_the_tokenizer_which_is_in_the_list_of_files(copied):
+    wanted = {file.name for file in ZOO["stablesr"].all_files}
+    assert {"sd2.1-base/tokenizer/vocab.json", "sd2.1-base/tokenizer/merges.txt"} <= wanted
+    shutil.rmtree(copied / "sd2.1-base")
+    digest = open_upscaler("stablesr", scale=4, diffusion=SMALL).digest  # without a prompt it is not needed
+    with pytest.raises(UserError, match=r"'blur' needs a CLIP tokenizer.*\n.*fgr models NAME --fetch"):
+        open_upscaler("stablesr", scale=4, diffusion=SMALL | {"guidance": 3.0, "negative_prompt": "blur"})
+    tokenizer(copied / "sd2.1-base" / "tokenizer")
+    assert open_upscaler("stablesr", scale=4, diffusion=SMALL).digest == digest
+
+
+@pytest.mark.parametrize(("name", "steps"), [("stablesr", 2), ("stablesr-turbo", None)])
 def test_a_dataset_of_it_verifies_and_replays_once_its_licence_is_accepted(folder, tmp_path, name, steps):
     chosen = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
     limits = (
