@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fgr.cli.options import Device, RewardModel, listed
-from fgr.cli.shell import echo, ended_by_signals
+from fgr.cli.shell import echo, echo_lines, ended_by_signals
 
 
 def report(
@@ -56,7 +56,7 @@ def publish(
         bool, typer.Option("--non-commercial", help="For non-commercial use only, as some SR models' licences demand.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything and list what would go; change and send nothing.")
+        bool, typer.Option("--dry-run", help="Check everything, list what would go and show the card; send nothing.")
     ] = False,
 ) -> None:
     """Put a dataset, a reward model or a tuned SR model on the Hugging Face Hub.
@@ -75,6 +75,8 @@ def publish(
         for file, size in sizes.items():
             echo(f"{size:>12}  {file}")
         visible = "for everyone" if public else "private"
+        echo("")
+        echo_lines(package.card)
         echo(f"{package.what}: {len(sizes)} files, {sum(sizes.values()) / 1e6:.1f} MB, to {name}, {visible}", err=True)
         return
     address, changed = run.publish(package, name, private=not public)

@@ -25,6 +25,11 @@ SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_
 
 def write(directory: Path, location: str = HERE) -> None:
     """Write README.md for the dataset directory; `location` is what to pass to load_dataset."""
+    atomic.write_text(directory / "README.md", text(directory, location))
+
+
+def text(directory: Path, location: str = HERE) -> str:
+    """What README.md of the dataset directory says, its tables as they are now."""
     recorded = manifest.read(directory)
     by_license = licenses(directory)
     non_commercial = [model["name"] for model in recorded["models"] if is_noncommercial(str(model["license"]))]
@@ -34,9 +39,9 @@ def write(directory: Path, location: str = HERE) -> None:
     if front["license"] == "other":
         front["license_name"] = "per-sample-non-commercial" if non_commercial else "per-sample"
     front |= {"size_categories": [_size(tables.count_rows(directory, "samples"))]} | _configs(directory)
-    text = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
+    head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
     facts = {"licenses": dict(sorted(by_license.items())), "non_commercial": non_commercial, "location": location}
-    atomic.write_text(directory / "README.md", f"---\n{text}---\n{_body(body, directory, recorded, facts)}")
+    return f"---\n{head}---\n{_body(body, directory, recorded, facts)}"
 
 
 def template() -> tuple[dict[str, Any], str]:

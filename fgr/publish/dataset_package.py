@@ -9,7 +9,7 @@ from fgr import atomic, records
 from fgr.dataset import card, manifest, tables
 from fgr.dataset.verify import verify
 from fgr.errors import UserError, notice
-from fgr.publish.package import Consent, Package, path_warnings
+from fgr.publish.package import CARD, Consent, Package, path_warnings
 from fgr.publish.sharing import expect_shareable, maker_of_images
 
 VERIFIED = ".verified"  # digest of the files of which every promise held: an interrupted upload goes on without checking again
@@ -27,11 +27,12 @@ def pack_dataset(directory: Path, name: str, consent: Consent, *, write: bool) -
     _verify(directory, files)
     warnings += _photographs(card.licenses(directory), consent)
     warnings += path_warnings("Card and fgr.json", [str(content["recipe"]["source"]["path"]), *content["recipe"]["models"]])
+    text = card.text(directory, name)
     if write:
-        card.write(directory, name)
+        atomic.write_text(directory / CARD, text)
     return Package(
         "dataset", f"a dataset of {tables.count_rows(directory, 'samples')} samples", directory,
-        ["README.md", manifest.NAME, *files], [f"{table}/*.parquet" for table in records.TABLES], warnings,
+        [CARD, manifest.NAME, *files], [f"{table}/*.parquet" for table in records.TABLES], warnings, text,
     )  # fmt: skip
 
 

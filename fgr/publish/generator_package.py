@@ -10,7 +10,7 @@ import yaml
 from fgr import __version__, atomic
 from fgr.errors import UserError
 from fgr.licenses import hub_license
-from fgr.publish.package import Consent, Package, path_warnings
+from fgr.publish.package import CARD, Consent, Package, path_warnings
 from fgr.publish.sharing import expect_shareable, tuned_from
 from fgr.publish.templates import render
 from fgr.sr import Job, NonFiniteOutput, open_upscaler, parse_name
@@ -38,16 +38,16 @@ def pack_generator(run: Path, name: str, consent: Consent, *, write: bool) -> Pa
     named = [str(generator["name"]), *content["recipe"].get("audit", {}).get("rewards", [])]
     warnings += path_warnings("Card, run.json and the weights", named)
     examples = _examples(run, summary)
+    text = render(
+        "generator.md", name=name, version=__version__, diffusion=diffusion, base=parse_name(generator["name"]).base,
+        generator=generator, license=hub_license(str(generator["license"])), digest=file_digest(run / BEST), summary=summary,
+        rows=_rows(summary), examples=examples, shown=SHOWN,
+        recipe=yaml.safe_dump(content["recipe"], sort_keys=False, allow_unicode=True, width=120), facts=content["facts"],
+    )  # fmt: skip
     if write:
-        text = render(
-            "generator.md", name=name, version=__version__, diffusion=diffusion, base=parse_name(generator["name"]).base,
-            generator=generator, license=hub_license(str(generator["license"])), digest=file_digest(run / BEST), summary=summary,
-            rows=_rows(summary), examples=examples, shown=SHOWN,
-            recipe=yaml.safe_dump(content["recipe"], sort_keys=False, allow_unicode=True, width=120), facts=content["facts"],
-        )  # fmt: skip
-        atomic.write_text(run / "README.md", text)
-    files = ["README.md", BEST, SUMMARY, "run.json", *(f"examples/{file}" for row in examples for file in row)]
-    return Package("model", "a tuned SR network", run, files, ["examples/*"], warnings)
+        atomic.write_text(run / CARD, text)
+    files = [CARD, BEST, SUMMARY, "run.json", *(f"examples/{file}" for row in examples for file in row)]
+    return Package("model", "a tuned SR network", run, files, ["examples/*"], warnings, text)
 
 
 def _try(name: str, scale: int) -> None:

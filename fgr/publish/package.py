@@ -6,6 +6,8 @@ from pathlib import Path
 
 from fgr.publish.upload import Kind
 
+CARD = "README.md"
+
 
 @dataclass(frozen=True, slots=True)
 class Consent:
@@ -21,7 +23,8 @@ class Package:
     """Files of one folder that become a repository.
 
     `files` are paths within `folder`; `stale` are patterns of remote files that go if they are not among them; `warnings` are
-    sentences for the person who publishes; `beside` is what of another folder goes into the same repository, afterwards.
+    sentences for the person who publishes; `card` is what README.md says; `beside` is what of another folder goes into the same
+    repository, afterwards.
     """
 
     kind: Kind
@@ -30,12 +33,13 @@ class Package:
     files: Sequence[str]
     stale: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    card: str = ""
     beside: "Package | None" = None
 
     def sizes(self) -> dict[str, int]:
-        """Bytes by file; 0 for a card that is not written yet."""
-        paths = {name: self.folder / name for name in self.files}
-        own = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
+        """Bytes by file, of the card as it is going to be."""
+        own = {name: (self.folder / name).stat().st_size for name in self.files if name != CARD}
+        own = ({CARD: len(self.card.encode())} if CARD in self.files else {}) | own
         return own | (self.beside.sizes() if self.beside else {})
 
 

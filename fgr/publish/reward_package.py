@@ -10,7 +10,7 @@ import yaml
 
 from fgr import __version__, atomic
 from fgr.errors import UserError
-from fgr.publish.package import Package
+from fgr.publish.package import CARD, Package
 from fgr.publish.templates import render
 from fgr.reward import score_scale
 from fgr.tensors import file_digest
@@ -40,18 +40,20 @@ def pack_reward_model(folder: Path, name: str, *, write: bool) -> Package:
     if not (torch.isfinite(score).all() and torch.isfinite(map_).all()):
         raise UserError(f"The reward model in {stage} returns NaN or infinity for a grey image.", "Train it again.")
     stages = stages_of(folder) if stage != folder else []
+    text = _card(stage, model, name, staged=len(stages) > 1)
     if write:
-        run = next((place for place in (stage, stage.parent) if (place / "run.json").is_file()), None)
-        parameters = sum(one.numel() for one in model.parameters())
-        facts = {"settings": model.settings, "parameters": parameters, "digest": file_digest(stage / WEIGHTS)}
-        atomic.write_text(
-            stage / "README.md",
-            render("reward.md", name=name, version=__version__, staged=len(stages) > 1, **facts, **_run(run, stage.name)),
-        )
+        atomic.write_text(stage / CARD, text)
     files = [f"{one.name}/{file}" for one in stages for file in ("config.json", WEIGHTS, *_scale(one))]
     beside = Package("model", "the stages of a reward model", folder, files, ["stage-*"]) if len(stages) > 1 else None
     what = f"stage {model.stage} of a reward model"
-    return Package("model", what, stage, ["README.md", "config.json", WEIGHTS, *_scale(stage)], beside=beside)
+    return Package("model", what, stage, [CARD, "config.json", WEIGHTS, *_scale(stage)], card=text, beside=beside)
+
+
+def _card(stage: Path, model: Any, name: str, staged: bool) -> str:
+    run = next((place for place in (stage, stage.parent) if (place / "run.json").is_file()), None)
+    parameters = sum(one.numel() for one in model.parameters())
+    facts = {"settings": model.settings, "parameters": parameters, "digest": file_digest(stage / WEIGHTS)}
+    return render("reward.md", name=name, version=__version__, staged=staged, **facts, **_run(run, stage.name))
 
 
 def _scale(stage: Path) -> list[str]:

@@ -136,7 +136,10 @@ def test_a_dry_run_lists_and_changes_nothing(hub, folder, tmp_path):
     asked = len(hub.log)
     done = publish(hub, tmp_path, folder, "acme/dry", "--dry-run")
     assert done.returncode == 0, done.stderr
-    listed = [line.split()[1] for line in done.stdout.splitlines()]
+    files, _, card = done.stdout.partition("\n\n")
+    listed = [line.split()[1] for line in files.splitlines()]
+    assert card.startswith("---\n")
+    assert 'load_dataset("acme/dry", "samples"' in card
     assert listed[:2] == ["README.md", "fgr.json"]
     assert len(listed) == 2 + len(tables.shards(folder, "samples"))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".verified"} == before

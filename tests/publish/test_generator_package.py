@@ -103,7 +103,7 @@ def test_the_card_tells_what_the_summary_holds(copy):
 
 def test_a_dry_run_changes_nothing(copy):
     before = sorted(copy.rglob("*"))
-    publisher.pack(copy, "acme/tuned", Consent(), write=False)
+    assert "acme/tuned" in publisher.pack(copy, "acme/tuned", Consent(), write=False).card
     assert sorted(copy.rglob("*")) == before
 
 

@@ -76,8 +76,10 @@ def test_a_dry_run_lists_what_would_go_before_there_is_a_card(trained, tmp_path)
     folder = shutil.copytree(trained, tmp_path / "rm", ignore=shutil.ignore_patterns("README.md"))
     done = CliRunner().invoke(app, ["publish", str(folder), "acme/rm", "--dry-run"])
     assert done.exit_code == 0, done.exception
-    listed = dict(line.split()[::-1] for line in done.stdout.splitlines())
-    assert listed["README.md"] == "0"
+    files, _, card = done.stdout.partition("\n\n")
+    listed = dict(line.split()[::-1] for line in files.splitlines())
+    assert listed["README.md"] == str(len(card.removesuffix("\n").encode()))
+    assert "acme/rm" in card
     assert int(listed["stage-0/model.safetensors"]) > 10_000
     assert not list(folder.rglob("README.md"))
 
