@@ -22,7 +22,8 @@ LARGEST = 256 << 20  # bytes of an answer
 Answer = TypeVar("Answer")
 TOKENS = (
     "A personal access token is made under Account & Settings → Personal Access Token, a legacy token under → Access Token "
-    "(an owner allows each kind under Organization → API Tokens Settings). Put it into LABEL_STUDIO_API_KEY."
+    "(an owner allows each kind under Organization → API Tokens Settings). Put it into LABEL_STUDIO_API_KEY. Of a server that "
+    "`fgr annotate serve DIR` started: fgr annotate serve DIR --show-token"
 )
 
 

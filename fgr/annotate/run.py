@@ -20,6 +20,7 @@ from fgr.annotate.consensus_table import write_consensus
 from fgr.annotate.push import Predict
 from fgr.annotate.reader import Tally
 from fgr.annotate.selection import new_entries
+from fgr.annotate.serve import local_token
 from fgr.annotate.studio import Studio
 from fgr.errors import UserError
 from fgr.recipe.annotate import AnnotateRecipe
@@ -28,14 +29,29 @@ VARIABLE = "LABEL_STUDIO_API_KEY"
 FREE = ("select", "consensus")  # parts of the recipe that may change between pushes
 
 
-def token() -> str:
-    """The Label Studio token from the environment or from a prompt without echo. UserError if it is given in neither way."""
-    given = os.environ.get(VARIABLE, "").strip()
+def token(url: str) -> str:
+    """The token for the Label Studio server at `url`: from the environment, of the local server that runs there, or from a prompt
+    without echo. UserError if it is given in none of these ways."""
+    given = os.environ.get(VARIABLE, "").strip() or local_token(url)
     if not given and sys.stdin.isatty():
         given = getpass.getpass("Label Studio token: ").strip()
     if not given:
-        raise UserError(f"No Label Studio token was given: {VARIABLE} is not set.", TOKENS)
+        raise UserError(
+            f"No Label Studio token was given: {VARIABLE} is not set, and no `fgr annotate serve` runs at {url}.", TOKENS
+        )
     return given
+
+
+def url_of(directory: Path, name: str) -> str:
+    """The server that a campaign was pushed to. UserError if it was not."""
+    return campaigns.expect(directory, name).url
+
+
+def links(campaign: Campaign, key: str) -> dict[str, str]:
+    """The pages of a campaign's projects on the server, by their titles."""
+    with Studio(campaign.url, key) as studio:
+        found = {title: studio.project(title) for title in campaign.projects.values()}
+    return {title: f"{campaign.url}/projects/{project['id']}" for title, project in found.items() if project}
 
 
 def push(

@@ -1,5 +1,6 @@
 """A local Label Studio server for a try-out or a small team: SQLite, loopback, no telemetry."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -9,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,41 @@ def login(folder: Path) -> Login:
         raise UserError(f"{file} is damaged.", "Restore it, or serve from another folder.") from None
 
 
+def local_token(url: str) -> str | None:
+    """The owner's token of the local server that runs at `url`, started by this user; None for any other address."""
+    address = httpx.URL(url)
+    folder = _servers().get(str(address.port)) if address.host in (HOST, "localhost") else None
+    return login(Path(folder)).token if folder and (Path(folder) / "login.json").is_file() else None
+
+
+@contextmanager
+def running(port: int, folder: Path) -> Iterator[None]:
+    """Within, `local_token` knows that the server of `folder` runs on that port."""
+    _note_servers(_servers() | {str(port): str(folder)})
+    try:
+        yield
+    finally:
+        _note_servers({key: place for key, place in _servers().items() if key != str(port)})
+
+
+def _servers() -> dict[str, str]:
+    """The folders of this user's running servers by their ports."""
+    try:
+        found = json.loads(_state_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(port): str(folder) for port, folder in found.items()} if isinstance(found, dict) else {}
+
+
+def _note_servers(servers: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError):  # without it the token has to be given
+        atomic.write_json(_state_file(), dict(servers))
+
+
+def _state_file() -> Path:
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state").expanduser() / "fgr" / "servers.json"
+
+
 @contextmanager
 def serving(folder: Path, port: int) -> Iterator[Server]:
     """Start the server of `folder` on the loopback port and stop it on leaving. UserError if it does not come up.
@@ -112,7 +148,8 @@ def _started(command: Sequence[str], folder: Path, who: Login, port: int) -> Ite
     try:
         _await(server, folder)
         (folder / STARTING).unlink(missing_ok=True)
-        yield server
+        with running(port, folder):
+            yield server
     finally:
         server.stop()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,10 @@ Recipe = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe: defects, preference, demo.")
 ]
 Project = Annotated[str, typer.Option(help="The name it was pushed under.")]
+MEANING = {  # of figures of agreement, beside their values
+    "alpha": "   Krippendorff's alpha of the scores: 1 = all alike, 0 = as by chance; 0.8 is good, below 0.67 too little",
+    "dice": "   overlap of what two people painted in one image, on average: 1 = the same pixels, 0 = none in common",
+}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -40,7 +45,8 @@ def serve(
     echo(f"Starting Label Studio in {folder} …", err=True)
     with ended_by_signals(), server.serving(folder, port) as running:
         echo_lines(f"url       {running.url}\ne-mail    {running.login.email}\npassword  {running.login.password}")
-        echo(f'In another terminal: export LABEL_STUDIO_API_KEY="$(fgr annotate serve {folder} --show-token)"', err=True)
+        address = "" if port == 8080 else f" --url {running.url}"
+        echo(f"In another terminal: fgr annotate push DATASET{address}; the token of this server is taken by itself.", err=True)
         echo(f"Images can be served from {running.files}. Ctrl-C stops the server.", err=True)
         running.process.wait()
 
@@ -79,10 +85,14 @@ def push(
     }
     chosen = load_recipe(recipe, "annotate", overrides, options)
     predict = _reward(reward, device) if reward else None
-    campaign, added = run.push(chosen, dataset, url, run.token(), files, predict)
+    key = run.token(url)
+    campaign, added = run.push(chosen, dataset, url, key, files, predict)
     echo(f"{added} tasks added; {len(campaign.entries)} samples selected, {len(campaign.gold)} of them gold.", err=True)
-    for title in campaign.projects.values():
-        echo(f"{url}  {title}")
+    for title, link in run.links(campaign, key).items():
+        echo(f"{link}  {title}")
+    echo("Next: open the link, sign in, and choose Label All Tasks; then, as people work:", err=True)
+    echo(f"  fgr annotate status {dataset} --project {quote(campaign.name)}", err=True)
+    echo(f"  fgr annotate pull {dataset} --project {quote(campaign.name)}", err=True)
 
 
 @annotate.command()
@@ -96,7 +106,11 @@ def pull(
     """Bring people's work into `annotations` or `preferences`; only what changed since the last pull."""
     from fgr.annotate import run
 
-    tally = run.read_export(dataset, project, export) if export else run.pull(dataset, project, run.token(), everything)
+    tally = (
+        run.read_export(dataset, project, export)
+        if export
+        else run.pull(dataset, project, run.token(run.url_of(dataset, project)), everything)
+    )
     for problem in tally.problems:
         echo(f"left out: {problem}", err=True)
     for reason, count in tally.left_out.most_common():
@@ -114,14 +128,14 @@ def status(dataset: Dataset, *, project: Project, as_json: Json = False) -> None
     from fgr.annotate import run
     from fgr.atomic import finite
 
-    figures = run.status(dataset, project, run.token())
+    figures = run.status(dataset, project, run.token(run.url_of(dataset, project)))
     if as_json:
         echo_lines(json.dumps(finite(figures), indent=1))
         return
     _table(figures["annotators"], ("annotator", "done", "median_seconds", "gold", "last"))
     for name, value in figures.items():
         if name not in {"annotators", "problems", "left_out"}:
-            echo(f"{name.replace('_', ' '):20} {'–' if value is None else value}")
+            echo(f"{name.replace('_', ' '):20} {_shown(value)}{MEANING.get(name, '')}")
     for problem in figures["problems"]:
         echo(f"left out: {problem}")
     for reason, count in figures["left_out"].items():
@@ -153,7 +167,7 @@ def consensus(
             echo(f"left out: {one['annotator']}, {'; '.join(one['left_out'])}")
     for name, value in report.items():
         if name not in {"annotators", "strengths"}:
-            echo(f"{name:20} {'–' if value is None else value}")
+            echo(f"{name.replace('_', ' '):20} {_shown(value)}{MEANING.get(name, '')}")
     if "strengths" in report:
         echo(f"{'compared samples':20} {len(report['strengths'])}")
 
@@ -174,6 +188,13 @@ def ml_backend(
         echo(f"http://127.0.0.1:{server.server_port}")
         echo("Connect it under Settings → Model; Ctrl-C stops it.", err=True)
         server.serve_forever()
+
+
+def _shown(value: Any) -> Any:
+    """A figure for people: a dash for what is not known yet, and for what holds nothing."""
+    if isinstance(value, dict):
+        value = ", ".join(f"{name} {_shown(one)}" for name, one in value.items())
+    return "–" if value in (None, "", [], ()) else value
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
