@@ -11,7 +11,7 @@ from fgr.dataset import cells
 from fgr.dataset.location import open_table
 from fgr.errors import UserError, nearest
 
-Format = Literal["numpy", "torch"]
+Format = Literal["numpy", "torch", "encoded"]
 
 
 def load_samples(
@@ -29,7 +29,8 @@ def load_samples(
         split: `train`, `validation` or `test`.
         columns: The columns that are read and decoded; None = all.
         format: `numpy`: RGB images are uint8 (H, W, 3), mask and maps float32 (H, W) in [0, 1]. `torch`: images are float32
-            (3, H, W) and maps (1, H, W), all in [0, 1], ready for a DataLoader.
+            (3, H, W) and maps (1, H, W), all in [0, 1], ready for a DataLoader. `encoded`: a plain dataset whose images are
+            `{"bytes": …}` as they are stored: they survive `map`, which writes decoded images anew with losses.
         streaming: Read rows one after another, from the Hub without a download before.
 
     Returns:
@@ -57,6 +58,8 @@ def load_samples(
     wanted = list(columns or [name for name in known if name in present])
     _expect_columns(wanted, present, data)
     rows = rows.select_columns(wanted)  # after the casts: before, streams would decode the others and encode them anew
+    if format == "encoded":
+        return rows
     return rows.map(_decoder(format)) if streaming else rows.with_transform(_batched(_decoder(format)))
 
 

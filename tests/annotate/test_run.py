@@ -116,7 +116,7 @@ def test_a_wrong_token_and_no_token_are_explained(server, dataset, monkeypatch):
     monkeypatch.delenv(run.VARIABLE, raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UserError, match="LABEL_STUDIO_API_KEY is not set"):
-        run.token()
+        run.token("http://127.0.0.1:9")
 
 
 def test_another_recipe_of_a_pushed_project_is_refused(server, dataset):

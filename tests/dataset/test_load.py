@@ -55,6 +55,22 @@ def test_a_dataset_of_version_0_1_loads_but_has_no_maps_of_whole_images(older, t
             fgr.load_samples(older, columns=["composite", "sr_map"], streaming=streaming)
 
 
+def test_encoded_images_survive_map_bit_by_bit(tiny, tmp_path):
+    import datasets
+
+    stored = list(tables.read_rows(tiny, "samples", split="test"))
+    mapped = fgr.load_samples(tiny, "test", format="encoded").map(lambda row: {"clean": row["score"] > 0.9})
+    mapped.to_parquet(tmp_path / "mapped.parquet")
+    again = datasets.load_dataset("parquet", data_files=str(tmp_path / "mapped.parquet"), split="train")
+    for name in records.media_columns("samples"):
+        assert [row["bytes"] for row in mapped[name]] == [row[name] for row in stored]
+        kept = again.cast_column(name, datasets.Image(decode=False))
+        assert [row["bytes"] for row in kept[name]] == [row[name] for row in stored]
+    assert mapped["clean"] == [row["score"] > 0.9 for row in stored]
+    streamed = next(iter(fgr.load_samples(tiny, "test", ["sr"], format="encoded", streaming=True)))
+    assert streamed["sr"]["bytes"] == stored[0]["sr"]
+
+
 def test_load_samples_names_what_is_wrong(tiny, tmp_path):
     with pytest.raises(UserError, match="did you mean 'composite'"):
         fgr.load_samples(tiny, columns=["compsite"])
