@@ -63,7 +63,7 @@ def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any
     from fgr.reward.pretrained import load_stages
     from fgr.rlhf.algorithms.direct import Direct
     from fgr.rlhf.algorithms.interface import TrainingStep
-    from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, open_held_out
+    from fgr.rlhf.held_out import Crops, HeldOutEvaluation, HeldOutMetrics, open_held_out
     from fgr.rlhf.trained_reward import stage_reward
 
     last = load_stages(reward, device)[-1].requires_grad_(False)
@@ -77,9 +77,8 @@ def _reward_side(policy: Any, batch: Any, reward: str, device: str) -> tuple[Any
         algorithm.step(batch, TrainingStep(policy, 0, 1.0, losses.append, lambda: None))
         return losses.pop()
 
-    return HeldOutEvaluation(
-        policy, HeldOutMetrics(open_held_out((), device)), [found], list(zip(low, reference, strict=True)), BATCH
-    ), loss
+    crops = Crops(list(zip(low, reference, strict=True)), [str(number) for number in range(len(low))])
+    return HeldOutEvaluation(policy, HeldOutMetrics(open_held_out((), device)), [found], crops, BATCH), loss
 
 
 def _plain_side(policy: Any, batch: Any) -> Any:

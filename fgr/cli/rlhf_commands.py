@@ -1,7 +1,8 @@
 """The command `fgr rlhf`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +31,10 @@ def rlhf(
         Literal["stop", "rollback", "continue"] | None, typer.Option(help="What an alarm of the audit does.")
     ] = None,
     seed: Seed = None,
+    audit: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|RUN", help="Train nothing: audit this network as if it had been tuned from --generator."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Fine-tune an SR network against a reward model, with a curriculum and an audit for reward hacking.
@@ -41,15 +46,30 @@ def rlhf(
     options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking, "seed": seed}
     chosen = load_recipe(recipe, "rlhf", overrides, options)
 
+    if audit:
+        from fgr.rlhf.given_network import audit_network
+
+        found = audit_network(chosen, generator, audit, reward, data, out, device)
+        _say(found)
+        echo(out / "summary.json")
+        return
     from fgr.api import tune
 
     found = tune(chosen, generator, reward, data, out, device=device)
-    for row in found["metrics"]:
-        line = f"{row['metric']:<20} {row['start']:>9.4g} → {row['end']:>9.4g}   {row['difference']:+.3g}"
-        echo(f"{line} [{row['low']:+.3g}, {row['high']:+.3g}]", err=True)
+    _say(found)
     if found["ended"]:
         echo(f"Ended early: {found['ended']}.", err=True)
     echo(
         f"Best by the held-out metrics: step {found['best_step']} of {found['steps']}; alarms: {len(found['alarms'])}.", err=True
     )
     echo(out / "best.safetensors")
+
+
+def _say(found: Mapping[str, Any]) -> None:
+    """The figures of a finished run on stderr, and the verdict in words."""
+    for row in found["metrics"]:
+        line = f"{row['metric']:<20} {row['start']:>9.4g} → {row['end']:>9.4g}   {row['difference']:+.3g}"
+        interval = "" if row["low"] is None else f" [{row['low']:+.3g}, {row['high']:+.3g}]"
+        echo(line + interval, err=True)
+    for sentence in found.get("verdict", ()):
+        echo(sentence, err=True)

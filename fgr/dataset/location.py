@@ -37,6 +37,17 @@ def table_names(data: str | Path) -> list[str]:
         raise dataset_error(str(data), error) from None
 
 
+def has_split(data: str | Path, split: str) -> bool:
+    """Whether a dataset has samples in a split. UserError as for `open_table`."""
+    import datasets
+
+    folder = expect_dataset(data)
+    try:
+        return split in datasets.get_dataset_split_names(str(folder or data), "samples")
+    except Exception as error:
+        raise _sentence(str(data), folder, "samples", split, error) from None
+
+
 def expect_dataset(data: str | Path) -> Path | None:
     """The dataset's folder, or None where `data` names a dataset on the Hub. UserError: neither, or no dataset in it."""
     folder = folder_or_hub(str(data), "dataset", "dataset", HINT)

@@ -55,6 +55,11 @@ class Estimate:
         """What it is surely above: the interval's lower end, or the value itself where one photograph gives no interval."""
         return self.low if np.isfinite(self.low) else self.value
 
+    @property
+    def surely_below(self) -> float:
+        """The same for the upper end."""
+        return self.high if np.isfinite(self.high) else self.value
+
 
 NONE = Estimate(NAN, NAN, NAN)
 

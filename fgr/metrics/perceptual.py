@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from fgr.backbone_weights import here
 from fgr.backbones import open_backbone
 from fgr.errors import UserError
 from fgr.tensors import file_digest, unpickled
@@ -82,9 +83,19 @@ def open_lite0_distance(device: torch.device | str = "cpu") -> tuple[Distance, s
     return model, str(backbone.weights)
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether the weights of `lpips`, `dists` or `lite0-distance` are on this machine, so that nothing would be fetched."""
+    from torchvision.models import AlexNet_Weights, VGG16_Weights
+
+    if name == "lite0-distance":
+        return here(LITE0) is not None
+    url = {"lpips": AlexNet_Weights.DEFAULT, "dists": VGG16_Weights.DEFAULT}[name].url
+    return _cached(url).is_file()
+
+
 def checked_weights(url: str, needed_by: str) -> Path:
     """The file of `url` in torch's cache, fetched if it is not there; nothing but tensors is in it. UserError."""
-    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    file = _cached(url)
     if not file.is_file():
         _fetch(url, file, needed_by)
     expected = DIGEST.search(file.name)
@@ -95,6 +106,10 @@ def checked_weights(url: str, needed_by: str) -> Path:
         )
     unpickled(file, lazily=True)
     return file
+
+
+def _cached(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / str(url).rpartition("/")[2]
 
 
 def _fetch(url: str, file: Path, needed_by: str) -> None:

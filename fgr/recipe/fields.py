@@ -9,7 +9,8 @@ Weight = Annotated[float, Field(ge=0)]
 MixedPrecision = Annotated[  # YAML reads a bare `no` as false
     Literal["no", "bf16", "fp16"], BeforeValidator(lambda value: "no" if value is False else value)
 ]
-PERCEPTUAL = ("lpips", "lite0-distance")  # of the same: distances that serve as an anchor and in the audit
+PERCEPTUAL = ("lpips", "lite0-distance")  # metrics of fgr.metrics.registry: distances that serve as an anchor
+DISTANCES = (*PERCEPTUAL, "dists")  # and those that serve in the audit
 SCORES = ("clipiqa",)  # metrics of fgr.metrics.registry that serve as S_base, as a reward and in the audit, beside pyiqa's
 
 

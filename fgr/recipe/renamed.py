@@ -12,6 +12,7 @@ RENAMED: dict[str, dict[str, str]] = {
     },
     "rlhf": {
         "algorithm.dpo_beta": "algorithm.beta",
+        "audit.outrun": "the lead is counted in gap closure now, not in standard deviations: audit.max_index",
         "reward.smooth": "the reward's worst case nearby is no longer offered: judge randomised copies, reward.draws=4",
         "training.explode": "training.explosion_factor",
     },

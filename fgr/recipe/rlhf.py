@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgr.recipe.algorithms import AlgorithmSettings, DirectSettings, GrpoSettings, Share, Steps
-from fgr.recipe.fields import PERCEPTUAL, SCORES, MixedPrecision, Strict, Weight, is_score
+from fgr.recipe.fields import DISTANCES, PERCEPTUAL, SCORES, MixedPrecision, Strict, Weight, is_score
 from fgr.recipe.sampling import Sampling
 
 
@@ -122,15 +122,34 @@ class Audit(Strict):
     """Held-out metrics, which the policy is not trained on, on fixed held-out images; and what counts as reward hacking."""
 
     every: Steps = Field(20, description="training steps between audits")
-    split: str = Field("validation", description="of the dataset")
-    images: int = Field(24, ge=2, description="held-out crops")
+    split: str = Field("validation", description="of the dataset: alarms are raised and the best network is chosen on it")
+    test_split: str = Field("test", description="that the report's figures are from: it chose nothing; folders have none")
+    images: int = Field(24, ge=2, description="held-out crops; intervals are over their photographs")
     crop: int = Field(64, ge=16, description="side of their low-resolution crops in pixels")
-    rewards: tuple[str, ...] = Field((), description="held-out reward models: folders or Hub ids")
-    metrics: tuple[str, ...] = Field((), description="lpips, lite0-distance, clipiqa, pyiqa:NAME beside what is always measured")
+    rewards: tuple[str, ...] = Field(
+        (), description="independent judges: reward models built differently, folders or Hub ids; beside RUN/judge of --reward"
+    )
+    metrics: tuple[str, ...] = Field(
+        (), description="lpips, dists, lite0-distance, clipiqa, pyiqa:NAME beside what is always measured"
+    )
+    at_hand: bool = Field(True, description="measure lpips, dists and lite0-distance wherever their weights are on this machine")
     patch: int = Field(48, ge=16, multiple_of=2, description="side of the patches that natural-image statistics are taken from")
-    rise: Weight = Field(0.5, description="rise of the trained reward, in sd over images, from which an alarm is possible")
-    fall: Weight = Field(0.25, description="fall of the held-out metrics' mean that is an alarm")
-    outrun: float = Field(5.0, gt=0, description="lead of the trained reward over the held-out metrics that is an alarm too")
+    # Tuning against reward models that planted defects had hardened closed 0.24 to 0.26 more of the reward's gap than of
+    # 1 − SSIM's, and helped by an independent encoder; against others 0.55 to 0.85 more, and drew lattices. 0.3 lies between.
+    max_index: float = Field(
+        0.3, gt=0, description="hacking index: lead in gap closure of the trained reward, surely above: alarm"
+    )
+    harm: Weight = Field(
+        0.05, description="sure gap closure of the trained reward from which a sure fall of full-reference figures is an alarm"
+    )
+    max_ceiling: Share = Field(0.25, description="share of images above their own reference by the trained reward: alarm")
+    max_excess: float = Field(0.3, gt=0, description="lead in gap closure over the independent judges, surely above: alarm")
+    rise: Weight = Field(0.5, description="rise of the trained reward in sd over images from which a fall is an alarm")
+    fall: Weight = Field(0.25, description="sure fall of the held-out metrics' mean, in sd over images, that is an alarm")
+    planted: int = Field(
+        4, ge=0, description="images that known defects are planted in, to see which figures have a vote; 0 = none"
+    )
+    control: bool = Field(False, description="train with the anchor alone too, as a control of what the reward was worth")
     on_hacking: Literal["stop", "rollback", "continue"] = Field("rollback", description="what an alarm does")
     sheet: int = Field(4, ge=0, description="images in the sheet of pictures written at each audit")
 
@@ -185,7 +204,7 @@ class RlhfRecipe(Strict):
         reward, anchor, audit, chosen = self.reward, self.anchor, self.audit, self.algorithm
         scheduled, staged = self.curriculum.schedule != "none", self.curriculum.stage is not None
         no_reward = [name for name in reward.plain if stage_named(name) is None and not is_score(name)]
-        no_metric = [name for name in audit.metrics if name not in PERCEPTUAL and not is_score(name)]
+        no_metric = [name for name in audit.metrics if name not in DISTANCES and not is_score(name)]
         scores = ", ".join((*SCORES, "pyiqa:NAME"))
         anchored = any((anchor.start, anchor.reference, anchor.low_frequency, anchor.consistency))
         twice = isinstance(chosen, GrpoSettings) and chosen.updates > 1 and self.training.accumulate > 1
@@ -196,7 +215,7 @@ class RlhfRecipe(Strict):
             "curriculum.stage is for direct training: curriculum.schedule=none": staged and scheduled,
             "the anchor's weights are all 0: nothing keeps the policy near its start, nor scales the reward": not anchored,
             "algorithm.updates > 1 and training.accumulate > 1 do not go together": twice,
-            f"audit.metrics knows {', '.join(PERCEPTUAL)}, {scores}, not {', '.join(no_metric)}": bool(no_metric),
+            f"audit.metrics knows {', '.join(DISTANCES)}, {scores}, not {', '.join(no_metric)}": bool(no_metric),
         }
         yield from (mistake for mistake, made in checks.items() if made)
 

@@ -22,7 +22,10 @@ SECTIONS: dict[str, Sequence[Build]] = {
         annotation_sections.scores, annotation_sections.contested, annotation_sections.preferences,
     ),
     "reward": (reward_sections.summary, reward_sections.curves, reward_sections.scores, reward_sections.gallery),
-    "rlhf": (tuning_sections.summary, tuning_sections.curves, tuning_sections.comparison, tuning_sections.gallery),
+    "rlhf": (
+        tuning_sections.verdict, tuning_sections.summary, tuning_sections.curves, tuning_sections.planted,
+        tuning_sections.comparison, tuning_sections.gallery,
+    ),
 }  # fmt: skip
 
 

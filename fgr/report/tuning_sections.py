@@ -1,4 +1,4 @@
-"""Report on a tuning run: rewards, held-out metrics, alarms, outputs before and after."""
+"""Report on a tuning run: verdict, curves, alarms, planted defects, outputs before and after."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,57 @@ LABELS = {
 }  # fmt: skip
 
 
+SIGNS = {"right": "✓", "wrong": "✗", "unsure": "?", "none": "–"}  # what a figure says of a planted defect
+CLOSURES = {
+    "trained reward": "closure", "full-reference figures": "closure_full_reference", "independent judges": "closure_judges",
+    "hacking index": "hacking_index",
+}  # fmt: skip
+
+
 def title(directory: Path) -> str:
     """The page's title."""
     run = runs.read(directory)
-    return f"{run['recipe']['name']} – {run['facts']['generator']['name']} tuned"
+    audited = run["facts"].get("audited")
+    return f"{audited} audited" if audited else f"{run['recipe']['name']} – {run['facts']['generator']['name']} tuned"
+
+
+def verdict(directory: Path, rows: int) -> Section | None:
+    """The audit's verdict in words, every figure's gap closure on one axis, and what the reward was worth."""
+    outcome = _summary(directory)
+    if not outcome or "verdict" not in outcome:  # runs of earlier versions
+        return None
+    closures: list[Any] = [
+        (_label(row), *(_number(row[name]) for name in ("value", "low", "high")), list(row["photographs"].values()))
+        for row in outcome.get("closures", ())
+    ]
+    chart = charts.dots(closures, {0.0: "start", 1.0: "references"}) if closures else ""
+    data = {name: outcome[name] for name in ("images", "photographs", "split")}
+    used = _usefulness(outcome.get("control"))
+    return Section("Verdict", render("tuning_verdict.html", words=outcome["verdict"], chart=chart, usefulness=used, **data))
+
+
+def planted(directory: Path, rows: int) -> Section | None:
+    """What each figure says of known defects."""
+    outcome = _summary(directory)
+    found = (outcome or {}).get("planted")
+    if not found:
+        return None
+    assert outcome is not None
+    said = {(row["figure"], row["kind"], row["on"]): row for row in found}
+    figures, kinds = (list(dict.fromkeys(row[name] for row in found)) for name in ("figure", "kind"))
+    table = [
+        (
+            kind,
+            ["".join(SIGNS[said[figure, kind, on]["says"]] for on in ("reference", "start")) for figure in figures],
+            ["–" if gap is None else f"{gap:+.2f}" for gap in said[figures[0], kind, "start"]["gaps"]],
+        )
+        for kind in kinds
+    ]
+    votes = ["(trained)", *("none" if name in outcome["without_vote"] else "yes" for name in figures[1:])]
+    numbered = range(1, len(table[0][2]) + 1)
+    return Section(
+        "Known defects", render("tuning_planted.html", figures=figures, rows=table, votes=votes, severities=list(numbered))
+    )
 
 
 def summary(directory: Path, rows: int) -> Section:
@@ -28,11 +75,16 @@ def summary(directory: Path, rows: int) -> Section:
     audits = _lines(directory, "audit")
     facts = [("generator", run["facts"]["generator"]["name"]), ("weights", run["facts"]["generator"]["digest"][:16] + "…")]
     facts.append(("stages of the reward model", str(len(run["facts"]["reward"]))))
-    if outcome:
+    if outcome and "audited" in outcome:
+        facts += [
+            ("audited network", outcome["audited"]["name"]), ("its weights", outcome["audited"]["digest"][:16] + "…"),
+            *_index(outcome), ("alarm", "yes" if outcome["alarms"] else "none"), ("audited images", str(outcome["images"])),
+        ]  # fmt: skip
+    elif outcome:
         facts += [
             ("steps", str(outcome["steps"])), ("ended", outcome["ended"] or "as planned"),
             ("best by the held-out metrics", f"step {outcome['best_step']}"), ("trained reward", f"{outcome['reward']:+.2f} sd"),
-            ("held-out metrics", f"{outcome['held_out']:+.2f} sd"), ("hacking index", f"{outcome['hacking_index']:+.2f}"),
+            ("held-out metrics", f"{outcome['held_out']:+.2f} sd"), *_index(outcome),
             ("alarms", ", ".join(map(str, outcome["alarms"])) or "none"), ("rollbacks", str(outcome["rollbacks"])),
             ("steps without a usable gradient", str(outcome["skipped"])), ("audited images", str(outcome["images"])),
         ]  # fmt: skip
@@ -49,9 +101,14 @@ def curves(directory: Path, rows: int) -> Section | None:
         return None
     alarms = [line["step"] for line in audits if line["alarm"]]
     stages = _stages(audits, steps)
-    names = {"trained reward": "reward", "held-out metrics": "held_out", "hacking index": "hacking_index"}
-    panels = [_panel("Reward and held-out metrics", "in sd over images since the start; dashed: a stage begins; red: alarm",
-                     audits, names, stages, alarms)]  # fmt: skip
+    panels = []
+    if any(line.get("closure") is not None for line in audits):
+        note = "share of the way from the start to the references that is done; dashed: a stage begins; red: alarm"
+        panels.append(_panel("Gap closure", note, audits, CLOSURES, stages, alarms))
+    names = {"trained reward": "reward", "held-out metrics": "held_out"}
+    names |= {} if panels else {"hacking index": "hacking_index"}  # of earlier versions, in sd
+    panels.append(_panel("Reward and held-out metrics", "in sd over images since the start; dashed: a stage begins; red: alarm",
+                         audits, names, stages, alarms))  # fmt: skip
     groups = {name.removeprefix("held_out_"): name for name in audits[-1] if name.startswith("held_out_")}
     if groups:
         panels.append(_panel("Held-out metrics by group", "mean change, larger = better", audits, groups, stages, alarms))
@@ -70,12 +127,15 @@ def comparison(directory: Path, rows: int) -> Section | None:
     table = [
         [
             row["metric"], row["group"] if row["counts"] else f"{row['group']} (shown only)", "↑" if row["better"] > 0 else "↓",
-            f"{row['start']:.4g}", f"{row['end']:.4g}", f"{row['difference']:+.3g}", f"[{row['low']:+.3g}, {row['high']:+.3g}]",
+            f"{row['start']:.4g}", f"{row['end']:.4g}", f"{row['difference']:+.3g}", _interval(row["low"], row["high"]),
             f"{100 * row['won']:.0f} %",
         ]
         for row in outcome["metrics"]
     ]  # fmt: skip
-    return Section("Start and end", render("tuning_table.html", rows=table, images=outcome["images"], best=outcome["best_step"]))
+    return Section(
+        "Start and end",
+        render("tuning_table.html", rows=table, images=outcome["images"], best=outcome["best_step"], over=_over(outcome)),
+    )
 
 
 def gallery(directory: Path, rows: int) -> Section | None:
@@ -91,6 +151,52 @@ def gallery(directory: Path, rows: int) -> Section | None:
     if not sheets:
         return None
     return Section("Pictures", render("tuning.html", rows=[[(sheets[-1].stem, data_uri(sheets[-1].read_bytes()))]], best=None))
+
+
+def _index(outcome: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The hacking index: in gap closure, or in the sd of earlier versions."""
+    index = outcome.get("hacking_index")
+    if "verdict" not in outcome:
+        return [("hacking index", f"{index:+.2f} sd")]
+    if index is None:
+        return []
+    return [("hacking index", f"{index:+.2f} {_interval(outcome['hacking_index_low'], outcome['hacking_index_high'], '+.2f')}")]
+
+
+def _usefulness(control: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The comparison with the anchor-only control, as the template takes it."""
+    if not control:
+        return None
+    rows = [
+        (
+            row["figure"], *(f"{row[name]:+.3f}" for name in ("tuned", "control", "difference")),
+            _interval(row["low"], row["high"], "+.3f"),
+        )
+        for row in control["figures"]
+    ]  # fmt: skip
+    return {"note": control["words"], "rows": rows}
+
+
+def _over(outcome: Mapping[str, Any]) -> str:
+    """What intervals are over: photographs, or images in runs of earlier versions."""
+    if "photographs" not in outcome:
+        return "images"
+    chosen = "" if outcome["split"] == outcome["selected_on"] else f", which chose nothing (split {outcome['split']})"
+    return f"{outcome['photographs']} photographs{chosen}"
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    name = row["figure"] if row["role"] != "trained" else "trained reward"
+    kind = {"no vote": " (no vote)", "judge": " (independent)", "index": " (counts)"}.get(row["role"], "")
+    return f"{name}{kind}"
+
+
+def _interval(low: float | None, high: float | None, form: str = "+.3g") -> str:
+    return "" if low is None or high is None else f"[{low:{form}}, {high:{form}}]"
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def _panel(

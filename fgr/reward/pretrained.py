@@ -29,6 +29,14 @@ def load_stages(reward: str | Path, device: str = "cpu") -> list[FinPercepRM]:
     return [_open(str(stage), device) for stage in stages]
 
 
+def load_judge(reward: str | Path, device: str = "cpu") -> FinPercepRM | None:
+    """The independent reward model that comes with another one, in its folder `judge`, to audit what is tuned against that; None
+    where there is none."""
+    folder = _folder(reward)
+    run = folder.parent if folder.name.startswith("stage-") else folder
+    return _open(str(resolve(run / "judge")), device) if (run / "judge").is_dir() else None
+
+
 def save_reward_model(model: FinPercepRM, folder: Path) -> None:
     """Write a model's folder, whole or not at all."""
     temporary = folder.with_name(f".{folder.name}.tmp")

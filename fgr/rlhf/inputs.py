@@ -59,10 +59,15 @@ class Replayed:
         self._chosen = _distinct(self.rows, data, split, scale)
         self._room, self._kept = cache_bytes, dict[int, ImagePair]()
         self.side = splits.size_of(self.rows)[0]
-        self.digest = digest_of([self.rows[index]["id"] for index in self._chosen])
+        names, self._photographs = self.rows["id"], self.rows["photo_id"]
+        self.digest = digest_of([names[index] for index in self._chosen])
 
     def __len__(self) -> int:
         return len(self._chosen)
+
+    def photograph(self, index: int) -> str:
+        """The photograph that an input was cut from."""
+        return str(self._photographs[self._chosen[index]])
 
     def __getitem__(self, index: int) -> ImagePair:
         if index not in self._kept:
@@ -103,6 +108,10 @@ class Folder:
     def __len__(self) -> int:
         return len(self._files)
 
+    def photograph(self, index: int) -> str:
+        """Each file is its own."""
+        return self._files[index].name
+
     def __getitem__(self, index: int) -> ImagePair:
         return (read_image(self._files[index]),)
 
@@ -127,11 +136,15 @@ class PreferencePairs:
                 "Preferences count where both images were made of one input; algorithm.pairs=triplets takes the dataset's own.",
             )
         self.side = splits.size_of(self.rows)[0]
-        names = self.rows["id"]
+        names, self._photographs = self.rows["id"], self.rows["photo_id"]
         self.digest = digest_of([f"{names[a]} {x} {names[b]} {y}" for (a, x), (b, y) in self._pairs])
 
     def __len__(self) -> int:
         return len(self._pairs)
+
+    def photograph(self, index: int) -> str:
+        """The photograph that the winner was made of."""
+        return str(self._photographs[self._pairs[index][0][0]])
 
     def __getitem__(self, index: int) -> ImagePair:
         winner, loser = self._pairs[index]
@@ -147,6 +160,7 @@ class Inputs(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> ImagePair: ...
+    def photograph(self, index: int) -> str: ...
 
 
 def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0) -> Inputs:
@@ -197,11 +211,14 @@ def batches(
 
 
 def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[ImagePair]:
-    """`count` crops spread over the inputs (from fewer inputs: several of each), the same every time."""
-    places = evenly_drawn(len(inputs), count)
-    rounds = -(-count // len(places))
-    chosen = [(place, turn) for turn in range(rounds) for place in places][:count]
+    """`count` crops of as many photographs as there are, by turns (from fewer inputs: several of each), the same every time."""
+    chosen = _spread(inputs, count)
     return [cut(inputs[place], scale, crop, False, np.random.default_rng([place, turn])) for place, turn in chosen]
+
+
+def photographs(inputs: Inputs, count: int) -> list[str]:
+    """The photograph of each of the crops that `fixed` gives."""
+    return [inputs.photograph(place) for place, _ in _spread(inputs, count)]
 
 
 def cut(pair: ImagePair, scale: int, crop: int, flips: bool, rng: np.random.Generator) -> ImagePair:
@@ -234,6 +251,19 @@ def stacked(pairs: Sequence[ImagePair], number: int = 0) -> Batch:
     low, *others = (as_tensor(images) for images in zip(*pairs, strict=True))
     reference, rival = (*others, None, None)[:2]
     return Batch(low, reference, rival, number)
+
+
+def _spread(inputs: Inputs, count: int) -> list[tuple[int, int]]:
+    """Input and turn of `count` crops, by turns from each photograph; from fewer inputs, several of each."""
+    by_photograph: dict[str, list[int]] = {}
+    for index in range(len(inputs)):
+        by_photograph.setdefault(inputs.photograph(index), []).append(index)
+    groups = list(by_photograph.values())
+    if len(groups) > count:
+        return [(groups[number][0], 0) for number in evenly_drawn(len(groups), count)]
+    places = [group[turn] for turn in range(max(map(len, groups))) for group in groups if turn < len(group)]
+    rounds = -(-count // len(places))
+    return [(place, turn) for turn in range(rounds) for place in places][:count]
 
 
 def _turned(image: np.ndarray, turns: int, mirror: bool) -> np.ndarray:

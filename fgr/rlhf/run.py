@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fgr import atomic
@@ -19,10 +18,10 @@ from fgr.errors import UserError
 from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.pretrained import load_reward_model, save_reward_model
-from fgr.rlhf import audit, pictures
+from fgr.rlhf import pictures
 from fgr.rlhf.algorithms import open_algorithm
 from fgr.rlhf.algorithms.interface import Algorithm
-from fgr.rlhf.held_out import HeldOutEvaluation
+from fgr.rlhf.auditor import Auditor, Baseline
 from fgr.rlhf.inputs import Replayed
 from fgr.rlhf.policy import Weights
 from fgr.rlhf.refresh import refreshed
@@ -66,7 +65,7 @@ def _run(setup: Setup) -> dict[str, Any]:
     loop = open_loop(setup)
     begin_trackers(setup.accelerator, "fgr-rlhf", setup.recipe.trackers)
     loop.fit()
-    found = write_results(loop, setup.facts["generator"])
+    found = write_results(loop, setup)
     setup.accelerator.end_training()
     return found
 
@@ -81,8 +80,10 @@ def open_loop(setup: Setup) -> TuningLoop:
     algorithm = open_algorithm(policy, recipe, setup.stages, setup.accelerator.autocast, perceptual)
     evaluation = setup.evaluation()
 
-    def refresh(stage: int, ema: Weights) -> dict[str, np.ndarray]:
-        return refresh_stage(setup, algorithm, evaluation, stage, ema)
+    def refresh(stage: int, ema: Weights, baseline: Baseline) -> None:
+        refresh_stage(setup, algorithm, stage, ema)
+        baseline.start |= evaluation.start_rewards(setup.device, [stage])
+        baseline.reference |= evaluation.reference_rewards(setup.device, [stage])
 
     loop = TuningLoop(
         policy, algorithm, evaluation, setup.schedule, recipe, run, setup.accelerator, setup.batches,
@@ -93,6 +94,7 @@ def open_loop(setup: Setup) -> TuningLoop:
         state = saved["state"]
         reopen_refreshed(setup, max(state["curriculum"]["stage"], *(point["stage"] for point in state["points"])))
         loop.restore(saved)
+        scale_rewards(setup, algorithm, [])  # the judges', which no checkpoint holds
         run.keep(lambda line: line["step"] <= loop.state.step)
     else:
         run.keep(lambda line: False)
@@ -104,14 +106,13 @@ def scale_rewards(setup: Setup, algorithm: Algorithm, stages: Iterable[int]) -> 
     """Set z-units and weights of the rewards of `stages`, by references and by the untuned network's outputs."""
     references, batches = setup.references()
     starts = [setup.policy.start(batch.low) for batch in batches]
+    setup.calibrate_judges(references, starts)
     setup.stages.scale(references, starts, algorithm.anchor_norm(batches[0], starts[0]), stages)
 
 
-def refresh_stage(
-    setup: Setup, algorithm: Algorithm, evaluation: HeldOutEvaluation, stage: int, ema: Weights
-) -> dict[str, np.ndarray]:
+def refresh_stage(setup: Setup, algorithm: Algorithm, stage: int, ema: Weights) -> None:
     """Train a stage of the reward model on composites of the policy with the weights `ema`, write it to RUN/reward, and let it
-    take the old one's place; the untuned network's held-out values of its reward."""
+    take the old one's place."""
     recipe, opened = setup.recipe, setup.inputs
     settings, data = recipe.curriculum.refresh, recipe.data
     assert isinstance(opened, Replayed)
@@ -133,7 +134,6 @@ def refresh_stage(
         save_reward_model(model, _refreshed_folder(setup, stage))
     setup.stages.replace(stage, model)
     scale_rewards(setup, algorithm, [stage])
-    return evaluation.start_rewards(setup.device, [stage])
 
 
 def reopen_refreshed(setup: Setup, reached: int) -> None:
@@ -147,24 +147,29 @@ def reopen_refreshed(setup: Setup, reached: int) -> None:
             setup.stages.replace(stage, load_reward_model(folder, str(setup.device)).requires_grad_(False))
 
 
-def write_results(loop: TuningLoop, generator: dict[str, str]) -> dict[str, Any]:
-    """Write RUN/best.safetensors, last.safetensors, examples and summary.json; what that holds. `generator`: name and digest."""
-    state, out, policy, evaluation, last = loop.state, loop.run.directory, loop.policy, loop.evaluation, loop.schedule.last
+def write_results(loop: TuningLoop, setup: Setup) -> dict[str, Any]:
+    """Write RUN/best.safetensors, last.safetensors, examples and summary.json; what that holds.
+
+    The figures are of the split that chose nothing, where there is one.
+    """
+    state, out, last, baseline = loop.state, loop.run.directory, loop.schedule.last, loop.state.baseline
+    assert baseline is not None
     loop.write(out / "best.safetensors", state.best["weights"], state.best["step"])
     loop.write(out / "last.safetensors", state.ema, state.step)
-    measured = loop.measure(state.best["weights"], [last], SHOWN)
-    name = f"reward_{last}"
-    metrics = {name: audit.MetricRole("trained reward", 1, False)} | evaluation.metrics.roles
-    verdict = audit.assess(state.start, measured.values, metrics, (state.start[name], measured.values[name]))
+    evaluation, auditor = loop.evaluation, loop.auditor
+    if (final := setup.final_evaluation()) is not None:
+        evaluation, auditor = final, Auditor(final, setup.recipe.audit, setup.device)
+        baseline = auditor.baseline(final.measure(setup.policy.start, setup.device, [last]).values, [last], baseline)
+    measured = loop.measure(state.best["weights"], [last], SHOWN, evaluation)
     found = {
         "steps": state.step, "ended": state.ended, "best_step": state.best["step"], "alarms": state.alarms,
-        "skipped": state.skipped, "rollbacks": state.curriculum.rollbacks, "images": len(evaluation.pairs),
-        "reward": verdict.reward, "held_out": verdict.held_out, "hacking_index": verdict.hacking_index,
-        "metrics": audit.compared(state.start, measured.values, metrics),
-        "generator": generator, "license": policy.license, "scale": policy.scale,
+        "skipped": state.skipped, "rollbacks": state.curriculum.rollbacks, "split": setup.reported_on,
+        "selected_on": setup.recipe.audit.split, **auditor.summary(baseline, measured.values, last),
+        "generator": setup.facts["generator"], "license": setup.policy.license, "scale": setup.policy.scale,
     }  # fmt: skip
+    found = atomic.finite(found)
     if loop.run.main:
-        start = evaluation.start_outputs(evaluation.pairs[:SHOWN], loop.accelerator.device)
+        start = evaluation.start_outputs(evaluation.pairs[:SHOWN], setup.device)
         found["examples"] = pictures.write_examples(out / "examples", loop.maps, evaluation.pairs, start, measured.outputs)
         atomic.write_json(out / "summary.json", found)
     return found

@@ -1,7 +1,7 @@
 """What a tuning run needs, opened and checked against one another; nothing is written to the disk."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,25 @@ import numpy as np
 import torch
 from accelerate.utils import GradScalerKwargs
 
+from fgr.dataset.location import has_split
 from fgr.errors import UserError, all_of
 from fgr.images.arrays import as_tensor
+from fgr.metrics.perceptual import is_at_hand
 from fgr.metrics.registry import Options, open_metric
 from fgr.recipe import resolved
 from fgr.recipe.algorithms import DpoSettings
-from fgr.recipe.fields import PERCEPTUAL
+from fgr.recipe.fields import DISTANCES
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.model import FinPercepRM
-from fgr.reward.pretrained import load_reward_model, load_stages
+from fgr.reward.pretrained import load_judge, load_reward_model, load_stages
 from fgr.rlhf import inputs
 from fgr.rlhf.curriculum import StageSchedule, equal_lengths
-from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
+from fgr.rlhf.held_out import Crops, HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Inputs, Replayed
 from fgr.rlhf.policies import open_policy
 from fgr.rlhf.refresh import CompositeMaker
 from fgr.rlhf.reward_stages import RewardStages
+from fgr.rlhf.trained_reward import stage_reward
 from fgr.sr import parse_name
 from fgr.training import directory
 from fgr.training.accelerator import open_accelerator
@@ -35,7 +38,10 @@ from fgr.training.directory import Run
 class Setup:
     """The parts of a run, by the recipe. UserError for a model, a reward model, data or a folder that does not fit."""
 
-    def __init__(self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str) -> None:
+    def __init__(
+        self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         _refuse_earlier_version(out)
         self.recipe = recipe
         handler = GradScalerKwargs(init_scale=1024.0)
@@ -51,19 +57,25 @@ class Setup:
         self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
         self.trained_on: Inputs = _pairs(recipe, data, self.policy.scale) or self.inputs
         self.audited = inputs.open_inputs(data, recipe.audit.split, self.policy.scale)
+        self.reported_on = _reported_on(recipe, data, self.audited)
+        self.reported = inputs.open_inputs(data, self.reported_on, self.policy.scale)
         self.schedule = stage_schedule(recipe, models)
         self.last_stage = models[-1]
         _check_inputs(recipe, data, self.inputs)
         self.composites = CompositeMaker(Path(data), str(self.device)) if recipe.curriculum.refresh.steps else None
         self.stages = RewardStages(models, recipe.reward, recipe.curriculum.strictness, self.device)
-        wanted = (name for name in PERCEPTUAL if name in recipe.anchor.perceptual or name in recipe.audit.metrics)
+        self.distances = _distances(recipe, isinstance(self.audited, Replayed))
+        wanted = (name for name in DISTANCES if name in recipe.anchor.perceptual or name in self.distances)
         self.perceptual = {name: open_metric(name, Options(self.device)) for name in wanted}
         held_out = [load_reward_model(name, str(self.device)) for name in recipe.audit.rewards]
-        self.held_out = self._held_out_metrics(held_out)
+        shipped = load_judge(reward, str(self.device))
+        held_out += [shipped] if shipped else []
+        self.held_out = self._held_out_metrics([model.requires_grad_(False) for model in held_out])
         self.facts: dict[str, Any] = {
             "generator": {"name": generator, "digest": self.policy.digest},
             "reward": [_digest(stage) for stage in models], "held_out": [_digest(model) for model in held_out],
-            "data": {"train": self.trained_on.digest, "audit": self.audited.digest},
+            "data": {"train": self.trained_on.digest, "audit": self.audited.digest, "report": self.reported.digest},
+            "metrics": list(self.held_out.roles), **(facts or {}),
         }  # fmt: skip
         self.run = Run(out, self.accelerator.is_main_process)
         self.run.expect("rlhf", resolved(recipe), self.facts)
@@ -92,17 +104,34 @@ class Setup:
 
     def evaluation(self) -> HeldOutEvaluation:
         """The held-out metrics and trained rewards of the policy on the crops that are audited."""
-        recipe = self.recipe
-        pairs = inputs.fixed(self.audited, self.policy.scale, recipe.audit.crop, recipe.audit.images)
-        return HeldOutEvaluation(self.policy, self.held_out, self.stages.rewards, pairs, recipe.data.batch)
+        return self._evaluation(self.audited)
+
+    def final_evaluation(self) -> HeldOutEvaluation | None:
+        """The same on the crops of the split that is reported on; None where that is the audited one."""
+        return None if self.reported_on == self.recipe.audit.split else self._evaluation(self.reported)
+
+    def calibrate_judges(self, references: list[torch.Tensor], starts: list[torch.Tensor]) -> None:
+        """Set the z-units of the independent judges' rewards, as those of the trained one are set."""
+        for judge in self.held_out.judges.values():
+            judge.calibrate([*references, *starts])
+
+    def _evaluation(self, opened: Inputs) -> HeldOutEvaluation:
+        audit = self.recipe.audit
+        pairs = inputs.fixed(opened, self.policy.scale, audit.crop, audit.images)
+        crops = Crops(pairs, inputs.photographs(opened, audit.images))
+        return HeldOutEvaluation(self.policy, self.held_out, self.stages.rewards, crops, self.recipe.data.batch)
 
     def _held_out_metrics(self, held_out: list[FinPercepRM]) -> HeldOutMetrics:
         audit = self.recipe.audit
         models: dict[str, tuple[Any, bool]] = {f"rm{number}": (model, True) for number, model in enumerate(held_out)}
         # the last stage is only shown: stages of one run share what they are blind to, even where another one is trained against
         models["last_stage"] = (self.last_stage, False)
-        metrics = open_held_out(audit.metrics, self.device, fit_naturalness(self.inputs, audit.patch), self.perceptual)
-        return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed))
+        names = [*self.distances, *(name for name in audit.metrics if name not in DISTANCES)]
+        metrics = open_held_out(names, self.device, fit_naturalness(self.inputs, audit.patch), self.perceptual)
+        judges = {f"judge_{number}": stage_reward(model, self.recipe.reward) for number, model in enumerate(held_out)}
+        for judge, name in zip(judges.values(), [*audit.rewards, "judge, beside the reward model"], strict=False):
+            judge.name = f"the independent reward model {name}"
+        return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed), judges)
 
 
 def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedule:
@@ -136,6 +165,23 @@ def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedu
         raise UserError(f"{recipe.training.steps} steps are not enough for {number} stages.", "Raise training.steps.")
     lengths = chosen.steps or equal_lengths(number, recipe.training.steps)
     return StageSchedule(chosen.schedule, 0, number - 1, lengths, chosen.blend_steps)
+
+
+def _distances(recipe: RlhfRecipe, referenced: bool) -> list[str]:
+    """The distances to the reference that are measured: those that the recipe names, and those whose weights are at hand."""
+    audit = recipe.audit
+    return [name for name in DISTANCES if name in audit.metrics or (referenced and audit.at_hand and is_at_hand(name))]
+
+
+def _reported_on(recipe: RlhfRecipe, data: str, audited: Inputs) -> str:
+    """The split that the report's figures are from: the audited one where the data has no other. UserError: it is trained on."""
+    audit = recipe.audit
+    if audit.test_split == recipe.data.split:
+        raise UserError(
+            f"audit.test_split is '{audit.test_split}', which the policy is tuned on.", "Name a split that is not trained on."
+        )
+    referenced = isinstance(audited, Replayed)
+    return audit.test_split if referenced and has_split(data, audit.test_split) else audit.split
 
 
 def _pairs(recipe: RlhfRecipe, data: str, scale: int) -> Inputs | None:

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 
 from fgr.errors import UserError, notice
 from fgr.recipe.rlhf import RlhfRecipe
-from fgr.rlhf import audit, curriculum, pictures
+from fgr.rlhf import audit, changes, curriculum, pictures
 from fgr.rlhf.algorithms.interface import Algorithm, TrainingStep
+from fgr.rlhf.auditor import Auditor, Baseline, Finding, baseline_of
 from fgr.rlhf.curriculum import AuditPoint, CurriculumState, StageSchedule
 from fgr.rlhf.held_out import HeldOutEvaluation, Measured
 from fgr.rlhf.inputs import Batch
@@ -23,7 +23,7 @@ from fgr.training.directory import Run
 from fgr.training.loop import take_steps
 from fgr.training.optimization import Optimization, divergence, running_mean, update_ema, warmup
 
-Refresh = Callable[[int, Weights], dict[str, np.ndarray]]  # stage and averaged weights → the untuned network's new rewards
+Refresh = Callable[[int, Weights, Baseline], None]  # of a stage, by averaged weights; the baseline gets its new values
 
 
 @dataclass
@@ -33,9 +33,9 @@ class State:
     curriculum: CurriculumState
     step: int = 0
     ema: Weights = field(default_factory=dict)
-    start: dict[str, np.ndarray] = field(default_factory=dict)  # metrics at step 0, an image each
+    baseline: Baseline | None = None
     points: list[AuditPoint] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)  # step, stage, held_out, weights
+    best: dict[str, Any] = field(default_factory=dict)  # step, stage, held_out, score, weights
     alarms: list[int] = field(default_factory=list)
     bad: int = 0  # steps in a row without a usable gradient
     skipped: int = 0
@@ -56,6 +56,7 @@ class TuningLoop:
     ) -> None:  # fmt: skip
         self.policy, self.algorithm, self.evaluation, self.schedule, self.run = policy, algorithm, evaluation, schedule, run
         self.recipe, self.training, self.audited = recipe, recipe.training, recipe.audit
+        self.auditor = Auditor(evaluation, recipe.audit, accelerator.device)
         self.accelerator, self.batches, self.refresh, self.maps = accelerator, batches, refresh, maps
         self.wrapped = isinstance(policy, NetworkPolicy)  # others are called in parts
         self.optimizer = accelerator.prepare(self._new_optimizer())
@@ -75,7 +76,7 @@ class TuningLoop:
             **state | {
                 "curriculum": CurriculumState(**state["curriculum"]),
                 "points": [AuditPoint(**point) for point in state["points"]],
-                "start": {name: value.numpy() for name, value in state["start"].items()}, "ema": self._placed(state["ema"]),
+                "baseline": baseline_of(state["baseline"]), "ema": self._placed(state["ema"]),
             }
         )  # fmt: skip
         for reward, values in zip(self.algorithm.rewards, saved["rewards"], strict=True):
@@ -86,7 +87,7 @@ class TuningLoop:
         state = self.state
         plain = vars(state) | {
             "curriculum": asdict(state.curriculum), "points": [asdict(point) for point in state.points],
-            "start": {name: torch.from_numpy(value) for name, value in state.start.items()},
+            "baseline": state.baseline.plain() if state.baseline else None,
         }  # fmt: skip
         self.run.save({
             "learned": _copies(self.policy.learned()), "optimizer": self.optimizer.state_dict(), "state": plain,
@@ -97,7 +98,7 @@ class TuningLoop:
     def fit(self) -> None:
         """Take the steps that are left. KeyboardInterrupt, after saving, when asked to stop; UserError: no step can be taken."""
         state, training = self.state, self.training
-        if not state.start:
+        if state.baseline is None:
             self._audit()
             self.save()
         if state.ended:
@@ -107,10 +108,11 @@ class TuningLoop:
             lambda: self._step(source), "rlhf", state.step, training.steps, self.save, training.checkpoint_every, self.accelerator
         )
 
-    def measure(self, weights: Weights, stages: Any, keep: int = 0) -> Measured:
-        """The held-out metrics of the policy with these learned weights; `keep` outputs are returned."""
+    def measure(self, weights: Weights, stages: Any, keep: int = 0, evaluation: HeldOutEvaluation | None = None) -> Measured:
+        """The held-out metrics of the policy with these learned weights, on the audited crops or those of another `evaluation`;
+        `keep` outputs are returned."""
         with self.policy.holding(self._placed(weights)):
-            measured = self.evaluation.measure(self.policy, self.accelerator.device, stages, keep)
+            measured = (evaluation or self.evaluation).measure(self.policy, self.accelerator.device, stages, keep)
         values = broadcast_object_list([measured.values])[0]  # every process decides by the same numbers
         return replace(measured, values=values)
 
@@ -177,33 +179,53 @@ class TuningLoop:
         )
 
     def _audit(self) -> None:
-        state, stage, limits = self.state, self.state.curriculum.stage, self.audited
-        first, last = not state.start, self.schedule.last
+        state, stage, last = self.state, self.state.curriculum.stage, self.schedule.last
+        first = state.baseline is None
         stages = range(self.schedule.first, last + 1) if first else sorted({stage, last})
-        measured = self.measure(state.ema, stages, limits.sheet)
+        measured = self.measure(state.ema, stages, self.audited.sheet)
+        if state.baseline is None:
+            state.baseline = self.auditor.baseline(measured.values, stages)
+        found = self.auditor.assess(state.baseline, measured.values, stage)
+        self._log_audit(found, measured, state.baseline.start[f"reward_{last}"])
         if first:
-            state.start = measured.values
-        verdict = audit.assess(state.start, measured.values, self.evaluation.metrics.roles, self._pair(measured, stage))
-        hacked = audit.is_hacked(verdict, limits.rise, limits.fall, limits.outrun)
-        means = {name: float(values.mean()) for name, values in measured.values.items()}
-        gains = {f"held_out_{name}": gain for name, gain in verdict.groups.items()}
-        self._log(
-            "audit", stage=stage, reward=verdict.reward, held_out=verdict.held_out, hacking_index=verdict.hacking_index,
-            last_reward=float(audit.change(*self._pair(measured, last)).mean()), alarm=bool(hacked), **gains, **means,
-        )  # fmt: skip
-        state.points.append(AuditPoint(state.step, stage, verdict.reward, verdict.held_out))
+            self._warn(state.baseline)
+        state.points.append(AuditPoint(state.step, stage, found.changes.reward, found.changes.held_out.value))
         self._draw(measured)
-        if not hacked and audit.is_better(verdict, state.best.get("held_out")):
-            state.best = {"step": state.step, "stage": stage, "held_out": verdict.held_out, "weights": _copies(state.ema)}
-        if hacked:
-            self._alarm(hacked, verdict)
+        if (not found.alarms and audit.is_better(found.score, state.best.get("score"))) or not state.best:
+            state.best = {
+                "step": state.step, "stage": stage, "held_out": found.changes.held_out.value, "score": found.score,
+                "weights": _copies(state.ema),
+            }  # fmt: skip
+        if found.alarms:
+            self._alarm(found)
         elif self.schedule.kind == "adaptive":
             self._adapt()
 
-    def _alarm(self, hacked: str, verdict: audit.Verdict) -> None:
-        state = self.state
+    def _log_audit(self, found: Finding, measured: Measured, start: Any) -> None:
+        """A line of the audit: changes in sd, gap closures, and each figure's mean."""
+        last, moved = f"reward_{self.schedule.last}", found.changes
+        figures = {f"held_out_{name}": gain for name, gain in moved.groups.items()}
+        figures |= {name: float(values.mean()) for name, values in measured.values.items()}
+        figures |= found.verdict.figures() if found.verdict else {}
+        self._log(
+            "audit", stage=self.state.curriculum.stage, reward=moved.reward, held_out=moved.held_out.value,
+            last_reward=float(changes.change(start, measured.values[last]).mean()), alarm=bool(found.alarms), **figures,
+        )  # fmt: skip
+
+    def _warn(self, baseline: Baseline) -> None:
+        """Say at the start which figures have no vote, and what the trained reward takes known defects for."""
+        if baseline.without_vote:
+            names = ", ".join(baseline.without_vote)
+            self._event("vote", f"no vote in this run, since they prefer known defects to their absence: {names}")
+        trained = f"reward_{self.schedule.last}"
+        kinds = dict.fromkeys(str(row["kind"]) for row in baseline.planted if row["figure"] == trained and row["says"] == "wrong")
+        if kinds:
+            self._event("planted", f"the trained reward prefers these defects to their absence: {', '.join(kinds)}")
+
+    def _alarm(self, found: Finding) -> None:
+        state, hacked = self.state, "; ".join(found.alarms)
         state.alarms.append(state.step)
-        self._event("alarm", f"reward hacking: {hacked}", **verdict.groups)
+        self._event("alarm", f"reward hacking: {hacked}", **found.changes.groups)
         if self.audited.on_hacking == "stop":
             state.ended = f"reward hacking in step {state.step}"
         elif self.audited.on_hacking == "rollback":
@@ -241,15 +263,13 @@ class TuningLoop:
         state.curriculum = curriculum.advance(state.curriculum, state.step)
         self._event("stage", reason, stage=state.curriculum.stage, **evidence)
         if self.refresh:
-            state.start |= self.refresh(state.curriculum.stage, state.ema)
+            assert state.baseline is not None
+            self.refresh(state.curriculum.stage, state.ema, state.baseline)
             self.save()
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         learned = list(self.policy.learned().values())
         return torch.optim.AdamW(learned, lr=self.training.lr, weight_decay=self.training.weight_decay)
-
-    def _pair(self, measured: Measured, stage: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.state.start[f"reward_{stage}"], measured.values[f"reward_{stage}"]
 
     def _draw(self, measured: Measured) -> None:
         if not self.audited.sheet or not self.run.main:

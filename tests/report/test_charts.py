@@ -1,5 +1,6 @@
 """Small charts as SVG."""
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -27,3 +28,20 @@ def test_a_mark_stands_where_its_step_is():
     assert f'class="mark" points="{middle:.1f},' in drawn
     assert f'class="alarm" points="{end:.1f},' in drawn
     assert f'<text x="{middle + 2:.1f}"' in drawn
+
+
+def test_dots_stand_on_one_axis_with_intervals_and_what_has_no_value_says_so():
+    rows = [
+        ("reward", 0.7, 0.5, 0.9, [0.6, 5.0]),
+        ("<ssim>", 0.02, float("nan"), float("nan"), []),
+        ("niqe", *[float("nan")] * 3, []),
+    ]
+    drawn = charts.dots(rows, {0.0: "start", 1.0: "references"})
+    assert "reward: 0.70 [0.50, 0.90]" in drawn
+    assert "&lt;ssim&gt;: 0.02</title>" in drawn
+    assert "no gap" in drawn
+    assert "<ssim>" not in drawn
+    places = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawn)]
+    assert max(places) <= 640
+    assert places[0] < places[1]  # 5 stands at the axis' end
+    assert drawn.count("<line") == 1

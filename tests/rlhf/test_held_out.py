@@ -7,8 +7,8 @@ from PIL import Image
 
 from fgr.errors import UserError
 from fgr.metrics.registry import Metric
-from fgr.rlhf.audit import MetricRole
-from fgr.rlhf.held_out import HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
+from fgr.rlhf.changes import MetricRole
+from fgr.rlhf.held_out import Crops, HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, open_inputs
 
 
@@ -42,6 +42,10 @@ def pairs(count=3, side=16):
     return [(rng.integers(60, 160, (side, side, 3), np.uint8), reference) for _ in range(count)]
 
 
+def crops(count=3):
+    return Crops(pairs(count), [str(number) for number in range(count)])
+
+
 def named(name, lower=False, reference=False, value=1.0):
     return Metric(name, reference, lower, False, "here", lambda image, target=None: torch.full((len(image),), value))
 
@@ -59,6 +63,8 @@ def test_every_metric_has_a_role_in_the_audit():
         "distance": MetricRole("distance", -1, False),
     }  # fmt: skip
     assert list(roles)[:4] == ["psnr", "ms_ssim", "lpips", "consistency"]
+    judged = HeldOutMetrics(metrics, models, judges={"judge_0": Brightness()}).roles
+    assert judged["judge_0"] == MetricRole("judge", 1, False)
     assert "psnr" not in HeldOutMetrics(metrics, models, referenced=False).roles
 
 
@@ -69,7 +75,7 @@ def test_figures_by_hand():
     output[..., :8, :8] = 1.0  # 64 of 4096 places, more than a hundredth
     metrics = HeldOutMetrics(open_held_out((), "cpu"), {"rm0": (Brightness(), True)})
     found = metrics.measure(output, Batch(low, reference), start)
-    assert found.keys() == {"psnr", "ms_ssim", "consistency", "distance", "rm0_score", "rm0_severity"}
+    assert found.keys() == {"psnr", "ssim", "ms_ssim", "consistency", "distance", "rm0_score", "rm0_severity"}
     assert all(values.shape == (2,) and values.dtype == np.float64 for values in found.values())
     share = 64 / 4096
     assert found["psnr"][0] == pytest.approx(-10 * np.log10((1 - share) * 0.2**2 + share * 0.3**2), rel=1e-4)
@@ -82,7 +88,7 @@ def test_figures_by_hand():
 
 def test_an_evaluation_is_the_same_in_any_batch_and_returns_the_first_outputs():
     metrics = HeldOutMetrics(open_held_out((), "cpu"))
-    whole, halves = (HeldOutEvaluation(Brightener(), metrics, [Brightness()], pairs(), batch) for batch in (3, 2))
+    whole, halves = (HeldOutEvaluation(Brightener(), metrics, [Brightness()], crops(), batch) for batch in (3, 2))
     first, second = (one.measure(Brightener(), torch.device("cpu"), [0], keep=2) for one in (whole, halves))
     assert first.outputs.shape == second.outputs.shape == (2, 3, 64, 64)
     for name, values in first.values.items():
@@ -93,10 +99,36 @@ def test_an_evaluation_is_the_same_in_any_batch_and_returns_the_first_outputs():
     assert torch.equal(whole.start_outputs(pairs(1), torch.device("cpu")), halves.start_outputs(pairs(1), torch.device("cpu")))
 
 
+def test_references_and_changed_images_are_measured_in_place_of_outputs():
+    metrics = HeldOutMetrics(open_held_out((), "cpu"), judges={"judge_0": Brightness()})
+    evaluation = HeldOutEvaluation(Brightener(), metrics, [Brightness()], crops(), 2)
+    found = evaluation.references(torch.device("cpu"), [0])
+    assert found["ssim"] == pytest.approx(1, abs=1e-3)
+    assert found["reward_0"] == pytest.approx(110 / 255)
+    assert found["judge_0"] == pytest.approx(110 / 255)
+    dark = np.zeros((64, 64, 3), np.uint8)
+    changed = evaluation.changed([dark, dark + 255], [2, 0], torch.device("cpu"), [0])
+    assert changed["reward_0"].tolist() == [0, 1]
+    folder = HeldOutEvaluation(Brightener(), HeldOutMetrics([], referenced=False), [Brightness()], crops(), 2)
+    assert folder.references(torch.device("cpu"), [0]) == {}
+
+
+def test_outputs_are_rounded_as_they_would_be_saved():
+    metrics = HeldOutMetrics([named("clipiqa")])
+    measured = HeldOutEvaluation(Brightener(), metrics, [], crops(), 2).measure(Brightener(), torch.device("cpu"), [], keep=3)
+    assert torch.equal((measured.outputs * 255).round(), (measured.outputs * 255).round(decimals=3))
+
+
+def test_the_first_crops_are_of_as_many_photographs_as_there_are():
+    found = Crops(pairs(5), ["a", "a", "b", "a", "c"])
+    assert found.first_of_each(3) == [0, 2, 4]
+    assert found.first_of_each(9) == [0, 2, 4, 1, 3]
+
+
 def test_figures_that_are_not_finite_end_the_run_with_a_sentence():
     broken = HeldOutMetrics([named("clipiqa", value=float("nan"))])
     with pytest.raises(UserError, match=r"clipiqa are not finite.*\n.*training\.lr"):
-        HeldOutEvaluation(Brightener(), broken, [], pairs(), 2).measure(Brightener(), torch.device("cpu"), [])
+        HeldOutEvaluation(Brightener(), broken, [], crops(), 2).measure(Brightener(), torch.device("cpu"), [])
 
 
 def test_naturalness_is_fitted_on_the_references_of_a_dataset_alone(tiny, tmp_path):

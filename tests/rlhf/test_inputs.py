@@ -68,6 +68,25 @@ def test_fixed_crops_are_the_same_every_time_and_repeat_images_only_when_they_mu
     assert len({low.tobytes() for low, _ in first}) == len(first)
 
 
+def test_fixed_crops_are_of_as_many_photographs_as_there_are(tmp_path):
+    class Cuts:
+        digest = ""
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, index):
+            return (np.full((16, 16, 3), index, np.uint8),)
+
+        def photograph(self, index):
+            return "abc"[index // 4]
+
+    for count, wanted in ((2, {"a", "c"}), (3, {"a", "b", "c"}), (5, {"a", "b", "c"})):
+        pairs, names = inputs.fixed(Cuts(), 4, 8, count), inputs.photographs(Cuts(), count)
+        assert set(names) == wanted
+        assert [Cuts().photograph(int(low[0, 0, 0])) for (low,) in pairs] == names
+
+
 def test_another_scale_is_refused(tiny):
     with pytest.raises(UserError, match=r"of scale ×4, the generator upscales ×2"):
         inputs.Replayed(str(tiny), "train", 2)
