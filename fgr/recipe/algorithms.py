@@ -8,6 +8,8 @@ from fgr.recipe.fields import Strict, Weight
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Steps = Annotated[int, Field(ge=1)]
+Hinge = float | Literal["reference"] | None
+HINGE = "reward in z-units from which an image has no gradient; reference = its own reference's; null = none"
 
 
 class Settings(Strict):
@@ -15,12 +17,18 @@ class Settings(Strict):
 
     tunes: ClassVar[Literal["networks", "diffusion models"]] = "diffusion models"
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the reward's gradient ends at the reference's own reward."""
+        return getattr(self, "hinge", None) == "reference"
+
 
 class DirectSettings(Settings):
-    """The reward's gradient goes through the network; for deterministic networks. It has no further keys."""
+    """The reward's gradient goes through the network; for deterministic networks."""
 
     tunes = "networks"
     name: Literal["direct"] = "direct"
+    hinge: Hinge = Field(None, description=HINGE)
 
 
 class ReflSettings(Settings):
@@ -28,7 +36,7 @@ class ReflSettings(Settings):
 
     name: Literal["refl"]
     anchor: Weight = Field(0.0, description="weight of the predictions' squared distance to those of the untuned model")
-    hinge: float | None = Field(2.0, description="reward in z-units from which an image has no gradient; null = none")
+    hinge: Hinge = Field(2.0, description=HINGE)
     late: tuple[float, float] = Field((0.75, 1.0), description="range that the one step with a gradient is drawn from")
     endpoint: bool = Field(False, description="take the reward of the final sample, not of the prediction of x_0")
     early: Share = Field(0.4, description="the step of the low-frequency loss is drawn from the first steps, up to this share")
@@ -46,7 +54,7 @@ class DraftSettings(Settings):
 
     name: Literal["draft"]
     anchor: Weight = Field(0.0, description="weight of the predictions' squared distance to those of the untuned model")
-    hinge: float | None = Field(2.0, description="reward in z-units from which an image has no gradient; null = none")
+    hinge: Hinge = Field(2.0, description=HINGE)
     last: Steps = Field(1, description="K, the denoising steps that the gradient goes through")
 
 
@@ -55,7 +63,7 @@ class DraftLvSettings(Settings):
 
     name: Literal["draft-lv"]
     anchor: Weight = Field(0.0, description="weight of the predictions' squared distance to those of the untuned model")
-    hinge: float | None = Field(2.0, description="reward in z-units from which an image has no gradient; null = none")
+    hinge: Hinge = Field(2.0, description=HINGE)
     draws: Steps = Field(2, description="noises that the last step is drawn with")
 
 

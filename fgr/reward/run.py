@@ -28,6 +28,7 @@ from fgr.training import directory
 from fgr.training.accelerator import begin_trackers, open_accelerator
 from fgr.training.directory import Run
 
+MAY_GROW = ("stages",)  # the steps of the last stage: more of them extend a run
 SCALE_SAMPLES = 64  # samples from which the first scale of the score is taken
 
 
@@ -71,7 +72,7 @@ class _Trainer:
         self.facts: dict[str, Any] = self._begun_with()
         all_of({"data": self._open_data, "encoder": self._check_encoder, "base": self._check_base})
         self.facts = {"data": splits.split_facts(self.rows)} | self._maps_learned() | self.facts
-        self.run.expect("reward", resolved(recipe), self.facts)
+        self.run.expect("reward", resolved(recipe), self.facts, MAY_GROW)
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
 
     def _open_data(self) -> None:
@@ -86,7 +87,8 @@ class _Trainer:
 
     def start(self) -> None:
         """Begin the run's folder and the trackers, or go on with them."""
-        self.run.start("reward", resolved(self.recipe), self.facts)
+        finished = (self.phases[-1].name, "examples", "examples.json")
+        self.run.start("reward", resolved(self.recipe), self.facts, MAY_GROW, finished)
         note = splits.note_on_maps(self.data, self.rows["train"], self.recipe.planted.share > 0)
         if note and self.accelerator.is_main_process:
             notice(note)

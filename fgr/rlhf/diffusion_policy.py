@@ -4,7 +4,8 @@ Models run through the interface that the upscalers use (`fgr.sr.diffusion.stepw
 noise schedules unless an algorithm asks for stochastic ones.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,26 @@ class DiffusionPolicy(Policy):
         return self.model.sampler.step(latents.float(), output.float(), index, eta)
 
     def image(self, latents: torch.Tensor, low: torch.Tensor, start: Start) -> torch.Tensor:
-        """The images of clean latents, at 4 times the size of `low`."""
-        return self._cut(self.model.decode(latents, start), low)
+        """The images of clean latents, at 4 times the size of `low`; never in fp16, which autoencoders overflow."""
+        with _wide(latents.device):
+            return self._cut(self.model.decode(latents.float(), start), low)
 
     @torch.no_grad()
     def latents(self, images: torch.Tensor) -> torch.Tensor:
-        """The latents of images whose sides are multiples of 32."""
-        return self.model.encode(images)
+        """The latents of images whose sides are multiples of 32; never in fp16."""
+        with _wide(images.device):
+            return self.model.encode(images.float())
+
+    @contextlib.contextmanager
+    def unguided(self) -> Iterator[None]:
+        """Within the block the network predicts without classifier-free guidance, as it was trained."""
+        settings = self.model.settings
+        if "guidance" in settings:
+            self.model.settings = dict(settings) | {"guidance": 1.0}
+        try:
+            yield
+        finally:
+            self.model.settings = settings
 
     def to(self, *args: Any, **kwargs: Any) -> "DiffusionPolicy":
         """As for every module, all networks of the model along."""
@@ -126,3 +140,10 @@ class DiffusionPolicy(Policy):
     def _cut(self, images: torch.Tensor, low: torch.Tensor) -> torch.Tensor:
         height, width = low.shape[-2:]
         return images.clamp(0, 1)[..., : height * self.scale, : width * self.scale]
+
+
+def _wide(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Within, autocast to fp16 is off; to bfloat16, whose range is that of float32, it stays."""
+    kind = device.type
+    half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+    return torch.autocast(kind, enabled=False) if half else contextlib.nullcontext()

@@ -1,5 +1,7 @@
 """`fgr rlhf`: from an SR network and a reward model to a tuned network; running it again resumes.
 
+The same command with more training.steps extends a finished run; the last stage goes on.
+
 RUN/best.safetensors   the tuned network with the best held-out metrics, as spandrel opens it; RUN/last.safetensors the last one
 RUN/sheets, examples   pictures at each audit, and of the best network beside the untuned one
 RUN/reward/stage-K     stages of the reward model that were refreshed on the policy's own outputs
@@ -19,13 +21,13 @@ from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.pretrained import load_reward_model, save_reward_model
 from fgr.rlhf import pictures
-from fgr.rlhf.algorithms import open_algorithm
+from fgr.rlhf.algorithms import Surroundings, open_algorithm
 from fgr.rlhf.algorithms.interface import Algorithm
 from fgr.rlhf.auditor import Auditor, Baseline
 from fgr.rlhf.inputs import Replayed
 from fgr.rlhf.policy import Weights
 from fgr.rlhf.refresh import refreshed
-from fgr.rlhf.setup import Setup
+from fgr.rlhf.setup import MAY_GROW, Setup
 from fgr.rlhf.tuning_loop import TuningLoop
 from fgr.training.accelerator import begin_trackers
 
@@ -57,7 +59,7 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
 
 def _run(setup: Setup) -> dict[str, Any]:
     """Tune, or finish tuning, and write what comes of it."""
-    setup.run.start("rlhf", resolved(setup.recipe), setup.facts)
+    setup.run.start("rlhf", resolved(setup.recipe), setup.facts, MAY_GROW, ("summary.json", "examples"))
     setup.accelerator.wait_for_everyone()
     summary = setup.run.directory / "summary.json"
     if summary.is_file():
@@ -77,7 +79,8 @@ def open_loop(setup: Setup) -> TuningLoop:
     policy.learn(recipe.policy)
     policy.to(setup.device)
     perceptual = {name: metric.measure for name, metric in setup.perceptual.items()}
-    algorithm = open_algorithm(policy, recipe, setup.stages, setup.accelerator.autocast, perceptual)
+    around = Surroundings(setup.accelerator.autocast, perceptual, setup.accelerator.gather)
+    algorithm = open_algorithm(policy, recipe, setup.stages, around)
     evaluation = setup.evaluation()
 
     def refresh(stage: int, ema: Weights, baseline: Baseline) -> None:

@@ -34,6 +34,8 @@ from fgr.training import directory
 from fgr.training.accelerator import open_accelerator
 from fgr.training.directory import Run
 
+MAY_GROW = ("training.steps",)  # keys that extend a run
+
 
 class Setup:
     """The parts of a run, by the recipe. UserError for a model, a reward model, data or a folder that does not fit."""
@@ -78,7 +80,7 @@ class Setup:
             "metrics": list(self.held_out.roles), **(facts or {}),
         }  # fmt: skip
         self.run = Run(out, self.accelerator.is_main_process)
-        self.run.expect("rlhf", resolved(recipe), self.facts)
+        self.run.expect("rlhf", resolved(recipe), self.facts, MAY_GROW)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """The batches `first` … `last` − 1 of this process."""
@@ -194,11 +196,12 @@ def _pairs(recipe: RlhfRecipe, data: str, scale: int) -> Inputs | None:
 
 def _check_inputs(recipe: RlhfRecipe, data: str, opened: Inputs) -> None:
     """UserError where the recipe asks for what the inputs do not have."""
-    if not isinstance(opened, Replayed) and (recipe.anchor.needs_reference or recipe.curriculum.refresh.steps):
+    needs = recipe.anchor.needs_reference or recipe.algorithm.needs_reference or recipe.curriculum.refresh.steps
+    if not isinstance(opened, Replayed) and needs:
         raise UserError(
             f"{data} is a folder of low-resolution images without references, which anchor.reference, "
-            "anchor.low_frequency_to=reference and curriculum.refresh need.",
-            "Set them to 0, or give a dataset.",
+            "anchor.low_frequency_to=reference, algorithm.hinge=reference and curriculum.refresh need.",
+            "Set the weights to 0 and algorithm.hinge to null, or give a dataset.",
         )
     if recipe.curriculum.refresh.steps and not Path(data).is_dir():
         raise UserError("curriculum.refresh makes composites as the dataset's own fgr.json says.", "Download the dataset first.")
@@ -212,8 +215,13 @@ def _check_inputs(recipe: RlhfRecipe, data: str, opened: Inputs) -> None:
 
 
 def _refuse_earlier_version(out: Path) -> None:
-    """UserError for a run begun before version 0.2: its recipe has the keys of every algorithm, its checkpoint other fields."""
-    if (out / "run.json").exists() and {"late", "group"} <= directory.read(out)["recipe"].get("algorithm", {}).keys():
+    """UserError for a run begun before version 0.2: its recipe has the keys of every algorithm, or its audit
+    measured other figures."""
+    if not (out / "run.json").exists():
+        return
+    begun = directory.read(out)
+    keys_of_all = {"late", "group"} <= begun["recipe"].get("algorithm", {}).keys()
+    if begun["kind"] == "rlhf" and (keys_of_all or "metrics" not in begun["facts"]):
         raise UserError(
             f"The run in {out} was begun by an earlier version of fgr, and only that version can resume it.",
             "Its networks, figures and report remain readable. To start again, name another --out.",

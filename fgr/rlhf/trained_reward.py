@@ -146,11 +146,13 @@ def plain_reward(settings: RewardSettings, stages: Sequence[Any], device: torch.
 
 
 def reward_gradient(
-    rewards: Sequence[Reward], output: torch.Tensor, stage: int, share: float, hinge: float | None = None
-) -> tuple[torch.Tensor, dict[str, float]]:
+    rewards: Sequence[Reward], output: torch.Tensor, stage: int, share: float, hinge: float | str | None = None,
+    reference: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, dict[str, float]]:  # fmt: skip
     """The weighted reward's gradient at `output` (B, 3, H, W), the stage before faded out by `share`; and figures for the log.
 
-    Images whose reward has reached `hinge` (z-units) have none.
+    Images whose reward has reached `hinge` have none: z-units, or `reference`, the reward of their own reference. ValueError if
+    that is asked for and there is none.
     """
     reward = rewards[stage]
     terms, value, gradient = reward.gradient(output)
@@ -159,12 +161,23 @@ def reward_gradient(
         before = rewards[stage - 1]
         gradient = faded(before.weight * before.gradient(output)[2], gradient, share)
     if hinge is not None:
-        gradient = gradient * (value < hinge).view(-1, 1, 1, 1)
+        reached = value >= _hinge(reward, hinge, reference)
+        gradient = gradient * ~reached.view(-1, 1, 1, 1)
     figures = {"reward": float(value.mean()), "reward_std": float(value.std(correction=0))}
     figures |= {name: float(row.mean()) for name, row in zip(reward.terms, terms, strict=True)}
     figures["reward_gradient"] = gradient_norm(gradient)
+    figures |= {"at_hinge": float(reached.float().mean())} if hinge is not None else {}
     figures["at_bound"] = float((value.abs() > reward.bound).float().mean()) if reward.bound else 0.0
     return gradient, figures
+
+
+@torch.no_grad()
+def _hinge(reward: Reward, hinge: float | str, reference: torch.Tensor | None) -> torch.Tensor | float:
+    if not isinstance(hinge, str):
+        return hinge
+    if reference is None:
+        raise ValueError("the hinge is the reference's reward, and there is no reference")
+    return reward.value(reference)
 
 
 def faded(old: torch.Tensor, new: torch.Tensor, share: float) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 RUN/run.json          kind, version, resolved recipe, facts
 RUN/metrics.jsonl     one JSON object a line: step, phase, and figures
-RUN/checkpoint.pt     the newest state
+RUN/checkpoint.pt     the newest state; more steps than the run was begun with extend it from here
 RUN/checkpoint-before.pt   the state before it, which a run falls back to when the newest is damaged
 """
 
@@ -10,7 +10,8 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +58,50 @@ class Run:
         """Whether anything was learned in the run, or noted of it."""
         return self.checkpoint.exists() or self.metrics.exists() or any(self.directory.glob("*/config.json"))
 
-    def expect(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def expect(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any], may_grow: Sequence[str] = ()) -> None:
         """Check, and write nothing: UserError if the directory holds a run of another kind, recipe or facts, or other things.
 
-        `recipe` and `facts` (what else determines the run: the data, say) are JSON values.
+        `recipe` and `facts` (what else determines the run: the data, say) are JSON values. The keys `may_grow` of the recipe may
+        be more than they were, numbers of steps or lists of them: that extends the run, whose checkpoint must be there.
         """
         if (self.directory / "run.json").exists():
             begun = read(self.directory)
             different = [f"kind: {begun['kind']} there, {kind} here"] if begun["kind"] != kind else []
-            different += differences(completed(begun["recipe"], kind), recipe) + differences(begun["facts"], facts)
+            old = completed(begun["recipe"], kind)
+            grown = _grown(old, recipe, may_grow)
+            different += differences(old, _without(recipe, old, grown)) + differences(begun["facts"], facts)
             if different:
                 raise UserError(
                     f"{self.directory} holds a run of another recipe:",
                     "Name another --out, or give the recipe and the keys of the run that is there.",
                     different,
                 )
+            if grown and not (self.checkpoint.exists() or self.before.exists()):
+                raise UserError(
+                    f"The run in {self.directory} cannot be extended ({', '.join(grown)}): its checkpoint.pt is gone.",
+                    "Restore it, or begin again in another --out.",
+                )
         elif self.main and self.directory.is_dir() and any(not path.name.startswith(".") for path in self.directory.iterdir()):
             raise UserError(f"{self.directory} is not empty and not a training run.", "Name a new folder with --out.")
 
-    def start(self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Begin the run or go on with it. UserError as `expect` says; call it when everything else has been checked."""
-        self.expect(kind, recipe, facts)
-        if self.main and not (self.directory / "run.json").exists():
-            content = {"fgr": __version__, "kind": kind, "recipe": dict(recipe), "facts": dict(facts)}
-            atomic.write_text(self.directory / "run.json", json.dumps(content, indent=1) + "\n")
+    def start(
+        self, kind: str, recipe: Mapping[str, Any], facts: Mapping[str, Any], may_grow: Sequence[str] = (),
+        finished: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Begin the run or go on with it. UserError as `expect` says; call it when everything else has been checked.
+
+        Where the run is extended, what it wrote when it was finished (`finished`, files and folders) is removed.
+        """
+        self.expect(kind, recipe, facts, may_grow)
+        path = self.directory / "run.json"
+        content = {"fgr": __version__, "kind": kind, "recipe": dict(recipe), "facts": dict(facts)}
+        if self.main and not path.exists():
+            atomic.write_text(path, json.dumps(content, indent=1) + "\n")
+        elif self.main and _grown(read(self.directory)["recipe"], recipe, may_grow):
+            for name in finished:  # first: a run that is cut off here is finished anew
+                place = self.directory / name
+                shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+            atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
     def log(self, **figures: Any) -> None:
         """Add a line to metrics.jsonl; what is not finite is written as null."""
@@ -143,6 +164,36 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise TypeError("it holds no state")
     return state
+
+
+def _grown(begun: Mapping[str, Any], recipe: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    """Which of the dotted `keys` are more than they were: a larger number, or a list whose last number alone is larger."""
+    found = []
+    for key in keys:
+        old, new = (_value(tree, key) for tree in (begun, recipe))
+        if isinstance(old, list) and isinstance(new, list) and old and old[:-1] == new[:-1] and len(old) == len(new):
+            old, new = old[-1], new[-1]
+        if isinstance(old, int) and isinstance(new, int) and new > old:
+            found.append(key)
+    return found
+
+
+def _value(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
+
+
+def _without(recipe: Mapping[str, Any], begun: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """The recipe with the old values of these dotted keys."""
+    found: dict[str, Any] = json.loads(json.dumps(recipe))
+    for key in keys:
+        *parents, last = key.split(".")
+        inner = found
+        for part in parents:
+            inner = inner[part]
+        inner[last] = _value(begun, key)
+    return found
 
 
 def read(directory: Path | str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ SMALL = {  # what makes each verb a matter of seconds
     ),
     "rlhf": (
         "training.steps=8", "audit.every=4", "audit.images=2", "audit.crop=32", "data.crop=16", "data.batch=2",
-        "reward.reference_images=4", "audit.sheet=1", "audit.patch=16",
+        "reward.reference_images=4", "audit.sheet=1", "audit.patch=16", "audit.planted=0", "audit.at_hand=false",
     ),
 }  # fmt: skip
 

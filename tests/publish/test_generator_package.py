@@ -24,7 +24,9 @@ from fgr.sr import Job, open_upscaler
 from fgr.sr.tuned_run import model_of
 
 SMALL = (
-    "data={crop: 16, batch: 2}", "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 0}", "reward.reference_images=4",
+    "data={crop: 16, batch: 2}",
+    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 0, at_hand: false, planted: 0}",
+    "reward.reference_images=4",
     "training={steps: 3, lr: 1.0e-4, warmup: 1, ema: 0.9, checkpoint_every: 3}", "curriculum.blend_steps=1",
 )  # fmt: skip
 

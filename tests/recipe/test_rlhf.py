@@ -47,7 +47,7 @@ def test_contradictions_are_named_all_at_once():
     ("overrides", "line"),
     [
         (["algorithm.group=4"], "algorithm.group – a key of grpo, not of direct – 4"),
-        (["algorithm.hinge=1"], "algorithm.hinge – a key of refl, draft, draft-lv, not of direct – 1"),
+        (["algorithm.anchor=1"], "algorithm.anchor – a key of refl, draft, draft-lv, not of direct – 1"),
         (["algorithm.name=grpo", "algorithm.gruop=4"], "algorithm.gruop – unknown key – did you mean 'group'? – 4"),
         (["algorithm.name=ppo"], "algorithm.name – must be one of 'direct', 'refl', 'draft', 'draft-lv', 'grpo', 'dpo' – 'ppo'"),
         (["algorithm={name: grpo, group: 1}"], "algorithm.group – Input should be greater than or equal to 2 – 1"),

@@ -321,6 +321,20 @@ def test_a_mistake_after_the_start_leaves_a_folder_that_takes_the_corrected_reci
     assert list(out.iterdir()) == []
 
 
+def test_more_steps_of_the_last_stage_extend_a_finished_run(data, tmp_path):
+    out, log = (
+        tmp_path / "rm",
+        lambda: [(line["phase"], line["step"]) for line in runs.metrics(tmp_path / "rm") if line["split"] == "train"],
+    )
+    train_reward_model(recipe.load("tiny", "reward", SMALL), str(data), out, "cpu")
+    before = log()
+    longer = [*SMALL, "stages=[1, 3]"]
+    assert train_reward_model(recipe.load("tiny", "reward", longer), str(data), out, "cpu") == out / "stage-1"
+    assert [line for line in log() if line not in before] == [("stage-1", 2), ("stage-1", 3)]
+    with pytest.raises(UserError, match=r"stages: \[1, 3\] there, \[2, 3\] here"):
+        train_reward_model(recipe.load("tiny", "reward", [*SMALL, "stages=[2, 3]"]), str(data), out, "cpu")
+
+
 PLANTED = (
     "planted.share=0.6",
     "planted.unseen=0.4",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from small_diffusion import image, restored
-from toy_diffusion import diffusion_policy, moved
+from toy_diffusion import LOW as TOY_LOW
+from toy_diffusion import diffusion_policy, moved, toy
 
 MODELS = ("sd-x4-upscaler", "ldm-sr", "stablesr", "osediff")
 STEPS = {"steps": 3}
@@ -80,3 +81,20 @@ def test_gradients_go_through_a_step_and_the_decoder_and_recomputing_changes_non
     assert any(float(value.abs().max()) > 0 for value in gradients[0].values())
     assert all(torch.equal(gradients[0][key], gradients[1][key]) for key in gradients[0])
     assert all(value.grad is None for value in policy.network.parameters() if not value.requires_grad)
+
+
+def test_the_autoencoder_never_works_in_fp16():
+    """Its activations overflow there; in bfloat16, whose range is that of float32, they do not."""
+    policy = toy()
+    seen = []
+
+    def decode(latents, start):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return torch.nn.functional.interpolate(latents, scale_factor=32)
+
+    policy.model.decode = decode
+    start = policy.begin(TOY_LOW, policy.sources(TOY_LOW, 0))
+    for dtype in (torch.float16, torch.bfloat16):
+        with torch.autocast("cpu", dtype):
+            policy.image(start.latents, TOY_LOW, start)
+    assert seen == [False, True]

@@ -116,6 +116,24 @@ def test_a_finished_run_is_not_run_again_and_another_recipe_is_refused(sources, 
         tune(small("training.lr=1.0e-3"), *sources, out, "cpu")
 
 
+def test_more_steps_extend_a_finished_run(sources, tmp_path):
+    """From the last step on: with one stage, to the weights of a run that was as long from the first."""
+    settings = ("curriculum.schedule=none", "audit.sheet=0")
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    assert tune(small(*settings, "training.steps=4"), *sources, out, "cpu")["steps"] == 4
+    found = tune(small(*settings, "training.steps=8"), *sources, out, "cpu")
+    assert found["steps"] == 8
+    assert [line["step"] for line in logged(out, "train")] == list(range(1, 9))
+    tune(small(*settings, "training.steps=8"), *sources, whole, "cpu")
+    assert (out / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"training.steps: 8 there, 4 here"):
+        tune(small(*settings, "training.steps=4"), *sources, out, "cpu")
+    for name in ("checkpoint.pt", "checkpoint-before.pt"):
+        (out / name).unlink(missing_ok=True)
+    with pytest.raises(UserError, match=r"cannot be extended \(training.steps\): its checkpoint.pt is gone"):
+        tune(small(*settings, "training.steps=12"), *sources, out, "cpu")
+
+
 @pytest.mark.parametrize(("factor", "reason"), [(float("nan"), "is not a number"), (1e12, "exploded")])
 def test_a_gradient_out_of_all_bounds_is_skipped_counted_and_ends_the_run_when_it_stays(
     sources, tmp_path, monkeypatch, factor, reason

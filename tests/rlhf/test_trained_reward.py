@@ -140,6 +140,19 @@ def test_the_step_down_the_surrogate_is_a_step_up_the_reward():
     assert torch.equal(output.grad, -gradient)
 
 
+def test_a_hinge_ends_the_gradient_at_a_value_or_at_the_references_own_reward():
+    found = simple()
+    found.weight = 1.0
+    output, reference = grey(0.3, 0.6), grey(0.5, 0.5)
+    gradient, figures = rewards.reward_gradient([found], output, 0, 1.0, "reference", reference)
+    assert float(gradient[0].abs().min()) > 0 == float(gradient[1].abs().max())
+    assert figures["at_hinge"] == 0.5
+    above = float(found.value(grey(0.6))) + 0.1
+    assert float(rewards.reward_gradient([found], output, 0, 1.0, above)[0][1].abs().min()) > 0
+    with pytest.raises(ValueError, match="no reference"):
+        rewards.reward_gradient([found], output, 0, 1.0, "reference")
+
+
 def test_a_fade_goes_from_the_old_gradient_to_the_new():
     old, new = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 4.0])
     assert rewards.faded(old, new, 0.0).tolist() == [2.0, 0.0]

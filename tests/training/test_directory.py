@@ -134,3 +134,26 @@ def test_only_the_first_process_writes(tmp_path):
     run.log(step=1)
     run.save({})
     assert not (tmp_path / "run").exists()
+
+
+def test_more_steps_extend_a_run_and_take_back_what_says_that_it_is_finished(tmp_path):
+    out, keys = tmp_path / "run", ("training.steps", "stages")
+    first = {"training": {"steps": 4, "lr": 1}, "stages": [2, 3]}
+    run = begin(out, first)
+    run.save({"step": 4})
+    (out / "summary.json").write_text("{}")
+    (out / "stage-1").mkdir()
+    for steps, stages in ((8, [2, 3]), (8, [2, 5])):
+        more = {"training": {"steps": steps, "lr": 1}, "stages": stages}
+        with pytest.raises(UserError, match="another recipe"):
+            begin(out, more)
+        runs.Run(out).start("reward", more, {"data": "x"}, keys, ("summary.json", "stage-1"))
+        assert runs.read(out)["recipe"] == more
+        assert not (out / "summary.json").exists()
+        assert not (out / "stage-1").exists()
+    for other in ({"stages": [3, 9]}, {"stages": [2, 5, 5]}, {"stages": [2, 4]}, {"training": {"steps": 7, "lr": 1}}):
+        with pytest.raises(UserError, match="another recipe"):
+            runs.Run(out).expect("reward", more | other, {"data": "x"}, keys)
+    (out / "checkpoint.pt").unlink()
+    with pytest.raises(UserError, match=r"cannot be extended \(training\.steps\)"):
+        runs.Run(out).expect("reward", more | {"training": {"steps": 9, "lr": 1}}, {"data": "x"}, keys)

@@ -4,8 +4,11 @@ A new one is a model in `fgr.recipe.algorithms`, a file here and a line in ALGOR
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
 
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.rlhf.algorithms.direct import Direct
@@ -16,33 +19,40 @@ from fgr.rlhf.algorithms.pathwise import Pathwise
 from fgr.rlhf.anchor import Distance
 from fgr.rlhf.reward_stages import RewardStages
 
-Autocast = Callable[[], AbstractContextManager[Any]]
 Perceptual = Mapping[str, Distance]  # by the metric's name
-Opener = Callable[[Any, Any, RlhfRecipe, RewardStages, Autocast, Perceptual], Algorithm]
 
 
-def _pathwise(
-    policy: Any, settings: Any, recipe: RlhfRecipe, stages: RewardStages, autocast: Autocast, perceptual: Perceptual
-) -> Algorithm:
-    return Pathwise(policy, stages.rewards, settings, recipe.seed, autocast)
+@dataclass(frozen=True)
+class Surroundings:
+    """What an algorithm has from the run: mixed precision, the distances that the anchor weighs, and the values of a tensor in
+    every process, joined."""
+
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
+    perceptual: Perceptual = field(default_factory=dict)
+    gather: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
+
+
+Opener = Callable[[Any, Any, RlhfRecipe, RewardStages, Surroundings], Algorithm]
+
+
+def _pathwise(policy: Any, settings: Any, recipe: RlhfRecipe, stages: RewardStages, around: Surroundings) -> Algorithm:
+    return Pathwise(policy, stages.rewards, settings, recipe.seed, around.autocast)
 
 
 ALGORITHMS: dict[str, Opener] = {
-    "direct": lambda policy, settings, recipe, stages, autocast, perceptual: Direct(
-        policy, stages.rewards, recipe.anchor, perceptual, autocast
+    "direct": lambda policy, settings, recipe, stages, around: Direct(
+        policy, stages.rewards, recipe.anchor, around.perceptual, around.autocast, settings
     ),
     "refl": _pathwise,
     "draft": _pathwise,
     "draft-lv": _pathwise,
-    "grpo": lambda policy, settings, recipe, stages, autocast, perceptual: Grpo(
-        policy, stages.rewards, settings, recipe.seed, stages.maps
+    "grpo": lambda policy, settings, recipe, stages, around: Grpo(
+        policy, stages.rewards, settings, recipe.seed, stages.maps, around.autocast, around.gather
     ),
-    "dpo": lambda policy, settings, recipe, stages, autocast, perceptual: Dpo(policy, stages.rewards, settings, recipe.seed),
+    "dpo": lambda policy, settings, recipe, stages, around: Dpo(policy, stages.rewards, settings, recipe.seed, around.autocast),
 }
 
 
-def open_algorithm(
-    policy: Any, recipe: RlhfRecipe, stages: RewardStages, autocast: Autocast, perceptual: Perceptual
-) -> Algorithm:
-    """The algorithm that the recipe names, given its own settings; `perceptual` are the distances that the anchor weighs."""
-    return ALGORITHMS[recipe.algorithm.name](policy, recipe.algorithm, recipe, stages, autocast, perceptual)
+def open_algorithm(policy: Any, recipe: RlhfRecipe, stages: RewardStages, around: Surroundings) -> Algorithm:
+    """The algorithm that the recipe names, given its own settings."""
+    return ALGORITHMS[recipe.algorithm.name](policy, recipe.algorithm, recipe, stages, around)

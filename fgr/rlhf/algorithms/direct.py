@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from fgr.recipe.algorithms import DirectSettings
 from fgr.recipe.rlhf import Anchor
 from fgr.rlhf.algorithms.interface import Figures, TrainingStep
 from fgr.rlhf.anchor import Distance, anchor_terms, total
@@ -21,8 +22,9 @@ class Direct:
 
     def __init__(
         self, policy: NetworkPolicy, rewards: list[Reward], anchor: Anchor, perceptual: Mapping[str, Distance] | None = None,
-        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext, settings: DirectSettings | None = None,
     ) -> None:  # fmt: skip
+        self.hinge = settings.hinge if settings else None
         self.policy, self.rewards, self.anchor, self.perceptual, self.autocast = policy, rewards, anchor, perceptual, autocast
 
     def step(self, batch: Batch, at: TrainingStep) -> Figures:
@@ -31,7 +33,7 @@ class Direct:
         with self.autocast():
             output = at.network(batch.low)
         output = output.float()
-        gradient, figures = reward_gradient(self.rewards, output, at.stage, at.share)
+        gradient, figures = reward_gradient(self.rewards, output, at.stage, at.share, self.hinge, batch.reference)
         terms = anchor_terms(self.anchor, output, batch.low, start, batch.reference, self.perceptual)
         at.backward(surrogate(output, gradient) + total(terms))
         return figures | {f"anchor_{name}": float(term.detach()) for name, term in terms.items()}

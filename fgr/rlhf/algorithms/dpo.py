@@ -4,6 +4,8 @@ Wallace et al. (arXiv 2311.12908); ranked samples as in DP2O-SR (arXiv 2510.1885
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -19,10 +21,17 @@ Pairs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]  # inputs,
 
 
 class Dpo:
-    """Every pair sees the same noise at the same time step on both sides, under the policy and under the start."""
+    """Every pair sees the same noise at the same time step on both sides, under the policy and under the start.
 
-    def __init__(self, policy: DiffusionPolicy, rewards: list[Reward], settings: DpoSettings, seed: int = 0) -> None:
-        self.policy, self.rewards, self.settings, self.seed = policy, rewards, settings, seed
+    Errors are taken without classifier-free guidance, as the network was trained: a guided output predicts no noise.
+    `autocast` is entered around the network alone.
+    """
+
+    def __init__(
+        self, policy: DiffusionPolicy, rewards: list[Reward], settings: DpoSettings, seed: int = 0,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:  # fmt: skip
+        self.policy, self.rewards, self.settings, self.seed, self.autocast = policy, rewards, settings, seed, autocast
 
     def anchor_norm(self, batch: Batch, start: torch.Tensor) -> float:
         """1: only the reward's value is used, not its gradient."""
@@ -31,9 +40,19 @@ class Dpo:
     def step(self, batch: Batch, at: TrainingStep) -> Figures:
         """See `Algorithm`."""
         low, winners, losers, weight = PAIRS[self.settings.pairs](self, batch, at.stage)
+        with self.policy.unguided():
+            figures = self._learned(low, winners, losers, weight, batch.number, at)
+        with torch.no_grad():
+            value = self.rewards[at.stage].value(winners)
+        return {"reward": float(value.mean())} | figures
+
+    def _learned(
+        self, low: torch.Tensor, winners: torch.Tensor, losers: torch.Tensor, weight: torch.Tensor, number: int, at: TrainingStep
+    ) -> Figures:
+        """Put the gradients of pairs into the learning tensors; figures for the log."""
         policy = self.policy
-        start = policy.begin(low, policy.sources(low, self.seed + 1 + batch.number))
-        source = torch.Generator().manual_seed((self.seed + 11) * 1_000_003 + batch.number)
+        start = policy.begin(low, policy.sources(low, self.seed + 1 + number))
+        source = torch.Generator().manual_seed((self.seed + 11) * 1_000_003 + number)
         time = torch.randint(len(policy.schedule.cumulative), (len(low),), generator=source).to(low.device)
         clean = [policy.latents(images) for images in (winners, losers)]
         noise = torch.randn(clean[0].shape, generator=source).to(low.device)
@@ -42,16 +61,15 @@ class Dpo:
         now = [self._error(latents, noise, time, start) for latents in clean]
         loss, margin = dpo_loss(now[0], now[1], before[0], before[1], self.settings.beta, weight)
         at.backward(loss)
-        with torch.no_grad():
-            value = self.rewards[at.stage].value(winners)
         return {
-            "reward": float(value.mean()), "dpo_loss": float(loss.detach()), "margin": float(margin.mean()),
+            "dpo_loss": float(loss.detach()), "margin": float(margin.mean()),
             "accuracy": float((margin > 0).float().mean()), "error": float(now[0].detach().mean()),
         }  # fmt: skip
 
     def _error(self, clean: torch.Tensor, noise: torch.Tensor, time: torch.Tensor, start: Start) -> torch.Tensor:
         policy = self.policy
-        output = policy.predict_at(policy.schedule.noised(clean, noise, time), time, start)
+        with self.autocast():
+            output = policy.predict_at(policy.schedule.noised(clean, noise, time), time, start)
         return errors(output, policy.schedule.target(clean, noise, time))
 
     def _given(self, batch: Batch, stage: int) -> Pairs:

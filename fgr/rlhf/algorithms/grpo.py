@@ -5,7 +5,9 @@ MixGRPO (2507.21802) for the window.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -34,7 +36,8 @@ class Rollout:
 
 
 class Grpo:
-    """`maps` gives a stage's degradation map of images, or None; for rewards a place."""
+    """`maps` gives a stage's degradation map of images, or None; for rewards a place. `autocast` is entered around the network
+    alone; `gather` joins a tensor of every process: the global deviation is that of all of them."""
 
     def __init__(
         self,
@@ -43,7 +46,10 @@ class Grpo:
         settings: GrpoSettings,
         seed: int = 0,
         maps: Callable[[int], Maps | None] = lambda stage: None,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        gather: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
     ) -> None:
+        self.autocast, self.gather = autocast, gather
         self.policy, self.rewards, self.settings, self.seed, self.maps = policy, rewards, settings, seed, maps
 
     def anchor_norm(self, batch: Batch, start: torch.Tensor) -> float:
@@ -74,7 +80,8 @@ class Grpo:
         latents, before, after, likely, sd = start.latents, {}, {}, {}, {}
         source = torch.Generator().manual_seed((self.seed + 7) * 1_000_003 + batch.number)
         for index in range(policy.steps):
-            step = policy.step(latents, index, start, settings.eta if index in learned else 0.0)
+            with self.autocast():
+                step = policy.step(latents, index, start, settings.eta if index in learned else 0.0)
             noise = torch.randn(latents.shape, generator=source).to(latents.device) if index in learned else None
             drawn = step.drawn(noise)
             if index in learned:
@@ -86,7 +93,8 @@ class Grpo:
         if maps is not None:
             rewards = dense_rewards(value, maps(images), tuple(latents.shape[-2:]))  # type: ignore[arg-type]
         grouped = rewards.view(len(batch.low), settings.group, *rewards.shape[1:])
-        advantage = advantages(grouped, settings.spread, settings.advantage_clip).flatten(0, 1)
+        everywhere = self.gather(rewards) if settings.spread == "global" else None
+        advantage = advantages(grouped, settings.spread, settings.advantage_clip, everywhere).flatten(0, 1)
         figures = {"reward": float(value.mean()), "reward_std": float(value.view(len(batch.low), -1).std(1, correction=0).mean())}
         shares = {index: value * len(sd) / sum(sd.values()) for index, value in sd.items()}
         return Rollout(start, before, after, likely, shares, images, advantage), figures
@@ -98,9 +106,10 @@ class Grpo:
         deviation (ours; GRPO-Guard balances steps to the same end).
         """
         settings, policy, latents = self.settings, self.policy, rollout.before[index]
-        with torch.no_grad(), policy.untuned():
+        with torch.no_grad(), policy.untuned(), self.autocast():
             reference = policy.step(latents, index, rollout.start, settings.eta)
-        step = policy.step(latents, index, rollout.start, settings.eta)
+        with self.autocast():
+            step = policy.step(latents, index, rollout.start, settings.eta)
         now, old, advantage = step.log_prob(rollout.after[index]), rollout.log_prob[index], rollout.advantage
         if advantage.ndim == 1:
             now, old = now.mean((1, 2)), old.mean((1, 2))
@@ -122,11 +131,11 @@ class Grpo:
         return [drawn[member][row] for row in range(len(batch.low)) for member in range(self.settings.group)]
 
 
-def advantages(rewards: torch.Tensor, spread: str, clip: float) -> torch.Tensor:
+def advantages(rewards: torch.Tensor, spread: str, clip: float, everywhere: torch.Tensor | None = None) -> torch.Tensor:
     """Rewards (groups, G, …) less their group's mean, over a deviation, within ±clip.
 
     `group` divides by each group's own deviation, which blows up where all members are alike; `global` by that of the whole
-    batch; `none` by nothing. ValueError for groups of one: their advantage is always 0.
+    batch, `everywhere` in all processes; `none` by nothing. ValueError for groups of one: their advantage is always 0.
     """
     if rewards.ndim < 2 or rewards.shape[1] < 2:
         raise ValueError(f"groups need at least two members, got {tuple(rewards.shape)}")
@@ -134,7 +143,7 @@ def advantages(rewards: torch.Tensor, spread: str, clip: float) -> torch.Tensor:
     if spread == "group":
         centred = centred / rewards.std(1, keepdim=True, correction=0).clamp_min(SMALLEST_SD)
     elif spread == "global":
-        centred = centred / rewards.std(correction=0).clamp_min(SMALLEST_SD)
+        centred = centred / (rewards if everywhere is None else everywhere).std(correction=0).clamp_min(SMALLEST_SD)
     return centred.clamp(-clip, clip)
 
 

@@ -53,7 +53,7 @@ class Pathwise:
             end, _ = self._rolled(start, chosen + 1, policy.steps, step.mean.detach(), -1)
             with torch.no_grad():
                 seen = self._decoded(end, batch, start)
-        gradient, figures = reward_gradient(self.rewards, seen, at.stage, at.share, settings.hinge)
+        gradient, figures = reward_gradient(self.rewards, seen, at.stage, at.share, settings.hinge, batch.reference)
         loss = surrogate(image, gradient) + gap
         if kept is not None and batch.reference is not None:
             guess = policy.transition(kept, self._predicted(kept, early, start)[0], early).clean
@@ -94,7 +94,8 @@ class Pathwise:
     def _rewarded(self, latents: torch.Tensor, start: Start, gap: torch.Tensor, batch: Batch, at: TrainingStep) -> Figures:
         """Decode the final latents, and take the reward's gradient there."""
         image = self._decoded(latents, batch, start)
-        gradient, figures = reward_gradient(self.rewards, image.detach(), at.stage, at.share, self.settings.hinge)
+        hinge = self.settings.hinge
+        gradient, figures = reward_gradient(self.rewards, image.detach(), at.stage, at.share, hinge, batch.reference)
         at.backward(surrogate(image, gradient) + gap)
         return figures | {"anchor": float(gap.detach())}
 

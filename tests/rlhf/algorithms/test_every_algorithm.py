@@ -57,12 +57,12 @@ def test_only_what_learns_gets_a_gradient(name):
 
 SMALL = (
     "policy={train: lora, lora_rank: 2}", "sampling.steps=3", "data={crop: 16, batch: 2}",
-    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1}", "reward.reference_images=2",
+    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1, at_hand: false, planted: 0}", "reward.reference_images=2",
     "training={steps: 4, lr: 1.0e-3, warmup: 1, checkpoint_every: 2}", "curriculum={schedule: blend, blend_steps: 1}",
 )  # fmt: skip
 RECIPE = (
     "policy.lora_rank=2", "sampling.steps=3", "data={crop: 16, batch: 2}",
-    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1}", "reward.reference_images=2",
+    "audit={every: 2, images: 2, crop: 16, patch: 32, sheet: 1, at_hand: false, planted: 0}", "reward.reference_images=2",
     "training={steps: 4, lr: 1.0e-3, warmup: 1, checkpoint_every: 2}", "curriculum={schedule: blend, blend_steps: 1}",
 )  # fmt: skip
 UNBOUND = "algorithm.hinge=null"  # how good a random reward model thinks an image is beyond what a hinge lets go of is chance

@@ -65,6 +65,18 @@ def test_advantages_of_a_two_by_three_example():
     assert grpo.advantages(REWARDS, "none", clip=0.5).tolist() == [[-0.5, 0, 0.5], [-0.5, -0.5, 0.5]]
 
 
+def test_the_global_deviation_is_that_of_every_process():
+    elsewhere = torch.tensor([-9.0, 9.0])
+    joined = torch.cat([REWARDS.flatten(), elsewhere])
+    found = grpo.advantages(REWARDS, "global", 5.0, joined)
+    assert torch.allclose(found, (REWARDS - REWARDS.mean(1, keepdim=True)) / joined.std(correction=0))
+    settings = GrpoSettings(name="grpo", group=4)
+    alone = grpo.Grpo(toy(), [grey_reward()], settings).rollout(Batch(TOY_LOW, None), 0, 1.0)[0]
+    both = grpo.Grpo(toy(), [grey_reward()], settings, gather=lambda values: torch.cat([values, 10 * values]))
+    shared = both.rollout(Batch(TOY_LOW, None), 0, 1.0)[0]
+    assert float(shared.advantage.abs().max()) < 0.5 * float(alone.advantage.abs().max())
+
+
 def test_members_that_are_alike_have_no_advantage_and_a_group_of_one_is_refused():
     assert grpo.advantages(torch.full((2, 3), 5.0), "group", 5.0).abs().max() == 0
     with pytest.raises(ValueError, match="at least two members"):
