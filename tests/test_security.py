@@ -19,7 +19,7 @@ from torchvision_double import put_weights, without_network
 from fgr import recipe
 from fgr.annotate import ml_backend, serve
 from fgr.annotate.studio import Studio
-from fgr.dataset import tables
+from fgr.dataset import card, tables
 from fgr.errors import UserError
 from fgr.evaluate.comparison import folder_name
 from fgr.evaluate.testset import open_test_set
@@ -173,6 +173,20 @@ def test_4_tokens_stay_secret_in_annotation(caplog):
     assert SECRET not in repr(caught.value.__dict__)
     assert SECRET not in caplog.text
     assert SECRET not in repr(studio)
+
+
+def test_4_tokens_stay_secret_in_runs_cards_and_reports(tiny, tmp_path, monkeypatch):
+    import shutil
+
+    for name in ("HF_TOKEN", "LABEL_STUDIO_API_KEY"):
+        monkeypatch.setenv(name, SECRET)
+    copy = shutil.copytree(tiny, tmp_path / "tiny")
+    card.write(copy)
+    page.write(copy, tmp_path / "report.html", 2)
+    runs.Run(tmp_path / "run").start("reward", recipe.resolved(recipe.load("tiny", "reward")), {"data": "x"})
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"README.md", "fgr.json", "report.html", "run.json"} <= {path.name for path in written}
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
 def test_5_pages_show_text_as_text():
