@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -87,18 +88,21 @@ def measured(
 
 
 def chosen_rows(rows: Any, images: int) -> list[dict[str, Any]]:
-    """Rows of at most `images` distinct references, evenly drawn, SR models in turn; shams are passed over.
+    """Rows of at most `images` distinct references: of as many photographs as there are, SR models in turn; no shams.
 
     UserError if there is none.
     """
-    by_source: dict[str, list[int]] = {}
-    for number, (source, kind) in enumerate(zip(rows["source_id"], rows["mask_kind"], strict=True)):
+    by_photograph: dict[str, dict[str, list[int]]] = {}
+    columns = (rows[name] for name in ("photo_id", "source_id", "mask_kind"))
+    for number, (photograph, source, kind) in enumerate(zip(*columns, strict=True)):
         if kind != "sham":
-            by_source.setdefault(source, []).append(number)
-    if not by_source:
+            by_photograph.setdefault(photograph, {}).setdefault(source, []).append(number)
+    if not by_photograph:
         raise UserError("The split has no row with an SR output to plant defects in.", "Name another --split, or --parts labels.")
-    sources = list(by_source.values())
-    drawn = [sources[number] for number in evenly_drawn(len(sources), images)]
+    turns = zip_longest(*(sources.values() for sources in by_photograph.values()))
+    sources = [source for turn in turns for source in turn if source]  # the first of every photograph, then the second
+    count = len(by_photograph)
+    drawn = [sources[number] for number in evenly_drawn(count, images)] if images < count else sources[:images]
     return [rows[numbers[turn % len(numbers)]] for turn, numbers in enumerate(drawn)]
 
 

@@ -92,8 +92,10 @@ def test_references_are_each_taken_once_and_shams_are_not(data):
 def test_several_sr_models_of_a_reference_take_turns():
     from datasets import Dataset
 
-    rows = Dataset.from_dict({"source_id": list("aabbcc"), "mask_kind": ["full"] * 6, "model": ["x", "y"] * 3})
-    assert [row["model"] for row in probes.chosen_rows(rows, 16)] == ["x", "y", "x"]
+    table = {"photo_id": list("ppppqq"), "source_id": list("aabbcc"), "mask_kind": ["full"] * 6, "model": ["x", "y"] * 3}
+    found = probes.chosen_rows(Dataset.from_dict(table), 16)
+    assert [(row["source_id"], row["model"]) for row in found] == [("a", "x"), ("c", "y"), ("b", "x")]  # photographs first
+    assert {row["photo_id"] for row in probes.chosen_rows(Dataset.from_dict(table), 2)} == {"p", "q"}
 
 
 def test_large_images_are_judged_by_their_middle():
