@@ -15,6 +15,8 @@ import numpy as np
 from fgr.errors import missing_extra
 
 STAPLE_ITERATIONS = 30
+BT500_LEAST = 6  # scores of a sample: among five nobody can be two (population) standard deviations from the mean
+PANEL = 3  # answers to a gold sample from which they check its truth
 FLOOR = 1.0  # points: a smaller inconsistency means that the fit has followed one annotator alone
 
 
@@ -34,10 +36,10 @@ def bt500(scores: np.ndarray) -> np.ndarray:
     """(A,) True for annotators that ITU-R BT.500's screening rejects.
 
     Outliers are counted beyond 2 standard deviations of a sample where its scores look normal (kurtosis 2…4), beyond √20
-    elsewhere, over the samples an annotator has seen; samples with fewer than four scores are left out.
+    elsewhere, over the samples an annotator has seen; samples with fewer than BT500_LEAST scores are left out.
     """
     seen = ~np.isnan(scores)
-    enough = seen.sum(1) > 3
+    enough = seen.sum(1) >= BT500_LEAST
     values = scores[enough]
     if not len(values):
         return np.zeros(scores.shape[1], bool)
@@ -152,6 +154,14 @@ def gold_right(kind: str, score: float, painted: np.ndarray, truth: np.ndarray) 
         return bool(painted.mean() <= 0.02 and score > 60)
     hit = float((painted & truth).sum())
     return bool(hit >= 0.33 * painted.sum() and hit >= 0.33 * truth.sum() and hit > 0 and score <= 80)
+
+
+def gold_stands(kind: str, scores: np.ndarray, painted: np.ndarray, truth: np.ndarray) -> bool:
+    """Whether the panel's own answer to a gold sample is right: its median score (R,) and what most of it painted, (R, H, W).
+
+    Where it is not, the sample's heuristic map is in doubt, not the panel. Fewer than PANEL answers cannot doubt it.
+    """
+    return len(scores) < PANEL or gold_right(kind, float(np.median(scores)), painted.mean(0) > 0.5, truth)
 
 
 def gold_weight(right: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -108,6 +108,8 @@ def _report(
         "samples": len(ratings.samples),
         "annotations": int(known.work.sum()),
         "scores": recovered.method,
+        "screening": "correlation with the rest (ITU-T P.913) and gold: too few raters for BT.500" if known.few else "BT.500",
+        "gold_doubted": ratings.doubted,
         "alpha": _plain(agreement.alpha(ratings.scores)),
         "alpha_accepted": _plain(agreement.alpha(ratings.scores[:, [not reason for reason in reasons]])),
         "dice": _plain(ratings.dice.sum() / total if total else float("nan")),

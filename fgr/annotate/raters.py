@@ -1,7 +1,7 @@
 """Statistics of each rater – work, agreement, gold samples – and the reasons to leave one out."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fgr.images import codec
 from fgr.metrics import agreement
 from fgr.recipe.annotate import Consensus
 
+ENOUGH = 20  # samples of a rater from which a correlation can be held against chance
 TRUTH = 0.1  # a gold sample's defect is where its heuristic map is above this
 Row = Mapping[str, Any]
 
@@ -31,6 +32,7 @@ class Ratings:
     pairs: np.ndarray
     gold_right: np.ndarray
     gold_total: np.ndarray
+    doubted: list[str] = field(default_factory=list)  # gold samples on which the panel as a whole disagrees with the truth
 
     @property
     def mean_dice(self) -> np.ndarray:
@@ -54,7 +56,11 @@ def gather(directory: Path, gold: Mapping[str, str]) -> Ratings:
         columns = np.array([column[row["annotator"]] for row in rows])
         maps = np.stack([cells.pixels(row, "degradation_map", codec.decode_mask) for row in rows]) > 0
         _add_overlaps(ratings, columns, maps.reshape(len(rows), -1))
-        if sample in truths:
+        if sample not in truths:
+            continue
+        if not consensus.gold_stands(gold[sample], np.array([row["score"] for row in rows]), maps, truths[sample]):
+            ratings.doubted.append(sample)
+        else:
             for row, who, painted in zip(rows, columns.tolist(), maps, strict=True):
                 ratings.gold_total[who] += 1
                 ratings.gold_right[who] += consensus.gold_right(gold[sample], row["score"], painted, truths[sample])
@@ -95,6 +101,7 @@ class RaterStatistics:
     gold_total: np.ndarray
     spread: np.ndarray
     screened: np.ndarray
+    few: bool = False  # no sample has scores enough for BT.500's screening
 
 
 def statistics(ratings: Ratings, min_work: int) -> RaterStatistics:
@@ -104,14 +111,16 @@ def statistics(ratings: Ratings, min_work: int) -> RaterStatistics:
     return RaterStatistics(
         work, seconds, agreement.correlation(ratings.scores, min_work), ratings.mean_dice,
         ratings.gold_right.astype(int), ratings.gold_total.astype(int), np.nan_to_num(np.nanstd(ratings.scores, 0)),
-        consensus.bt500(ratings.scores),
+        consensus.bt500(ratings.scores), bool(((~np.isnan(ratings.scores)).sum(1) < consensus.BT500_LEAST).all()),
     )  # fmt: skip
 
 
 def exclusion_reasons(known: RaterStatistics, settings: Consensus) -> list[list[str]]:
     """For each rater the reasons to leave them out, as phrases with the figures; none for raters with too little work.
 
-    BT.500's rejection is a reason with mean scores only: maximum likelihood gives the inconsistent less weight by itself.
+    BT.500's rejection is a reason with mean scores only: maximum likelihood gives the inconsistent less weight by itself. Where
+    there are too few raters for it, who clicks at random is told by the correlation with the rest (ITU-T P.913): it must be
+    better than chance.
     """
     usual = float(np.nanmedian(known.dice)) if np.isfinite(known.dice).any() else float("nan")
     reasons: list[list[str]] = []
@@ -130,10 +139,15 @@ def _habits(known: RaterStatistics, a: int, usual: float, settings: Consensus) -
     found = []
     if known.spread[a] == 0:
         found.append("the same score for every sample")
-    elif known.correlation[a] < settings.min_correlation:
+    elif known.correlation[a] < max(settings.min_correlation, _chance(known, a)):
         found.append(f"scores follow the others' with a correlation of {known.correlation[a]:.2f} only")
     if known.dice[a] < settings.min_dice * usual:
         found.append(f"maps overlap the others' by Dice {known.dice[a]:.2f}, the usual is {usual:.2f}")
     if 0 < known.seconds[a] < settings.min_seconds:
         found.append(f"{known.seconds[a]:.1f} s a sample")
     return found
+
+
+def _chance(known: RaterStatistics, a: int) -> float:
+    """The correlation that one in twenty random clickers exceeds, where BT.500 has too few raters; −1 of too little work."""
+    return 1.645 / float(np.sqrt(known.work[a] - 1)) if known.few and known.work[a] >= ENOUGH else -1.0

@@ -131,7 +131,7 @@ class Loss(Strict):
     map_rank: Weight = Field(
         0.0, description="weight of: restored images' maps above their references' wherever these differ, off the mask too"
     )
-    human_score: Weight = Field(0.0, description="weight of: scores of composites against people's mean scores")
+    human_score: Weight = Field(0.0, description="weight of: whole composites scored in the order of people's mean scores")
     human_map: Weight = Field(0.0, description="weight of: maps of composites against the maps that people painted")
     preference: Weight = Field(0.0, description="weight of: Bradley–Terry likelihood of people's choices between two composites")
     map_kind: Literal["l1", "smooth-l1", "bce", "focal", "l1+bce"] = Field(

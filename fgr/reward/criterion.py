@@ -60,7 +60,8 @@ class Criterion:
         if "planted" in batch:
             parts |= self._planted_pairs(places[0].float() / scale, maps, batch, cell)
         if self.settings.human_score:
-            parts["human_score"] = loss.human_loss(composite, batch["human_score"].float(), batch["human_weight"].float()) / scale
+            rated = batch["human_score"].float(), batch["human_weight"].float()
+            parts["human_score"] = loss.human_loss(composite / scale, *rated)
         return parts | {"total": self._total(parts)}
 
     def preference(self, model: Any, left: torch.Tensor, right: torch.Tensor, choice: torch.Tensor, scale: float) -> torch.Tensor:

@@ -22,7 +22,7 @@ class Samples(Dataset):
 
     An item: `reference`, `composite`, `sr` and, if asked for, `distorted`, uint8 (3, C, C); `target`, `mask` and, where the
     dataset has `sr_map`, `sr_target`, float32 (1, C, C); `human_map` float32 (1, C, C) with weight `human_map_weight`;
-    `human_score` in [0, 1] with `human_weight`. `crop` 0 gives whole images.
+    `human_score` in [0, 1] with `human_weight`, 0 where a crop is not the whole image. `crop` 0 gives whole images.
 
     With a `planter` some composites give way to planted images, with their labels, and every item has `planted_map`, float32
     (1, C, C), and the numbers `planted`, `planted_on_sr` and `steady`, 0 or 1 (see `Planting`).
@@ -59,7 +59,9 @@ class Samples(Dataset):
             arrays = turned(arrays, rng)
         if self.distorted:
             arrays["distorted"] = distorted_globally(arrays["reference"], rng)
-        numbers = {name: sample[name] for name in ("human_score", "human_weight", "human_map_weight")}
+        numbers = {name: sample[name] for name in ("human_score", "human_map_weight")}
+        whole = arrays["mask"].size == sample["mask"].size  # as a score is
+        numbers["human_weight"] = sample["human_weight"] * whole
         if self.planter:
             planting = self.planter(arrays, rng)
             arrays |= planting.arrays
@@ -72,6 +74,16 @@ class Samples(Dataset):
         for name in ("mask", "human_map"):
             item[name] = item[name].astype(np.float32) / np.float32(255)
         return item | {name: np.float32(value) for name, value in numbers.items()}
+
+    def composites(self, rows: Sequence[int], seed: int) -> list[np.ndarray]:
+        """The composites of several rows, uint8 (3, C, C), cut, mirrored and turned alike: the same place of each."""
+        rng, decoded = np.random.default_rng(seed), [self._decoded(row) for row in rows]
+        arrays = {str(number): sample["composite"] for number, sample in enumerate(decoded)}
+        if self.crop:
+            place = window(np.maximum.reduce([sample["mask"] for sample in decoded]), self.crop, rng)
+            arrays = {name: array[place] for name, array in arrays.items()}
+        arrays = turned(arrays, rng) if self.flips else arrays
+        return [np.ascontiguousarray(_channels_first(array)) for array in arrays.values()]
 
     def _decoded(self, index: int) -> dict[str, Any]:
         if index not in self._kept:
@@ -102,7 +114,8 @@ class Samples(Dataset):
 
 
 class Pairs(Dataset):
-    """Pairs of composites that people chose between, by (pair, seed): `left`, `right` uint8 (3, C, C) and `choice`."""
+    """Pairs of composites that people chose between, by (pair, seed): `left` and `right`, uint8 (3, C, C), are the same place of
+    both; and `choice`."""
 
     def __init__(self, samples: Samples, pairs: Sequence[tuple[int, int, float]]) -> None:
         self.samples, self.pairs = samples, pairs
@@ -112,7 +125,7 @@ class Pairs(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         left, right, choice = self.pairs[draw[0]]
-        sides = [self.samples[(row, draw[1])]["composite"] for row in (left, right)]
+        sides = self.samples.composites((left, right), draw[1])
         return {"left": sides[0], "right": sides[1], "choice": np.float32(choice)}
 
 

@@ -138,9 +138,15 @@ def align_loss(score: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
     return (score - base).abs().mean()
 
 
-def human_loss(score: torch.Tensor, human: torch.Tensor, agreement: torch.Tensor) -> torch.Tensor:
-    """Smooth L1 between scores and people's scores on the same scale, weighted by the raters' agreement (0 = no rating)."""
-    return weighted_mean(functional.smooth_l1_loss(score, human, reduction="none", beta=0.1), agreement)
+def human_loss(score: torch.Tensor, human: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Scores (B,) in the order of people's (B,): softplus of each pair's shortfall, the weight how far people's lie apart.
+    0 where fewer than two are rated (`weight` > 0).
+
+    Only the order counts: the scales of people and of S_base have no link but a monotone one.
+    """
+    apart = human[:, None] - human[None, :]
+    pairs = apart.clamp_min(0) * weight[:, None] * weight[None, :]
+    return weighted_mean(functional.softplus(score[None, :] - score[:, None]), pairs)
 
 
 def preference_loss(left: torch.Tensor, right: torch.Tensor, choice: torch.Tensor) -> torch.Tensor:

@@ -277,6 +277,12 @@ class _Trainer:
                 f"The recipe gives weight to people's labels, but {data} has no table 'consensus'.",
                 "Make it with fgr annotate consensus, or set loss.human_score=0 loss.human_map=0.",
             )
+        if self.recipe.loss.human_score and self.recipe.data.crop < max(splits.size_of(self.rows["train"])):
+            raise UserError(
+                f"People's scores are of whole images, and crops of {self.recipe.data.crop} pixels show parts of them: "
+                "loss.human_score would have nothing to learn from.",
+                f"Set data.crop={side} if the images are square, or loss.human_score=0; human_map and preference take crops.",
+            )
         if self.recipe.loss.preference and not self.pairs:
             raise UserError(
                 f"The recipe gives weight to preferences, but {data} has none among its training rows.", "Set loss.preference=0."

@@ -42,7 +42,22 @@ def test_bt500_screens_by_what_an_annotator_has_seen():
     scores[:20, 5] = np.nanmean(scores[:20], 1) + np.tile([-11.0, 11.0], 10)
     assert consensus.bt500(scores)[5]
     assert not consensus.bt500(np.full((4, 3), 50.0)).any()
-    assert not consensus.bt500(scores[:, :3]).any(), "three scores a sample judge nobody"
+    noise = np.random.default_rng(3).uniform(0, 100, 200)
+    for many in (3, 4, 5):
+        assert not consensus.bt500(np.column_stack([scores[:, 6 : 5 + many], noise])).any(), (
+            "too few scores a sample judge nobody"
+        )
+
+
+def test_a_panel_that_contradicts_a_gold_samples_truth_puts_it_in_doubt():
+    truth = np.zeros((8, 8), bool)
+    truth[:4] = True
+    on, off = truth, ~truth
+    bad = np.array([40.0, 50.0, 90.0])
+    assert consensus.gold_stands("strong", bad, np.stack([on, on, off]), truth)
+    assert not consensus.gold_stands("strong", bad, np.stack([off, off, on]), truth)
+    assert not consensus.gold_stands("strong", np.full(3, 95.0), np.stack([on] * 3), truth)  # most find it excellent
+    assert consensus.gold_stands("strong", bad[:2], np.stack([off, off]), truth)  # two are no panel
 
 
 def test_maximum_likelihood_weighs_the_inconsistent_down():

@@ -101,8 +101,11 @@ def test_logistic_ranking_by_hand():
 
 def test_scores_against_their_anchors_by_hand():
     assert align_loss(torch.tensor([0.5, 1.0]), torch.tensor([0.25, 1.5])).item() == pytest.approx(0.375)
-    human = human_loss(torch.tensor([0.5, 0.0]), torch.tensor([0.7, 1.0]), torch.tensor([0.5, 0.0]))
-    assert human.item() == pytest.approx(0.15)
+    score, rated = torch.tensor([0.5, 0.0, 3.0]), torch.tensor([0.7, 0.2, 1.0])
+    human = human_loss(score, rated, torch.tensor([1.0, 1.0, 0.0]))
+    assert human.item() == pytest.approx(math.log1p(math.exp(-0.5)), rel=1e-5)  # one pair, in order; the third is not rated
+    assert human_loss(score, rated**3, torch.tensor([1.0, 1.0, 0.0])).item() == pytest.approx(human.item())  # the order alone
+    assert human_loss(score, rated, torch.tensor([1.0, 0.0, 0.0])).item() == 0
 
 
 def test_bradley_terry_by_hand():

@@ -32,11 +32,12 @@ def test_peoples_labels_are_joined(data, tmp_path, write_card):
     small = {name: [{"split": "train", "path": f"{name}/*.parquet"}] for name in ("consensus", "preferences")}
     write_card(joined, {"samples": files} | small)
     rows = splits.open_split(str(joined), "train")
-    samples = batches.Samples(rows, 48, consensus=splits.open_consensus(str(joined)))
+    samples, whole = (batches.Samples(rows, crop, consensus=splits.open_consensus(str(joined))) for crop in (48, 96))
     place = list(rows["id"]).index("row-0")
     item = samples[(place, 0)]
     assert item["human_score"] == pytest.approx(0.4)
-    assert (item["human_weight"], item["human_map_weight"]) == (1, 0.75)
+    assert (item["human_weight"], item["human_map_weight"]) == (0, 0.75)  # a score is of the whole image, a map of each place
+    assert whole[(place, 0)]["human_weight"] == 1
     assert np.allclose(item["human_map"], 0.2)
     assert samples[((place + 1) % 12, 0)]["human_weight"] == 0
     pairs = splits.open_preferences(str(joined), rows)
@@ -44,6 +45,14 @@ def test_peoples_labels_are_joined(data, tmp_path, write_card):
     pair = batches.Pairs(samples, pairs)[(0, 5)]
     assert pair["choice"] == 0.5
     assert pair["left"].shape == (3, 48, 48)
+    left, right = (samples.decode(rows[row])["composite"].transpose(2, 0, 1) for row in pairs[0][:2])
+    shown = [
+        (top, across)
+        for top in range(49)
+        for across in range(49)
+        if np.array_equal(left[:, top : top + 48, across : across + 48], pair["left"])
+    ]
+    assert any(np.array_equal(right[:, top : top + 48, across : across + 48], pair["right"]) for top, across in shown)
 
 
 def test_datasets_that_cannot_be_used_are_sentences(data, tmp_path):
