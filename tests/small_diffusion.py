@@ -285,6 +285,7 @@ SMALL = {  # model → what puts its files into a weights folder
     "seesr": seesr,
     "resshift-s4": lambda folder: resshift(folder, "resshift_realsrx4_s4_v3.pth"),
     "resshift-bicubic": lambda folder: resshift(folder, "resshift_bicsrx4_s4.pth"),
+    "sinsr": lambda folder: resshift(folder, "SinSR_v1.pth"),
     "stablesr-768": lambda folder: stablesr_768(folder),
     "stablesr-turbo": lambda folder: stablesr(folder, "stablesr_turbo.ckpt"),
 }

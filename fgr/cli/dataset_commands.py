@@ -143,7 +143,9 @@ def _part(text: str) -> tuple[int, int]:
 def _lines(row: dict[str, Any]) -> list[str]:
     scale = f", ×{row['scale']}" if row["scale"] else "" if row["name"].startswith("timm:") else ", any scale"
     lines = [f"{row['name']}  –  {row['family']}{scale}, licence: {row['license']}{_limits(row)}"]
-    lines += [f"    {key:8} {row[key]}" for key in ("state", "from", "weights", "where", "digest", "pinned", "note") if row[key]]
+    lines += [
+        f"    {key:8} {row[key]}" for key in ("state", "from", "weights", "where", "digest", "pinned", "cost", "note") if row[key]
+    ]
     return lines
 
 

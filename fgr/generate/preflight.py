@@ -86,10 +86,10 @@ def _keep(found: dict[str, Any], name: str, check: Callable[[], Any]) -> None:
 def _check_models(recipe: GenerateRecipe, to_fetch: dict[str, None]) -> None:
     """Add what has to be fetched for the SR models. UserError: names, scales, licences and packages that stand against them."""
     specs = {name: parse_name(name) for name in recipe.models if _is_known(name)}
-    base = recipe.inference.diffusion.base
+    sampling = recipe.inference.diffusion
 
     def look_for(spec: ModelSpec) -> None:
-        to_fetch.update(dict.fromkeys(lacking(spec, base)))
+        to_fetch.update(dict.fromkeys(lacking(spec, sampling)))
 
     licences = {spec.model: license_of(name) for name, spec in specs.items()}
     all_of({

@@ -8,6 +8,7 @@ from fgr.errors import UserError
 from fgr.licenses import terms_of
 from fgr.sr import fetch, weights
 from fgr.sr.diffusion import files
+from fgr.sr.readiness import cost
 from fgr.sr.release import WeightFile, home
 from fgr.sr.spec import PLACES, PLANTED, ModelSpec, known_names, parse_name
 from fgr.sr.upscalers import Bicubic
@@ -81,6 +82,7 @@ def _about(spec: ModelSpec, state: str, origin: str = "") -> dict[str, Any]:
     return {
         "from": origin or None if state == "here" else ", ".join(homes),
         "note": release.note or None,
+        "cost": cost(spec.base),
         "pinned": _pinned(release.all_files),
     }
 
@@ -126,5 +128,6 @@ def _filled(
     return {
         "name": name, "family": family, "scale": scale, "license": license,
         "train_on_outputs": terms_of(license).train_on_outputs, "redistribute": terms_of(license).redistribute,
-        "state": state, "from": None, "weights": line, "where": where, "digest": digest, "pinned": None, "note": None,
+        "state": state, "from": None, "weights": line, "where": where, "digest": digest,
+        "pinned": None, "note": None, "cost": None,
     }  # fmt: skip

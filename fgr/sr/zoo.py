@@ -279,6 +279,10 @@ ZOO: dict[str, Release] = {
     "resshift": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s15_v2.pth"), VQ)),
     "resshift-s4": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_realsrx4_s4_v3.pth"), VQ)),
     "resshift-bicubic": Release("ResShift", 4, "S-Lab-1.0", (_released("resshift_bicsrx4_s4.pth"), VQ)),
+    "sinsr": Release(
+        "SinSR", 4, "S-Lab-1.0 AND CC-BY-NC-SA-4.0",
+        (WeightFile("SinSR_v1.pth", ("https://github.com/wyf0912/SinSR/releases/download/v1.0/SinSR_v1.pth",)), VQ),
+    ),
     "osediff": Release(
         "OSEDiff", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
         (WeightFile("osediff.pkl", ("https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",)), *BASE),

@@ -22,6 +22,7 @@ MODELS = {  # name in the zoo → module and class
     "resshift": ("resshift", "ResShift"),
     "resshift-s4": ("resshift", "ResShiftFour"),
     "resshift-bicubic": ("resshift", "ResShiftFour"),
+    "sinsr": ("resshift", "SinSR"),
     "osediff": ("osediff", "OSEDiff"),
     "diffbir": ("diffbir", "DiffBIR"),
     "diffbir-v2": ("diffbir", "DiffBIR2"),

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.sr.diffusion import loading
-from fgr.sr.diffusion.samplers import ResidualShiftSampler
+from fgr.sr.diffusion.samplers import OneShiftSampler, ResidualShiftSampler
 from fgr.sr.diffusion.stepwise import SCALE, Start, draw
 from fgr.sr.diffusion.swin import NOMINAL, swin_unet
 from fgr.tensors import read_tensors
@@ -67,6 +67,20 @@ class ResShiftFour(ResShift):
 
     length, least = 4, 0.2
     defaults: Mapping[str, Any] = {"steps": 4}
+
+
+class SinSR(ResShift):
+    """SinSR (arXiv 2311.14760): ResShift's network, distilled to give the image's latent from the noisiest state in one call."""
+
+    defaults: Mapping[str, Any] = {"steps": 1}
+
+    def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
+        if settings["steps"] != 1:
+            raise UserError(
+                f"SinSR has one step, but steps={settings['steps']} was requested.", "Leave steps out, or set it to 1."
+            )
+        super().__init__(found, settings, device)
+        self.sampler = OneShiftSampler(self.length, self.least)
 
 
 def vq(state: Mapping[str, torch.Tensor], file: Path) -> Any:

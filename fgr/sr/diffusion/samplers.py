@@ -248,6 +248,20 @@ class ResidualShiftSampler:
         return Transition(prediction, mean, float(self._deviation[i]))
 
 
+class OneShiftSampler(ResidualShiftSampler):
+    """SinSR's only step: what the network predicts at the last of `length` times is the result."""
+
+    def __init__(self, length: int, least: float) -> None:
+        super().__init__(length, least, length)
+        self.times = self.times[:1]
+
+    def step(
+        self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()
+    ) -> Transition:
+        """See `Sampler`; there is nothing to draw."""
+        return Transition(prediction, prediction, 0.0)
+
+
 def ddim_step(
     latents: torch.Tensor, prediction: torch.Tensor, alpha: torch.Tensor, alpha_before: torch.Tensor, kind: str, eta: float,
     clip: float | None = None,

@@ -1,4 +1,4 @@
-"""The Recognize Anything Model (arXiv 2306.03514) as DAPE tunes it: what SeeSR sees, and tags as words.
+"""The Recognize Anything Model (arXiv 2306.03514) as DAPE tunes it: what SeeSR sees, and tags.
 
 Its image encoder is a Swin; an embedding of every tag looks at the image's tokens in two layers of cross-attention
 (Query2Label, arXiv 2107.10834), and a threshold of its own decides. DAPE (SeeSR, section 3.2) tunes the encoder, and the

@@ -1,4 +1,4 @@
-"""Diffusion models as upscalers: prompts, batches, tiles, each image's own noise, memory that runs out, NaN."""
+"""Diffusion models as upscalers: prompts, batches, tiles, noise of each image, running out of memory."""
 
 from functools import partial
 from typing import Any
