@@ -93,7 +93,12 @@ def train_reward_model(
     """
     from fgr.reward import run
 
-    return run.train_reward_model(as_recipe(recipe, "reward", changes), str(data), Path(out), device)
+    chosen = as_recipe(recipe, "reward", changes)
+    if chosen.mined.rounds:
+        from fgr.rlhf.hardening import train_hardened
+
+        return train_hardened(chosen, str(data), Path(out), device)
+    return run.train_reward_model(chosen, str(data), Path(out), device)
 
 
 def load_reward_model(reward: str | Path, device: str = "cpu") -> "FinPercepRM":

@@ -115,6 +115,25 @@ class Planted(Strict):
         return self
 
 
+class Mined(Strict):
+    """Rounds before the training proper: train, tune SR networks against the model, and take what they made as defects.
+
+    Each round is a whole training and a short `fgr rlhf` of each network; an output counts as worse only where its map, by the
+    dataset's own difference, is above that of what the network made before.
+    """
+
+    rounds: int = Field(0, ge=0, description="of training, tuning and mining before the model is trained; 0 = none")
+    generators: tuple[str, ...] = Field(
+        ("realesr-animevideov3",), min_length=1, description="SR networks that are tuned, by name"
+    )
+    tune: tuple[str, ...] = Field(
+        ("training.steps=60", "training.lr=1e-4", "training.warmup=5", "training.ema=0", "audit.every=60"),
+        description="changes to the recipe demo of fgr rlhf, as KEY=VALUE; always directly on the last stage, alarms ignored",
+    )
+    images: int = Field(48, ge=1, description="inputs of the training split whose outputs each tuned network gives")
+    share: Share = Field(0.15, description="share of the rows of a batch that are mined, beside those that are planted")
+
+
 class Base(Strict):
     """S_base, the score that L_align anchors clean images to, and the first phase, which distils it into the encoder."""
 
@@ -193,6 +212,7 @@ class RewardRecipe(Strict):
     )
     loss: Loss = Loss()
     planted: Planted = Planted()
+    mined: Mined = Mined()
     training: Training = Training()
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(
         (), description="experiment trackers beside metrics.jsonl"
@@ -204,6 +224,10 @@ class RewardRecipe(Strict):
             raise ValueError("encoder.train=lora and encoder.lora_rank > 0 go together")
         if self.encoder.weights and (self.encoder.name == "tiny" or not self.encoder.pretrained):
             raise ValueError("encoder.weights is for a timm backbone with encoder.pretrained=true")
+        if self.mined.rounds and not self.planted.share:
+            raise ValueError("mined.rounds is for training with planted defects: planted.share above 0")
+        if self.mined.rounds and self.data.streaming:
+            raise ValueError("mined.rounds needs the dataset on the disk: data.streaming=false")
         if self.encoder.name == "tiny" and self.encoder.train == "none":
             raise ValueError("the encoder tiny starts from random weights, and train: none would leave it untrained")
         if self.base.name != "full-reference" and not is_score(self.base.name):

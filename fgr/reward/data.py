@@ -9,9 +9,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from fgr.dataset import cells
 from fgr.images import codec
+from fgr.reward import mined
 from fgr.reward.planting import Planter
 
 IMAGES = ("reference", "composite", "sr")
+HUMAN = ("human_score", "human_weight", "human_map_weight")
+PLANTED = ("planted", "planted_on_sr", "steady")
 AIMED = 0.75  # share of the crops that are aimed at a pixel of the mask; the others fall anywhere
 Draw = tuple[int, int]  # row, seed
 Distortion = Callable[[np.ndarray, float, np.random.Generator], Any]  # image, level in [0, 1], randomness
@@ -25,7 +28,8 @@ class Samples(Dataset):
     `human_score` in [0, 1] with `human_weight`, 0 where a crop is not the whole image. `crop` 0 gives whole images.
 
     With a `planter` some composites give way to planted images, with their labels, and every item has `planted_map`, float32
-    (1, C, C), and the numbers `planted`, `planted_on_sr` and `steady`, 0 or 1 (see `Planting`).
+    (1, C, C), and the numbers `planted`, `planted_on_sr` and `steady`, 0 or 1 (see `Planting`). A share of the draws may be of
+    mined rows (see `mined.decoded`) in the place of the dataset's; these come with a planter.
     """
 
     def __init__(
@@ -37,8 +41,11 @@ class Samples(Dataset):
         cache_bytes: int = 0,
         distorted: bool = False,
         planter: Planter | None = None,
+        mined_rows: Sequence[mined.Row] = (),
+        mined_share: float = 0.0,
     ) -> None:
         self.rows, self.crop, self.flips, self.distorted, self.planter = rows, crop, flips, distorted, planter
+        self.mined, self.mined_share = mined_rows, mined_share
         self.consensus = consensus or {}
         self._room, self._kept = cache_bytes, dict[int, dict[str, Any]]()
 
@@ -47,7 +54,10 @@ class Samples(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         index, seed = draw
-        return self.cut(self._decoded(index), np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        if self.mined and rng.random() < self.mined_share:
+            return self.cut(mined.decoded(self.mined[int(rng.integers(len(self.mined)))]), rng)
+        return self.cut(self._decoded(index), rng)
 
     def cut(self, sample: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
         """A crop of a decoded sample, everything cut, mirrored and turned alike."""
@@ -59,13 +69,13 @@ class Samples(Dataset):
             arrays = turned(arrays, rng)
         if self.distorted:
             arrays["distorted"] = distorted_globally(arrays["reference"], rng)
-        numbers = {name: sample[name] for name in ("human_score", "human_map_weight")}
+        numbers = {name: sample[name] for name in (*HUMAN, *PLANTED) if name in sample}  # mined rows are planted from the start
         whole = arrays["mask"].size == sample["mask"].size  # as a score is
         numbers["human_weight"] = sample["human_weight"] * whole
-        if self.planter:
+        if self.planter and "planted" not in sample:
             planting = self.planter(arrays, rng)
             arrays |= planting.arrays
-            numbers |= {"planted": planting.planted, "planted_on_sr": planting.on_sr, "steady": planting.steady}
+            numbers |= dict(zip(PLANTED, planting[1:], strict=True))
             if planting.planted:  # people's labels are of the composite that gave way
                 numbers |= {"human_weight": 0.0, "human_map_weight": 0.0}
         item: dict[str, Any] = {name: np.ascontiguousarray(_channels_first(array)) for name, array in arrays.items()}

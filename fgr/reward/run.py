@@ -5,7 +5,7 @@ RUN/stage-K    RM_K, each initialised with the stage before
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from fgr.metrics.registry import open_base
 from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import data as batches
-from fgr.reward import examples, label_definition, score_scale, splits
+from fgr.reward import examples, label_definition, mined, score_scale, splits
 from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
@@ -32,12 +32,14 @@ MAY_GROW = ("stages",)  # the steps of the last stage: more of them extend a run
 SCALE_SAMPLES = 64  # samples from which the first scale of the score is taken
 
 
-def train_reward_model(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> Path:
-    """Train every stage that `out` lacks and return the last one's folder.
+def train_reward_model(
+    recipe: RewardRecipe, data: str, out: Path, device: str = "auto", mined_files: Sequence[Path] = ()
+) -> Path:
+    """Train every stage that `out` lacks and return the last one's folder; `mined_files` are rows that rounds before it mined.
 
     UserError for a dataset or weights that cannot be used and for another recipe's folder; KeyboardInterrupt after saving.
     """
-    trainer = _Trainer(recipe, data, out, device)
+    trainer = _Trainer(recipe, data, out, device, mined_files)
     with trainer.run.alone():
         trainer.start()
         for position, phase in enumerate(trainer.phases):
@@ -64,7 +66,7 @@ class PhaseSpec(NamedTuple):
 class _Trainer:
     """Opens and checks everything that a run needs; `start` is the first to write."""
 
-    def __init__(self, recipe: RewardRecipe, data: str, out: Path, device: str) -> None:
+    def __init__(self, recipe: RewardRecipe, data: str, out: Path, device: str, mined_files: Sequence[Path] = ()) -> None:
         self.recipe, self.data, self.out = recipe, data, out
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)
         self.run = Run(out, self.accelerator.is_main_process)
@@ -72,6 +74,8 @@ class _Trainer:
         self.facts: dict[str, Any] = self._begun_with()
         all_of({"data": self._open_data, "encoder": self._check_encoder, "base": self._check_base})
         self.facts = {"data": splits.split_facts(self.rows)} | self._maps_learned() | self.facts
+        self.mined = mined.read(mined_files)
+        self.facts |= {"mined": {"rows": len(self.mined), "digest": mined.digest(self.mined)}} if self.mined else {}
         self.run.expect("reward", resolved(recipe), self.facts, MAY_GROW)
         self.validation = Validation(self.rows["validation"], recipe.data.validation, self.accelerator.device)
 
@@ -196,7 +200,10 @@ class _Trainer:
         data, accumulate = self.recipe.data, self.recipe.training.accumulate
         part = (self.accelerator.process_index, self.accelerator.num_processes)
         cache = data.cache_mb * 2**20 // max(1, data.workers)
-        samples = batches.Samples(self.rows["train"], data.crop, data.flips, self.consensus, cache, distorted, planter)
+        rows = self.mined if planter else ()
+        samples = batches.Samples(
+            self.rows["train"], data.crop, data.flips, self.consensus, cache, distorted, planter, rows, self.recipe.mined.share
+        )
         seed = self.recipe.seed * 1000 + position
         count = 1 if data.streaming else len(samples)
         draws = batches.Draws(count, data.batch, seed, steps, done, accumulate, part)

@@ -45,6 +45,13 @@ class CompositeMaker:
         )
         self._segments: Segments = open_segments(self._recipe.masks.segments, device)
 
+    def whole_map(self, reference: np.ndarray, sr: np.ndarray) -> np.ndarray:
+        """The degradation map of a whole restored image, uint8 (H, W, 3), by the dataset's own difference: float32 (H, W)."""
+        map_ = self._recipe.map
+        feature = self._features.difference(reference, sr)
+        pair = samples.make_pair(reference, sr, feature, map_.pixel, map_.alpha, map_.smooth)
+        return difference.whole_map(pair.combined, self._map_scale)
+
     def rows(self, policy: Policy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
         """`count` rows, or fewer where no mask gives a severity in range, as the reward model's training takes them."""
         order = np.random.default_rng(seed).permutation(len(inputs))

@@ -1,0 +1,98 @@
+"""`fgr train-rm` with mined rounds: train, tune policies against the model, mine what they made, train again.
+
+OUT/.fgr/round-K/reward        the reward model of round K, trained with what the rounds before it mined
+OUT/.fgr/round-K/tuned-N       the N-th network, tuned against it for a short time
+OUT/.fgr/round-K/mined.parquet the tuned networks' outputs beside the untuned ones', with their maps
+OUT                            the reward model, trained with everything that was mined
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fgr import recipe as recipes
+from fgr.dataset.tables import evenly_drawn
+from fgr.errors import UserError, notice
+from fgr.progress import Progress
+from fgr.recipe.reward import RewardRecipe
+from fgr.recipe.rlhf import RlhfRecipe
+from fgr.reward import mined, splits
+from fgr.reward.run import train_reward_model
+from fgr.rlhf import inputs
+from fgr.rlhf.policies import open_policy
+from fgr.rlhf.refresh import CompositeMaker
+from fgr.rlhf.run import tune
+from fgr.sr import Job, open_upscaler, parse_name
+
+LAST = "last.safetensors"  # of a tuning run: the network that went furthest
+DRAWS = 4  # randomised copies that a model is tuned against which was trained on such
+
+
+def train_hardened(recipe: RewardRecipe, data: str, out: Path, device: str = "auto") -> Path:
+    """Train a reward model in `recipe.mined.rounds` rounds and once more; the last stage's folder. The same call again resumes.
+
+    UserError as `train_reward_model` and `tune` raise it, and for a dataset without its fgr.json, by which outputs get labels.
+    """
+    files: list[Path] = []
+    expect_tunable(recipe, data)
+    for number in range(recipe.mined.rounds):
+        folder = out / ".fgr" / f"round-{number}"
+        file = folder / "mined.parquet"
+        if not file.is_file():
+            notice(f"Round {number + 1} of {recipe.mined.rounds}: train, tune and mine, then train again.")
+            train_reward_model(recipe, data, folder / "reward", device, files)
+            runs = [_tuned(recipe, number, place, data, folder, device) for place in range(len(recipe.mined.generators))]
+            mined.write(file, _outputs(recipe, data, runs, device))
+        files.append(file)
+    return train_reward_model(recipe, data, out, device, files)
+
+
+def expect_tunable(recipe: RewardRecipe, data: str) -> None:
+    """UserError, before anything is trained, for what the rounds would stumble over later."""
+    if not (Path(data) / "fgr.json").is_file():
+        raise UserError(
+            f"{data} is not a dataset directory with its fgr.json, by which the outputs of tuned networks get their maps.",
+            "Download the dataset, or set mined.rounds=0.",
+        )
+    if not splits.has_sr_map(splits.open_split(data, "train")):
+        raise UserError(
+            f"{data} has no sr_map, the maps of whole restored images that tuned outputs are held against.",
+            "Make a dataset with this version of fgr generate, or set mined.rounds=0.",
+        )
+    tuning_recipe(recipe, 0)
+    for name in recipe.mined.generators:
+        policy = open_policy(parse_name(name))
+        inputs.open_inputs(data, "train", policy.scale)
+
+
+def tuning_recipe(recipe: RewardRecipe, number: int) -> RlhfRecipe:
+    """How the networks of a round are tuned: directly on the last stage, whatever the audit says; each round has its seed."""
+    fixed = {"curriculum.schedule": "none", "audit.on_hacking": "continue", "seed": recipe.seed + number}
+    draws = [f"reward.draws={DRAWS}"] if recipe.training.randomize else []
+    tuned: RlhfRecipe = recipes.load("demo", "rlhf", [*draws, *recipe.mined.tune], fixed)
+    return tuned
+
+
+def _tuned(recipe: RewardRecipe, number: int, place: int, data: str, folder: Path, device: str) -> Path:
+    run = folder / f"tuned-{place}"
+    tune(tuning_recipe(recipe, number), recipe.mined.generators[place], str(folder / "reward"), data, run, device)
+    return run
+
+
+def _outputs(recipe: RewardRecipe, data: str, runs: list[Path], device: str) -> Iterator[dict[str, bytes]]:
+    """Rows of each tuned network's outputs, of inputs spread over the training split."""
+    from fgr.devices import choose_device
+
+    chosen = choose_device(device)
+    labels = CompositeMaker(Path(data), chosen)
+    with Progress("mining", recipe.mined.images * len(runs), "images") as progress:
+        for name, run in zip(recipe.mined.generators, runs, strict=True):
+            named = {"start": name, "tuned": f"spandrel:{run / LAST}"}
+            upscalers = {which: open_upscaler(model, scale=None, device=chosen) for which, model in named.items()}
+            pairs = inputs.open_inputs(data, "train", upscalers["start"].scale)
+            for index in evenly_drawn(len(pairs), recipe.mined.images):
+                low, reference = pairs[int(index)]
+                job = Job(low, "", reference.shape[:2], (0, 0, len(reference)))
+                outputs = {which: upscaler.upscale([job])[0] for which, upscaler in upscalers.items()}
+                maps = {f"{which}_map": labels.whole_map(reference, image) for which, image in outputs.items()}
+                progress.advance()
+                yield mined.encoded(outputs | {"reference": reference}, maps)

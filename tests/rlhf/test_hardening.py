@@ -1,0 +1,88 @@
+"""Rounds of training, tuning and mining: one call, resumed where it stopped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_rlhf import SMALL
+
+from fgr import api, recipe
+from fgr.dataset import cells, tables
+from fgr.errors import UserError
+from fgr.images import codec
+from fgr.reward import mined
+from fgr.rlhf import hardening
+from fgr.rlhf.refresh import CompositeMaker
+from fgr.training import directory as runs
+
+TRAINED = (
+    "data={crop: 64, batch: 2, workers: 0, validation: 2}", "base.steps=1", "stages=[1,2]", "model.width=16", "planted.share=0.5",
+    "training.randomize=true", "training.validate_every=2", "training.checkpoint_every=2",
+)  # fmt: skip
+
+
+def hardened(generator, *overrides):
+    chosen = recipe.load("tiny", "reward", [*TRAINED, *overrides])
+    tune = (*SMALL, "training.steps=2", "training.warmup=0")
+    return chosen.model_copy(
+        update={
+            "mined": chosen.mined.model_copy(
+                update={"rounds": 1, "generators": (generator,), "tune": tune, "images": 3, "share": 0.5}
+            )
+        }
+    )
+
+
+def test_a_model_is_trained_again_with_what_policies_made_against_it(sources, tmp_path, monkeypatch):
+    generator, _, data = sources
+    chosen, out = hardened(generator), tmp_path / "rm"
+
+    def interrupted(path, rows):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mined, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            api.train_reward_model(chosen, data, out, device="cpu")
+    folder = out / ".fgr" / "round-0"
+    finished = {path: path.stat().st_mtime_ns for path in (folder / "tuned-0").rglob("*.safetensors")}
+    assert finished
+    assert not (folder / "mined.parquet").exists()
+
+    assert api.train_reward_model(chosen, data, out, device="cpu") == out / "stage-1"
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    rows = mined.read([folder / "mined.parquet"])
+    assert len(rows) == 3
+    assert all(row["start"] != row["tuned"] for row in rows)
+    assert runs.read(out)["facts"]["mined"] == {"rows": 3, "digest": mined.digest(rows)}
+    assert "mined" not in runs.read(folder / "reward")["facts"]
+    tuned = runs.read(folder / "tuned-0")["recipe"]
+    assert (tuned["curriculum"]["schedule"], tuned["audit"]["on_hacking"], tuned["reward"]["draws"]) == ("none", "continue", 4)
+    before = (out / "run.json").stat().st_mtime_ns
+    api.train_reward_model(chosen, data, out, device="cpu")  # a finished one is left as it is
+    assert (out / "run.json").stat().st_mtime_ns == before
+
+
+def test_outputs_have_the_maps_that_the_dataset_gives_them(sources):
+    """Of the dataset's own SR outputs: the map is sr_map."""
+    maker = CompositeMaker(Path(sources[2]), "cpu")
+    for row in list(tables.read_shard(tables.shards(sources[2], "samples", "train")[0]))[:2]:
+        found = maker.whole_map(cells.pixels(row, "reference"), cells.pixels(row, "sr"))
+        assert np.array_equal(codec.quantised(found), cells.pixels(row, "sr_map"))
+
+
+def test_what_rounds_would_stumble_over_is_said_before_anything_is_trained(sources, older, tmp_path):
+    generator, _, data = sources
+    for chosen, where, sentence in (
+        (hardened(generator), str(tmp_path), "is not a dataset directory with its fgr.json"),
+        (hardened(generator), str(older), "has no sr_map"),
+        (hardened("bicubic"), data, "there is nothing to tune"),
+        (hardened("realesrgann"), data, "did you mean 'realesrgan'"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            hardening.train_hardened(chosen, where, tmp_path / "rm", "cpu")
+    odd = hardened(generator)
+    odd = odd.model_copy(update={"mined": odd.mined.model_copy(update={"tune": ("training.stepps=3",)})})
+    with pytest.raises(UserError, match="stepps"):
+        hardening.train_hardened(odd, data, tmp_path / "rm", "cpu")
+    assert not (tmp_path / "rm").exists()
