@@ -9,7 +9,7 @@ from fgr.errors import UserError, missing_extra
 from fgr.recipe.sampling import AUTO, Sampling
 from fgr.sr import conversion, weights
 from fgr.sr.release import WeightFile
-from fgr.sr.spec import ModelSpec, parse_name
+from fgr.sr.spec import WITHOUT_NETWORK, ModelSpec, parse_name
 
 
 class Speed(NamedTuple):
@@ -75,7 +75,7 @@ def megabytes(name: str) -> int | None:
 def speed(spec: ModelSpec) -> Speed:
     """About how fast a model is, its setting `passes` and `steps` included."""
     if spec.release is None:
-        return Speed(0, 0) if spec.kind in ("bicubic", "folder") else UNKNOWN_SPEED
+        return Speed(0, 0) if spec.kind in WITHOUT_NETWORK else UNKNOWN_SPEED
     fitting = [name for name in SPEEDS if spec.release.family.startswith(name)]
     found = SPEEDS[max(fitting, key=len)] if fitting else UNKNOWN_SPEED
     factor = spec.settings.get("passes", 1) * _share_of_steps(spec)
