@@ -60,7 +60,7 @@ def generate(
                 return True
             with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
                 return _generate(recipe, out, workers_of_engine, shard)
-    except (OSError, UserError):
+    except Exception:  # whatever a reader raises whose file went
         if _was_finished(recipe, out):  # by a process with other shards, which then took the workspace away
             return True
         raise

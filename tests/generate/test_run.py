@@ -18,6 +18,7 @@ from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
+from fgr.generate.workspace import Workspace
 from fgr.sr.upscalers import Bicubic
 
 
@@ -214,3 +215,25 @@ def test_a_workspace_that_goes_because_another_process_finished_is_no_mistake(ti
     monkeypatch.setattr(run, "_plan_and_calibrate", lambda *_: finish(*_) and 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.generate(tiny_recipe, out, workers=1, device="cpu")
+
+
+@pytest.mark.parametrize("when", ["before it reads the states", "when it is done"])
+def test_two_parts_of_a_job_array_that_finish_together(tiny, tiny_recipe, tmp_path, monkeypatch, when):
+    """Another process finishes the dataset under this one: `.fgr` vanishes."""
+    out, finish, remove = tmp_path / "out", run._finish, Workspace.remove
+
+    def other(*_):
+        shutil.copytree(tiny, out, dirs_exist_ok=True)
+        remove(Workspace(out))
+
+    def before(act, *given):
+        other()
+        return act(*given)
+
+    with monkeypatch.context() as patch:
+        if when == "before it reads the states":
+            patch.setattr(run, "_finish", lambda *given: before(finish, *given))
+        else:
+            patch.setattr(Workspace, "remove", lambda self: before(remove, self))
+        assert run.generate(tiny_recipe, out, workers=1, device="cpu")
+    assert contents(out) == contents(tiny)
