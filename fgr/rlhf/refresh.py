@@ -23,10 +23,11 @@ from fgr.reward.data import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM
 from fgr.rlhf.inputs import Replayed, stacked
 from fgr.rlhf.policy import Policy
+from fgr.training import directory
 from fgr.training.optimization import Optimization
 
 Row = dict[str, Any]
-LOSS = Loss(map_kind="bce")  # L1 would pull uncertain pixels to 0, their median
+LOSS = Loss(map_kind="bce")  # of models whose own recipe is not known; L1 would pull uncertain pixels to 0, their median
 
 
 class CompositeMaker:
@@ -47,10 +48,12 @@ class CompositeMaker:
 
     def whole_map(self, reference: np.ndarray, sr: np.ndarray) -> np.ndarray:
         """The degradation map of a whole restored image, uint8 (H, W, 3), by the dataset's own difference: float32 (H, W)."""
+        return difference.whole_map(self._pair(reference, sr).combined, self._map_scale)
+
+    def _pair(self, reference: np.ndarray, sr: np.ndarray) -> samples.Pair:
         map_ = self._recipe.map
         feature = self._features.difference(reference, sr)
-        pair = samples.make_pair(reference, sr, feature, map_.pixel, map_.alpha, map_.smooth)
-        return difference.whole_map(pair.combined, self._map_scale)
+        return samples.make_pair(reference, sr, feature, map_.pixel, map_.alpha, map_.smooth)
 
     def rows(self, policy: Policy, inputs: Replayed, count: int, seed: int, device: torch.device) -> list[Row]:
         """`count` rows, or fewer where no mask gives a severity in range, as the reward model's training takes them."""
@@ -63,9 +66,7 @@ class CompositeMaker:
         reference = pair[1]
         with torch.no_grad():
             sr = as_images(policy(stacked([pair]).low.to(device)))[0]
-        map_ = self._recipe.map
-        feature = self._features.difference(reference, sr)
-        pair_of_images = samples.make_pair(reference, sr, feature, map_.pixel, map_.alpha, map_.smooth)
+        pair_of_images = self._pair(reference, sr)
         semantic = samples.mask_kind(seed, self._recipe.masks.kinds) == "semantic"
         segments = self._segments.segments(reference) if semantic else None
         sample = samples.make_sample(pair_of_images, seed, self._recipe, self._map_scale, segments)
@@ -81,9 +82,19 @@ class CompositeMaker:
         return {name: {"bytes": data} for name, data in images.items()} | {"id": f"policy-{seed}", "mask_kind": sample.mask_kind}
 
 
+def loss_of(reward: str) -> Loss:
+    """The loss of the recipe that a reward model was trained by, without people's labels; `LOSS` where that is not known."""
+    folder = Path(reward)
+    for run in (folder, folder.parent):
+        if (run / "run.json").is_file() and (begun := directory.read(run))["kind"] == "reward":
+            found: Loss = recipes.stored(begun["recipe"], "reward", f"of {run}").loss
+            return found.model_copy(update={"human_score": 0.0, "human_map": 0.0, "preference": 0.0})
+    return LOSS
+
+
 def refreshed(
     model: FinPercepRM, rows: Sequence[Row], dataset: Any, settings: Refresh, *, crop: int, batch: int, seed: int,
-    device: torch.device,
+    device: torch.device, loss: Loss = LOSS,
 ) -> FinPercepRM:  # fmt: skip
     """A copy of `model` trained on batches of which `settings.share` are the policy's `rows` and the rest the dataset's.
 
@@ -99,7 +110,7 @@ def refreshed(
     learner = FinPercepRM(**model.settings).to(device)
     learner.load_state_dict(model.state_dict())
     base.eval().requires_grad_(False)
-    criterion = Criterion(LOSS, lambda image: base(image)[0])
+    criterion = Criterion(loss, lambda image: base(image)[0])
     optimization = Optimization(learner, torch.optim.AdamW(learner.parameters(), lr=settings.lr), clip=1.0)
     fresh = min(batch - 1, max(1, round(settings.share * batch)))
     batches = _mixed(rows, dataset, fresh, batch - fresh, crop, seed, settings.steps)

@@ -132,6 +132,7 @@ def refresh_stage(setup: Setup, algorithm: Algorithm, stage: int, ema: Weights) 
         batch=data.batch,
         seed=recipe.seed,
         device=setup.device,
+        loss=setup.refresh_loss,
     )
     if setup.run.main:
         save_reward_model(model, _refreshed_folder(setup, stage))

@@ -26,7 +26,7 @@ from fgr.rlhf.curriculum import StageSchedule, equal_lengths
 from fgr.rlhf.held_out import Crops, HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Inputs, Replayed
 from fgr.rlhf.policies import open_policy
-from fgr.rlhf.refresh import CompositeMaker
+from fgr.rlhf.refresh import CompositeMaker, loss_of
 from fgr.rlhf.reward_stages import RewardStages
 from fgr.rlhf.trained_reward import stage_reward
 from fgr.sr import parse_name
@@ -65,6 +65,7 @@ class Setup:
         self.last_stage = models[-1]
         _check_inputs(recipe, data, self.inputs)
         self.composites = CompositeMaker(Path(data), str(self.device)) if recipe.curriculum.refresh.steps else None
+        self.refresh_loss = loss_of(reward)
         self.stages = RewardStages(models, recipe.reward, recipe.curriculum.strictness, self.device)
         self.distances = _distances(recipe, isinstance(self.audited, Replayed))
         wanted = (name for name in DISTANCES if name in recipe.anchor.perceptual or name in self.distances)

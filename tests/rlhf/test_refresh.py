@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +10,18 @@ import torch
 from safetensors.torch import load_file
 from small_rlhf import interrupted_after, small
 
+from fgr import recipe as recipes
 from fgr.dataset import manifest
 from fgr.errors import UserError
 from fgr.images import codec
+from fgr.recipe.rlhf import Refresh
 from fgr.records import MASK_KINDS
+from fgr.reward.model import FinPercepRM
 from fgr.rlhf import inputs, refresh
 from fgr.rlhf.policies import open_policy
 from fgr.rlhf.run import tune
 from fgr.sr import parse_name
+from fgr.training.directory import Run
 
 
 def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed_from(sources, reward_run, tmp_path, monkeypatch):
@@ -34,6 +39,31 @@ def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed
     tune(recipe, *sources, whole, "cpu")
     a, b = load_file(out / "last.safetensors"), load_file(whole / "last.safetensors")
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_stage_is_refreshed_by_the_losses_of_its_own_recipe(tmp_path):
+    chosen = recipes.load("tiny", "reward", ["loss.margins_of=map", "loss.human_score=2"])
+    Run(tmp_path / "rm").start("reward", recipes.resolved(chosen), {})
+    for named in (tmp_path / "rm", tmp_path / "rm" / "stage-1"):
+        found = refresh.loss_of(str(named))
+        assert found == chosen.loss.model_copy(update={"human_score": 0.0})
+    assert refresh.loss_of("org/model") == refresh.loss_of(str(tmp_path / "elsewhere" / "rm")) == refresh.LOSS
+
+
+def test_the_losses_of_a_refresh_are_those_it_is_given(reward_run, sources):
+    model = FinPercepRM.from_pretrained(reward_run / "stage-1")
+    maker = refresh.CompositeMaker(Path(sources[2]), "cpu")
+    data = inputs.open_inputs(sources[2], "train", 4, 64)
+    rows = maker.rows(open_policy(parse_name(sources[0])), data, 4, 0, torch.device("cpu"))
+    made = [
+        refresh.refreshed(
+            model, rows, data.rows, Refresh(steps=1), crop=64, batch=2, seed=0, device=torch.device("cpu"), loss=loss
+        ).state_dict()
+        for loss in (refresh.LOSS, refresh.LOSS, refresh.LOSS.model_copy(update={"rank_of": "place", "map_rank": 5.0}))
+    ]
+    same, other = (sum(not torch.equal(made[0][name], state[name]) for name in made[0]) for state in made[1:])
+    assert not same
+    assert other
 
 
 def dividing(tiny, folder, segments):
