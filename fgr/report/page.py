@@ -45,8 +45,10 @@ def _kind(directory: Path) -> str:
     hint = "Name a dataset directory made by fgr generate, or a run of fgr train-rm or fgr rlhf."
     if not directory.is_dir():
         raise UserError(f"There is no folder {directory}.", hint)
-    if (directory / "fgr.json").is_file() or (directory / ".fgr").is_dir():
+    if (directory / "fgr.json").is_file():
         return "dataset"
-    if (directory / "run.json").is_file():
+    if (directory / "run.json").is_file():  # a run with mined rounds has a folder .fgr as well
         return "rlhf" if runs.read(directory)["kind"] == "rlhf" else "reward"
+    if (directory / ".fgr").is_dir():
+        return "dataset"
     raise UserError(f"{directory} is neither a dataset nor a training run: it has no fgr.json or run.json.", hint)

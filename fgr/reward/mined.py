@@ -1,4 +1,4 @@
-"""Mined defects: what tuned policies made, beside what they began with, with the labels of both: a file."""
+"""Mined defects: what tuned policies made beside what they began with, and labels of both: a file."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence

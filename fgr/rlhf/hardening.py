@@ -1,4 +1,4 @@
-"""`fgr train-rm` with mined rounds: train, tune policies against the model, mine what they made, train again.
+"""`fgr train-rm` with mined rounds: train, tune policies against the model, mine their outputs, again.
 
 OUT/.fgr/round-K/reward        the reward model of round K, trained with what the rounds before it mined
 OUT/.fgr/round-K/tuned-N       the N-th network, tuned against it for a short time

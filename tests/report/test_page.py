@@ -34,6 +34,12 @@ def test_what_is_no_dataset_is_a_sentence(tmp_path):
         page.write(tmp_path)
 
 
+def test_a_run_that_keeps_mined_rounds_in_a_hidden_folder_is_a_run(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / ".fgr").mkdir()
+    assert page.write(run).read_text() == page.write(trained, tmp_path / "same.html").read_text()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 def test_a_browser_shows_the_page_offline_and_enlarges_pictures(tiny, tmp_path):
     from playwright.sync_api import sync_playwright
