@@ -144,7 +144,7 @@ def _figures(recipe: GenerateRecipe, out: Path, source: PhotoSource | None) -> _
     if source is None or not source.count:
         return _Figures(None, None, _shared(recipe))
     crops, megapixels = _crops(recipe, source)
-    references = max(1, round(source.count * crops))
+    references = round(source.count * crops)
     return _Figures(source.count, references, _shared(recipe), megapixels)
 
 
@@ -188,7 +188,7 @@ def _lines(
     yield f"  photographs  {_photographs(recipe, figures)}"
     if figures.references:
         share = recipe.samples / figures.references
-        yield f"  references   {about}{figures.references:,} crops of {recipe.source.crop} pixels, {share:.3g} samples of each"
+        yield f"  references   {about}{figures.references:,} crops of {recipe.source.crop} pixels, {share:,.1f} samples of each"
     splits = ", ".join(f"{split} {count:,}" for split, count in figures.by_split.items())
     yield f"  samples      {recipe.samples:,}: {about}{splits}"
     each = recipe.samples / len(recipe.models)
@@ -220,6 +220,8 @@ def _weights(to_fetch: list[str], found: Mapping[str, Any]) -> str:
 
 
 def _warnings(recipe: GenerateRecipe, out: Path, figures: _Figures) -> Iterator[str]:
+    if figures.references == 0:
+        yield f"none of the photographs that were measured is as large as a crop (source.crop={recipe.source.crop} pixels)."
     if figures.references:
         rounds = recipe.samples / (figures.references * len(recipe.models) * recipe.masks.composites)
         if rounds > MANY_ROUNDS:

@@ -45,7 +45,7 @@ def test_the_figures_of_a_run(photos, tmp_path):
     text = "\n".join(expected.lines)
     assert expected.refusal is None
     assert f"3 of {photos} are screened, at most 3 crops of each" in text
-    assert "about 9 crops of 128 pixels, 4.44 samples of each" in text
+    assert "about 9 crops of 128 pixels, 4.4 samples of each" in text
     assert "samples      40: about train 20, validation 4, test 16" in text
     assert "SR models    2, about 20 samples each: realesrgan, bicubic" in text
     assert "disk         about 4 MB, and 0 MB while it runs" in text
@@ -58,6 +58,12 @@ def test_few_crops_for_many_samples_are_a_warning(photos, tmp_path):
     few = forecast(demo(photos, "source.crop=256", samples=600), tmp_path / "out")
     assert "600 samples of 6 crops: each is degraded 50 times" in few.warnings[0]
     assert forecast(demo(photos, "source.crop=128", samples=40), tmp_path / "out").warnings == ()
+
+
+def test_photographs_smaller_than_a_crop_are_a_warning(photos, tmp_path):
+    small = forecast(demo(photos, "source.crop=512"), tmp_path / "out")
+    assert small.warnings == ("none of the photographs that were measured is as large as a crop (source.crop=512 pixels).",)
+    assert not any("references" in line for line in small.lines)
 
 
 def test_all_that_stands_against_a_run_is_named_at_once_with_one_command_for_all_weights(tmp_path):
