@@ -215,6 +215,7 @@ class RlhfRecipe(Strict):
             "curriculum.stage is for direct training: curriculum.schedule=none": staged and scheduled,
             "the anchor's weights are all 0: nothing keeps the policy near its start, nor scales the reward": not anchored,
             "algorithm.updates > 1 and training.accumulate > 1 do not go together": twice,
+            "audit.control is for algorithm.name=direct": audit.control and not isinstance(chosen, DirectSettings),
             f"audit.metrics knows {', '.join(DISTANCES)}, {scores}, not {', '.join(no_metric)}": bool(no_metric),
         }
         yield from (mistake for mistake, made in checks.items() if made)

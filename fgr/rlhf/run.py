@@ -9,7 +9,7 @@ RUN/summary.json       the start against the end, figure by figure
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from fgr.errors import UserError
 from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.pretrained import load_reward_model, save_reward_model
-from fgr.rlhf import pictures
+from fgr.rlhf import pictures, usefulness
 from fgr.rlhf.algorithms import Surroundings, open_algorithm
 from fgr.rlhf.algorithms.interface import Algorithm
 from fgr.rlhf.auditor import Auditor, Baseline
@@ -29,7 +29,9 @@ from fgr.rlhf.policy import Weights
 from fgr.rlhf.refresh import refreshed
 from fgr.rlhf.setup import MAY_GROW, Setup
 from fgr.rlhf.tuning_loop import TuningLoop
+from fgr.rlhf.usefulness import control_recipe
 from fgr.training.accelerator import begin_trackers
+from fgr.training.directory import Run
 
 SHOWN = 6  # images of the report's gallery
 
@@ -43,7 +45,7 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
     setup = Setup(recipe, generator, reward, data, out, device)
     try:
         with setup.run.alone():
-            return _run(setup)
+            return _run(setup, lambda: _control(recipe, generator, reward, data, out, device))
     except (MemoryError, RuntimeError) as error:
         from fgr.sr.memory import is_out_of_memory
 
@@ -57,8 +59,19 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
         ) from None
 
 
-def _run(setup: Setup) -> dict[str, Any]:
-    """Tune, or finish tuning, and write what comes of it."""
+def _control(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str) -> Weights | None:
+    """The averaged weights of a run with the anchor alone, in OUT/control; None where the recipe does not ask for one."""
+    if not recipe.audit.control:
+        return None
+    tune(control_recipe(recipe), generator, reward, data, out / "control", device)
+    saved = Run(out / "control", main=False).load()
+    assert saved is not None
+    weights: Weights = saved["state"]["ema"]
+    return weights
+
+
+def _run(setup: Setup, control: Callable[[], Weights | None]) -> dict[str, Any]:
+    """Tune, or finish tuning, and write what comes of it; `control` trains what it is compared with."""
     setup.run.start("rlhf", resolved(setup.recipe), setup.facts, MAY_GROW, ("summary.json", "examples"))
     setup.accelerator.wait_for_everyone()
     summary = setup.run.directory / "summary.json"
@@ -67,7 +80,7 @@ def _run(setup: Setup) -> dict[str, Any]:
     loop = open_loop(setup)
     begin_trackers(setup.accelerator, "fgr-rlhf", setup.recipe.trackers)
     loop.fit()
-    found = write_results(loop, setup)
+    found = write_results(loop, setup, control())
     setup.accelerator.end_training()
     return found
 
@@ -151,10 +164,11 @@ def reopen_refreshed(setup: Setup, reached: int) -> None:
             setup.stages.replace(stage, load_reward_model(folder, str(setup.device)).requires_grad_(False))
 
 
-def write_results(loop: TuningLoop, setup: Setup) -> dict[str, Any]:
+def write_results(loop: TuningLoop, setup: Setup, control: Weights | None = None) -> dict[str, Any]:
     """Write RUN/best.safetensors, last.safetensors, examples and summary.json; what that holds.
 
-    The figures are of the split that chose nothing, where there is one.
+    The figures are of the split that chose nothing, where there is one; with the weights of a `control` the best network is
+    compared with that.
     """
     state, out, last, baseline = loop.state, loop.run.directory, loop.schedule.last, loop.state.baseline
     assert baseline is not None
@@ -171,6 +185,9 @@ def write_results(loop: TuningLoop, setup: Setup) -> dict[str, Any]:
         "selected_on": setup.recipe.audit.split, **auditor.summary(baseline, measured.values, last),
         "generator": setup.facts["generator"], "license": setup.policy.license, "scale": setup.policy.scale,
     }  # fmt: skip
+    if control is not None:
+        weights = [loop.placed(one) for one in (state.best["weights"], control)]
+        found["control"] = usefulness.compared(setup.policy, auditor, baseline, *weights)
     found = atomic.finite(found)
     if loop.run.main:
         start = evaluation.start_outputs(evaluation.pairs[:SHOWN], setup.device)

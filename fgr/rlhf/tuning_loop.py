@@ -69,14 +69,14 @@ class TuningLoop:
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint's state."""
-        self.policy.put(self._placed(saved["learned"]))
+        self.policy.put(self.placed(saved["learned"]))
         self.optimizer.load_state_dict(saved["optimizer"])
         state = saved["state"]
         self.state = State(
             **state | {
                 "curriculum": CurriculumState(**state["curriculum"]),
                 "points": [AuditPoint(**point) for point in state["points"]],
-                "baseline": baseline_of(state["baseline"]), "ema": self._placed(state["ema"]),
+                "baseline": baseline_of(state["baseline"]), "ema": self.placed(state["ema"]),
             }
         )  # fmt: skip
         for reward, values in zip(self.algorithm.rewards, saved["rewards"], strict=True):
@@ -111,7 +111,7 @@ class TuningLoop:
     def measure(self, weights: Weights, stages: Any, keep: int = 0, evaluation: HeldOutEvaluation | None = None) -> Measured:
         """The held-out metrics of the policy with these learned weights, on the audited crops or those of another `evaluation`;
         `keep` outputs are returned."""
-        with self.policy.holding(self._placed(weights)):
+        with self.policy.holding(self.placed(weights)):
             measured = (evaluation or self.evaluation).measure(self.policy, self.accelerator.device, stages, keep)
         values = broadcast_object_list([measured.values])[0]  # every process decides by the same numbers
         return replace(measured, values=values)
@@ -119,7 +119,7 @@ class TuningLoop:
     def write(self, path: Path, weights: Weights, step: int) -> None:
         """Write the tuned network of these learned weights."""
         if self.run.main:
-            with self.policy.holding(self._placed(weights)):
+            with self.policy.holding(self.placed(weights)):
                 self.policy.save(path, step=str(step))
 
     def _step(self, source: Iterator[Batch]) -> bool:
@@ -253,7 +253,7 @@ class TuningLoop:
         stage = state.best["stage"] if self.schedule.kind == "adaptive" else state.curriculum.stage  # else steps say the stage
         state.curriculum = curriculum.roll_back(state.curriculum, state.step, stage)
         self.policy.put(state.best["weights"])
-        state.ema = self._placed(_copies(state.best["weights"]))
+        state.ema = self.placed(_copies(state.best["weights"]))
         self.optimizer.load_state_dict(self._new_optimizer().state_dict())  # moments of another place are of no use
         self._event("rollback", reason, to=state.best["step"], **evidence)
         state.points = [*state.points, replace(state.points[-1], held_out=state.best["held_out"], stage=stage)]
@@ -291,7 +291,8 @@ class TuningLoop:
             numbers = {f"{split}/{name}": value for name, value in figures.items() if isinstance(value, int | float)}
             self.accelerator.log(numbers, step=self.state.step)
 
-    def _placed(self, weights: Weights) -> Weights:
+    def placed(self, weights: Weights) -> Weights:
+        """These weights on the run's device."""
         return {name: value.to(self.accelerator.device) for name, value in weights.items()}
 
 
