@@ -15,6 +15,9 @@ from fgr.generate.samples import make_pair
 from fgr.images import codec, degrade, difference
 from fgr.metrics.features import reopen_features
 from fgr.sr import Job, Upscaler, open_upscaler, parse_name
+from fgr.sr.spec import DENOISE
+
+ALONE = {DENOISE: {"denoise": 1.0}}  # how rows of older sets ran that do not say it
 
 
 def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None]:
@@ -35,7 +38,7 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | None
         key = (row["model"], json.dumps(settings, sort_keys=True))
         if key not in upscalers:
             network = parse_name(row["model"]).model  # the row says itself how it ran
-            settings = recorded["recipe"]["inference"] | settings
+            settings = recorded["recipe"]["inference"] | ALONE.get(network, {}) | settings
             upscalers[key] = open_upscaler(network, scale=row["scale"], device=device, **settings)
         _expect_weights(upscalers[key], row)
         with one_cpu_thread():

@@ -12,9 +12,9 @@ NAME@KEY=VALUE@KEY=VALUE         any of them but folder:DIR, run in another way:
 tile=64 · overlap=8 · precision=bf16    in place of the recipe's `inference`
 steps=20 · guidance=1 · …               of diffusion models, in place of the recipe's `inference.diffusion`
 passes=2                                the output, made as small as the input was, is restored once more
-denoise=0.5                             realesr-general alone: 1 removes noise, 0 keeps it; between them the weights of
-                                        realesr-general and realesr-general-wdn are mixed (Wang et al., Deep Network
-                                        Interpolation, CVPR 2019)
+denoise=0.3                             realesr-general alone, by default 0.5: 1 removes noise, 0 keeps it; between them the
+                                        weights of realesr-general and realesr-general-wdn are mixed (Wang et al., Deep
+                                        Network Interpolation, CVPR 2019)
 """
 
 import re
@@ -40,6 +40,7 @@ WITHOUT_NETWORK: tuple[Kind, ...] = ("bicubic", "folder", "planted")  # any scal
 PLANTED = "planted:KIND"
 PLACES = {"folder": "folder:DIR", "spandrel": "spandrel:PATH_OR_HUB_FILE"}  # kinds that are followed by a path
 DENOISE, DENOISE_WEAK = "realesr-general", "realesr-general-wdn"  # what the setting `denoise` is of, and what it mixes in
+USUAL_DENOISE = 0.5  # as Real-ESRGAN's program has it
 SETTING = re.compile(r"(.+)@([A-Za-z_]+)=([^@=]*)")
 
 
@@ -95,7 +96,12 @@ class ModelSpec:
 
     def parts(self) -> list["ModelSpec"]:
         """The models whose weights it needs, without settings."""
-        return [parse_name(self.base), *([parse_name(DENOISE_WEAK)] if "denoise" in self.settings else [])]
+        return [parse_name(self.base), *([] if self.denoise in (None, 1) else [parse_name(DENOISE_WEAK)])]
+
+    @property
+    def denoise(self) -> float | None:
+        """The share of realesr-general's network that removes noise; None for other models."""
+        return float(self.settings.get("denoise", USUAL_DENOISE)) if self.base == DENOISE else None
 
 
 def known_names() -> list[str]:

@@ -34,7 +34,9 @@ def open_upscaler(
     """
     spec = parse_name(name)
     own = spec.settings
-    passes, denoise = own.get("passes", passes), own.get("denoise", denoise)
+    passes = own.get("passes", passes)
+    if "denoise" in own or denoise is None:
+        denoise = spec.denoise
     given: dict[str, Any] = {"tile": tile, "overlap": overlap, "precision": precision}
     chosen = {key: own.get(key, value) for key, value in given.items()}
     if spec.kind in WITHOUT_NETWORK:
@@ -83,7 +85,7 @@ def _network(spec: ModelSpec, scale: int | None, device: str, *, denoise: float 
     if scale is not None:
         _expect_scale(spec, scale)
     loaded = weights.load(found)
-    if denoise is not None:
+    if denoise is not None and denoise != 1:
         loaded = weights.mixed(loaded, weights.load(weights.locate(parse_name(DENOISE_WEAK))), denoise)
     return network.Network(spec.text, loaded, scale, device, denoise=denoise, **how)
 

@@ -63,6 +63,8 @@ def test_what_a_spec_says_of_its_model(tmp_path, monkeypatch):
         "realesr-general",
         "realesr-general-wdn",
     ]
+    assert len(parse_name("realesr-general").parts()) == 2
+    assert len(parse_name("realesr-general@denoise=1").parts()) == 1
     assert [part.text for part in parse_name("ldm-sr+lora:a@steps=4").parts()] == ["ldm-sr"]
     monkeypatch.chdir(tmp_path)
     assert parse_name("spandrel:org/net/a.pth").on_hub == ("org/net", "a.pth")

@@ -131,14 +131,19 @@ def test_denoise_mixes_the_weights_of_two_networks(general, image, tmp_path):
     strong, weak = general.values()
     half = {name: (strong[name] + weak[name]) / 2 for name in strong}
     torch.save({"params": half}, tmp_path / "half.pth")
+    torch.save({"params": strong}, tmp_path / "strong.pth")
     assert np.array_equal(restored("realesr-general@denoise=0.5", image), restored(f"spandrel:{tmp_path / 'half.pth'}", image))
-    assert np.array_equal(restored("realesr-general@denoise=1", image), restored("realesr-general", image))
+    assert np.array_equal(restored("realesr-general", image), restored("realesr-general@denoise=0.5", image))
+    assert np.array_equal(restored("realesr-general@denoise=1", image), restored(f"spandrel:{tmp_path / 'strong.pth'}", image))
     assert np.array_equal(restored("realesr-general@denoise=0", image), restored("realesr-general-wdn", image))
-    digests = {open_upscaler(f"realesr-general{mark}", scale=4).digest for mark in ("", "@denoise=0.5", "@denoise=0.25")}
+    digests = {
+        open_upscaler(f"realesr-general{mark}", scale=4).digest for mark in ("@denoise=1", "@denoise=0.5", "@denoise=0.25")
+    }
     assert len(digests) == 3
     opened = open_upscaler("realesr-general@denoise=0.25", scale=4)
     assert opened.name == "realesr-general@denoise=0.25"
     assert opened.settings()["denoise"] == 0.25
+    assert open_upscaler("realesr-general", scale=4).settings()["denoise"] == 0.5
     assert re.match(r"0\.25 of realesr-general-x4v3\.pth.*; 0\.75 of realesr-general-wdn-x4v3\.pth", opened.weights)
 
 
@@ -161,7 +166,7 @@ def test_a_second_pass_restores_the_output_made_small(image):
 def test_tile_and_precision_of_a_name_go_before_the_recipe_s(general, image):
     opened = open_upscaler("realesr-general@tile=32@overlap=2@precision=bf16", scale=4, tile=48, overlap=8)
     opened.upscale([Job(image, "", (0, 0), (0, 0, 0))])
-    assert opened.settings() == {"tile": 32, "overlap": 2, "precision": "bf16"}
+    assert opened.settings() == {"tile": 32, "overlap": 2, "precision": "bf16", "denoise": 0.5}
     assert np.array_equal(restored("realesr-general@tile=32", image), restored("realesr-general", image, tile=32))
 
 
@@ -175,7 +180,7 @@ def test_models_of_a_mixture_need_both_files(general, tmp_path):
 
 
 def test_settings_are_models_of_a_dataset_and_rows_replay(general, tmp_path):
-    names = ["realesr-general", "realesr-general@denoise=0.5", "realesr-general@passes=2", "realesr-general@tile=32@overlap=0"]
+    names = ["realesr-general", "realesr-general@denoise=0.25", "realesr-general@passes=2", "realesr-general@tile=32@overlap=0"]
     settings = {"models": names, "samples": 8, "source.crop": 256, "source.crops_per_photo": 1, "degradation": "bicubic"}
     limits = ("map.calibration_pairs=4", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
     assert run.generate(recipes.load("demo", "generate", limits, settings), tmp_path / "out", workers=1, device="cpu")
@@ -186,5 +191,6 @@ def test_settings_are_models_of_a_dataset_and_rows_replay(general, tmp_path):
     assert sorted(row["model"] for row in one_source) == sorted(names)
     assert len({row["sr"] for row in one_source}) == len({row["id"] for row in one_source}) == len(names)
     ran = {row["model"]: json.loads(row["inference"]) for row in rows}
-    assert (ran[names[1]]["denoise"], ran[names[2]]["passes"], ran[names[3]]["tile"]) == (0.5, 2, 32)
+    assert (ran[names[1]]["denoise"], ran[names[2]]["passes"], ran[names[3]]["tile"]) == (0.25, 2, 32)
+    assert ran[names[0]]["denoise"] == 0.5
     assert list(replay(tmp_path / "out", 100, "cpu")) == [None] * len(rows)

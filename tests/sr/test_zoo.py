@@ -172,7 +172,7 @@ def test_a_file_of_another_size_or_family_is_refused_by_name(folder, tmp_path, m
         open_upscaler("hat", scale=4)
 
 
-@pytest.mark.parametrize("name", ["realesrgan", "bsrgan", "esrgan", "realesr-general", "swinir", "hat", "dat"])
+@pytest.mark.parametrize("name", ["realesrgan", "bsrgan", "esrgan", "realesr-general-wdn", "swinir", "hat", "dat"])
 def test_a_file_with_a_missing_layer_is_refused(small, tmp_path, monkeypatch, name):
     content = FILES[name]()
     state = next(iter(content.values())) if len(content) == 1 else content
