@@ -10,7 +10,8 @@ from toy_diffusion import diffusion_policy, moved, toy
 MODELS = ("sd-x4-upscaler", "ldm-sr", "stablesr", "osediff")
 STEPS = {"steps": 3}
 SETTINGS = {
-    "sd-x4-upscaler": STEPS, "ldm-sr": STEPS, "osediff": {}, "stablesr": STEPS | {"latent_tile": 16, "latent_overlap": 8},
+    "sd-x4-upscaler": STEPS, "ldm-sr": STEPS | {"eta": 0.0}, "osediff": {"prompt": ""},
+    "stablesr": STEPS | {"latent_tile": 16, "latent_overlap": 8},
 }  # fmt: skip
 DETERMINISTIC = ("sd-x4-upscaler", "ldm-sr", "osediff")  # the upscaler samples by the policy's own steps
 LOW = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
