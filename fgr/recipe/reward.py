@@ -127,7 +127,15 @@ class Mined(Strict):
         ("realesr-animevideov3",), min_length=1, description="SR networks that are tuned, by name"
     )
     tune: tuple[str, ...] = Field(
-        ("training.steps=60", "training.lr=1e-4", "training.warmup=5", "training.ema=0", "audit.every=60"),
+        (
+            "training.steps=60",
+            "training.lr=1e-4",
+            "training.warmup=5",
+            "training.ema=0",
+            "audit.every=60",
+            "audit.images=4",
+            "audit.planted=0",
+        ),
         description="changes to the recipe demo of fgr rlhf, as KEY=VALUE; always directly on the last stage, alarms ignored",
     )
     images: int = Field(48, ge=1, description="inputs of the training split whose outputs each tuned network gives")

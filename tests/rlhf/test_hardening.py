@@ -86,3 +86,10 @@ def test_what_rounds_would_stumble_over_is_said_before_anything_is_trained(sourc
     with pytest.raises(UserError, match="stepps"):
         hardening.train_hardened(odd, data, tmp_path / "rm", "cpu")
     assert not (tmp_path / "rm").exists()
+
+
+def test_a_tuned_network_is_hardly_audited_unless_the_recipe_says_so():
+    """Planted defects in every audit of a round would take longer than the training."""
+    audit = hardening.tuning_recipe(recipe.load("hardened", "reward"), 1).audit
+    assert (audit.planted, audit.on_hacking) == (0, "continue")
+    assert audit.images <= 4
