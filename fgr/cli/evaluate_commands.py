@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fgr import api
-from fgr.cli.options import Device, listed
+from fgr.cli.options import Device, listed, named
 from fgr.cli.shell import echo
 from fgr.errors import printable
 
@@ -24,7 +24,19 @@ def evaluate(
     ] = None,
     reward: Annotated[str | None, typer.Option(metavar="DIR|ID", help="A reward model: a run, a stage, or on the Hub.")] = None,
     benchmark: Annotated[
-        str | None, typer.Option(metavar="FILE|DIR", help="People's opinions: image,mos or left,right,choice; or SRIQA-Bench.")
+        str | None,
+        typer.Option(
+            metavar="FILE|DIR|NAME",
+            help="People's opinions: a table image,mos or left,right,choice, or SRIQA-Bench; or regions that they marked: a "
+            "table image,mask,prominence, or sr-prominence, desra, sr-ground, whose folder --data names.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A=B,…", help="What a table of masks calls its columns: mask=region,prominence=votes.")
+    ] = None,
+    maps: Annotated[
+        str | None,
+        typer.Option(metavar="NAME=DIR,…", help="Maps of others (PNG, .npy) to compare on a benchmark of masks: wasd=out/wasd."),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -82,15 +94,16 @@ def evaluate(
     fgr evaluate SYSTEM… --data DATA [--reward RM]: means, bootstrap intervals over photographs, later systems against the first.
     fgr evaluate --reward RM --data DATASET: maps, scores, triplets, beside trivial baselines; planted defects, invariances;
     --systems A,B --start C: how much of the gap to the references networks close by it that were tuned against a reward model.
-    fgr evaluate --reward RM --benchmark TABLE: SRCC, PLCC, KRCC, accuracy on pairs.
+    fgr evaluate --reward RM --benchmark TABLE: SRCC, PLCC, KRCC, accuracy on pairs; of masks: pooled maps against prominence,
+    IoU, precision and recall, beside full-reference maps.
     """
-    wanted = listed(metrics)
+    wanted, records = listed(metrics), None
     if (tuned or start or parts) and (systems or benchmark):
         raise typer.BadParameter("--parts, --systems and --start are for --reward with a dataset as --data.")
     if systems:
         if not data or benchmark:
             raise typer.BadParameter("SR systems need --data, and no --benchmark.")
-        from fgr.evaluate import comparison, show
+        from fgr.evaluate import show
 
         result, records = api.evaluate_systems(
             systems, data, split=split, layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward, border=border,
@@ -99,40 +112,71 @@ def evaluate(
         inputs = result["protocol"]["test_set"].get("inputs")
         title = f"{data}: {result['images']} images of {result['photos']} photographs"
         _print(f"{title}; inputs {inputs}" if inputs else title, show.systems(result))
-        if table:
-            comparison.write_table(table, records)
     elif benchmark:
-        result = _opinions(benchmark, reward, wanted or [], border, luma, device)
+        result, records = _benchmark(
+            benchmark, data, columns, maps, {"reward": reward, "metrics": wanted or [], "device": device},
+            {"border": border, "luma": luma}, {"limit": limit, "draws": draws},
+        )  # fmt: skip
     else:
         result = _reward_model(
             reward, data, split=split, limit=limit, device=device, parts=listed(parts), pairs=pairs, systems=listed(tuned) or [],
             start=start, workers=workers, draws=draws,
         )  # fmt: skip
+    if table and records:
+        from fgr.evaluate import comparison
+
+        comparison.write_table(table, records)
     if out:
         from fgr import atomic
 
         atomic.write_json(out, result)
-    name_left_out(result.get("left_out", {}))
+    what = ("image or mask", "images or masks") if result.get("kind") == "maps" else ("image", "images")
+    name_left_out(result.get("left_out", {}), what)
 
 
-def name_left_out(left_out: Mapping[str, str]) -> None:
+def name_left_out(left_out: Mapping[str, str], what: tuple[str, str] = ("image", "images")) -> None:
     """Say which files of a work on many could not be used, and why; exit with 1 if there are any."""
     for name, reason in left_out.items():
         echo(f"fgr: {name} is left out: {reason}", err=True)
     if left_out:
-        echo(f"fgr: {len(left_out)} image{'s' if len(left_out) > 1 else ''} left out.", err=True)
+        echo(f"fgr: {len(left_out)} {what[len(left_out) > 1]} left out.", err=True)
         raise typer.Exit(1)
 
 
-def _opinions(benchmark: str, reward: str | None, metrics: list[str], border: int, luma: bool, device: str) -> dict[str, Any]:
+def _opinions(benchmark: str, *, reward: str | None, metrics: list[str], **settings: Any) -> dict[str, Any]:
     if not reward and not metrics:
         raise typer.BadParameter("Name a --reward, or --metrics, to compare with people's opinions.")
     from fgr.evaluate import show
     from fgr.evaluate.benchmark import evaluate_on_benchmark
 
-    result = evaluate_on_benchmark(benchmark, reward=reward, metrics=metrics, border=border, luma=luma, device=device)
+    result = evaluate_on_benchmark(benchmark, reward=reward, metrics=metrics, **settings)
     _print(f"{benchmark}: {result['protocol']['images']} images", show.opinions(result))
     return result
+
+
+def _benchmark(
+    benchmark: str, data: str | None, columns: str | None, maps: str | None, shared: dict[str, Any], of_scores: dict[str, Any],
+    of_maps: dict[str, Any],
+) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:  # fmt: skip
+    """A benchmark of scores or of maps: the summary, and a record a marked region."""
+    from fgr.evaluate.map_layouts import is_of_maps
+
+    names, folders = named(columns, "--columns"), named(maps, "--maps")
+    if names or folders or is_of_maps(benchmark, names):
+        return _marked_maps(benchmark, data, columns=names, maps=folders, **shared, **of_maps)
+    return _opinions(benchmark, **shared, **of_scores), None
+
+
+def _marked_maps(benchmark: str, data: str | None, **settings: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from fgr.evaluate import show
+    from fgr.evaluate.map_benchmark import evaluate_on_map_benchmark
+
+    result, records = evaluate_on_map_benchmark(benchmark, data, **settings)
+    protocol = result["protocol"]
+    scaled = f", {protocol['masks_scaled']} of them scaled to their image" if protocol["masks_scaled"] else ""
+    title = f"{benchmark}: {protocol['regions']} marked regions of {protocol['images']} images{scaled}"
+    _print(title, show.marked_maps(result))
+    return result, records
 
 
 def _reward_model(reward: str | None, data: str | None, **settings: Any) -> dict[str, Any]:

@@ -29,3 +29,13 @@ def load_recipe(name: str | None, kind: str, overrides: list[str] | None, option
 def listed(text: str | None) -> list[str] | None:
     """The parts of a comma-separated option; None if it was not given."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def named(text: str | None, option: str) -> dict[str, str]:
+    """The values by name of an option NAME=VALUE,…; empty if it was not given."""
+    parts = [part.partition("=") for part in listed(text) or []]
+    if wrong := [name for name, equals, value in parts if not (name and equals and value)]:
+        raise typer.BadParameter(f"{option} takes NAME=VALUE,…, not {wrong[0]}.")
+    if len({name for name, _, _ in parts}) < len(parts):
+        raise typer.BadParameter(f"{option} names something twice.")
+    return {name.strip(): value.strip() for name, _, value in parts}

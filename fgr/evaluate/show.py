@@ -34,6 +34,20 @@ def opinions(summary: Mapping[str, Any]) -> Iterator[Table]:
     yield "Agreement with people", ["", *columns], rows
 
 
+def marked_maps(summary: Mapping[str, Any]) -> Iterator[Table]:
+    """Maps against regions that people marked, by rival; then by subset and by generator."""
+    rated, figures = summary["rated"], summary["figures"]
+    if rated:
+        columns = ("masks", "prominent", "srcc", "plcc", "ap", "auc")
+        yield _named("Map in each mask against the share of viewers who see it", figures, columns, ("srcc", "auc"))
+    columns = ("images", "iou", "precision", "recall", "pixel_ap", "pixel_auc")
+    yield _named(f"{'Prominent' if rated else 'Marked'} regions found", figures, columns, ("iou",))
+    short = ("masks", "srcc", "auc", "iou", "pixel_auc") if rated else ("masks", "iou", "precision", "recall", "pixel_auc")
+    for key in ("subset", "generator"):
+        for value, part in summary[f"by_{key}"].items():
+            yield _named(f"{key.capitalize()} {value}", part, short, ("srcc", "iou"))
+
+
 def reward_model(summary: Mapping[str, Any]) -> Iterator[Table]:
     """A reward model on a dataset, beside its baselines, by area, mask kind and SR model; then its probes."""
     if "maps" in summary:

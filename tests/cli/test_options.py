@@ -1,8 +1,9 @@
 """What command lines share."""
 
 import pytest
+import typer
 
-from fgr.cli.options import listed, load_recipe
+from fgr.cli.options import listed, load_recipe, named
 from fgr.errors import UserError
 
 
@@ -26,3 +27,11 @@ def test_an_old_key_is_refused_with_the_new_one():
 def test_lists_are_comma_separated():
     assert listed(None) is None
     assert listed("a, b,,c") == ["a", "b", "c"]
+
+
+def test_names_have_values():
+    assert named(None, "--maps") == {}
+    assert named("a=x, b=y=z", "--maps") == {"a": "x", "b": "y=z"}
+    for wrong in ("a", "a=", "=x", "a=x,a=y"):
+        with pytest.raises(typer.BadParameter, match="--maps"):
+            named(wrong, "--maps")

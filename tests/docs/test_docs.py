@@ -27,7 +27,7 @@ ELSEWHERE = {  # commands that cannot run here, and why; their options are check
     r"/shared/|^accelerate ": "needs a cluster",
     r"--fetch": "needs a network",
     r"^fgr publish (?!.*--dry-run)": "needs the Hub: tests/dataset/test_publish.py",
-    r"lpips|SRIQA-Bench": "needs weights or data from elsewhere",
+    r"lpips|SRIQA-Bench|sr-prominence|desra": "needs weights or data from elsewhere",
     r"^fgr generate (?!demo)": "needs DINOv3's weights",
 }
 OTHERS = ("make", ".", "export", "hf", "accelerate", "git", "pip", "sbatch", "python")  # what else begins a line
@@ -117,7 +117,7 @@ def test_every_recipe_key_that_a_page_names_exists(page):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder in which the documentation's files lie: photographs, an image, a table of opinions."""
+    """A folder in which the documentation's files lie: photographs, an image, tables of opinions and of marked regions."""
     import datasets
     import skimage.data
     from PIL import Image
@@ -132,6 +132,13 @@ def place(tmp_path_factory):
         shutil.copy(folder / "photos" / "coffee.png", folder / f"{name}.png")
     rows = [f"photos/{name}.png,{mos},photo.png" for name, mos in (("astronaut", 3), ("coffee", 5), ("chelsea", 4))]
     (folder / "opinions.csv").write_text("image,mos,reference\n" + "\n".join(rows[1:2]) + "\nphoto.png,4,photo.png\n")
+    mask = np.zeros((256, 256), np.uint8)
+    mask[64:128, 64:128] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    marked = [
+        f"photos/{name}.png,mask.png,{share},photo.png" for name, share in (("astronaut", 0.2), ("cat", 0.5), ("rocket", 0.9))
+    ]
+    (folder / "regions.csv").write_text("image,mask,prominence,reference\n" + "\n".join(marked) + "\n")
     return folder
 
 
