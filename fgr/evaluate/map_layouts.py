@@ -1,4 +1,4 @@
-"""Benchmarks of maps: images with masks that people marked, as tables or in the layouts of public sets.
+"""Benchmarks of maps: images with masks that people marked, tables or layouts of public sets.
 
 table         columns `image`, `mask`, `prominence` (0 … 1) and, where there, `reference`, `lr`, `subset`, `generator`, `group`
 sr-prominence tables of that kind (CSV, Parquet, JSON) directly in a folder
@@ -54,9 +54,14 @@ class MapBenchmark:
 def is_of_maps(name: str, columns: Mapping[str, str]) -> bool:
     """Whether `--benchmark` names a benchmark of maps: a layout, or a table with masks."""
     place = Path(name).expanduser()
-    if name in LAYOUTS:
+    if name in LAYOUTS or place.suffix.lower() == ".json":
         return True
-    return place.suffix.lower() in TABLES and place.is_file() and columns.get("mask", "mask") in _read(place)[0]
+    if place.suffix.lower() not in TABLES or not place.is_file():
+        return False
+    try:
+        return columns.get("mask", "mask") in _read(place)[0]
+    except UserError:
+        return False  # a benchmark of scores says what is wrong with its table
 
 
 def open_map_benchmark(name: str, data: str | None = None, columns: Mapping[str, str] | None = None) -> MapBenchmark:

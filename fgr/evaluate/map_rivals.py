@@ -1,6 +1,7 @@
-"""Maps of where an image is bad, by name: a reward model's, trivial ones, full-reference ones, any metric made local, files.
+"""Maps of where an image is bad, by name: a reward model's, and those of its rivals.
 
-All are float (H, W), larger = worse. Full-reference ones are absent for an image without a reference.
+Rivals are trivial maps, full-reference ones, any metric made local, files of others. All are float (H, W), larger = worse;
+those that need a reference are absent for an image without one.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""Metrics of maps against masks that people marked: prominence, DeSRA's IoU, precision and recall. Pure.
+"""Metrics of maps against marked masks: prominence, DeSRA's IoU, precision and recall. Pure.
 
 Maps are float (H, W), larger = worse, on any scale; a figure that is not defined is nan.
 """

@@ -31,6 +31,8 @@ def test_sr_prominence_is_a_table_beside_images_its_columns_named(tmp_path):
     assert found.rated
     assert open_map_benchmark(str(tmp_path / "all.csv"), None, names).rows == found.rows
     assert is_of_maps(str(tmp_path / "all.csv"), {})
+    (tmp_path / "broken.parquet").write_bytes(b"nothing")
+    assert not is_of_maps(str(tmp_path / "broken.parquet"), {})
     with pytest.raises(UserError, match="has no column image; it has file, mask, votes, reference, subset"):
         open_map_benchmark("sr-prominence", str(tmp_path))
 
