@@ -130,7 +130,7 @@ def _table(path: Path) -> Benchmark:
     import polars
 
     try:
-        table = polars.read_csv(path) if path.suffix.lower() == ".csv" else polars.read_parquet(path)
+        table = polars.read_csv(path, infer_schema_length=None) if path.suffix.lower() == ".csv" else polars.read_parquet(path)
     except (polars.exceptions.PolarsError, OSError) as error:
         raise UserError(f"{path} is neither CSV nor Parquet: {' '.join(str(error).split())[:160]}", FORMATS) from None
     rows, columns = table.to_dicts(), set(table.columns)

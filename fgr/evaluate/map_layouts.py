@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,11 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Columns and rows of a table. UserError."""
     import polars
 
-    readers: dict[str, Callable[[Path], Any]] = {".csv": polars.read_csv, ".parquet": polars.read_parquet, ".json": _json}
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".csv": partial(polars.read_csv, infer_schema_length=None),
+        ".parquet": polars.read_parquet,
+        ".json": _json,
+    }
     if path.suffix.lower() not in readers:
         raise UserError(f"{path} is not a table.", f"Known suffixes: {', '.join(TABLES)}.")
     try:
@@ -122,7 +127,7 @@ def _of_table(found: MapBenchmark, path: Path, columns: Mapping[str, str], subse
     found.rated = found.rated and names["prominence"] in present
     seen = {(row.image, row.mask) for row in found.rows}
     for number, row in enumerate(rows):
-        values = {column: row.get(name) for column, name in names.items()}
+        values = {column: row.get(name) for column, name in names.items() if name in present or column != "prominence"}
         try:
             one = _marked(found.root, values, subset)
             if (one.image, one.mask) in seen:
@@ -138,7 +143,7 @@ def _marked(root: Path, values: Mapping[str, Any], subset: str) -> Marked:
     """A row of a table. ValueError that says what is wrong with it."""
     image, mask = (_file(root, values[column], column) for column in NEEDED)
     reference = _file(root, values["reference"], "reference") if values["reference"] else None
-    share = 1.0 if values["prominence"] is None else _share(values["prominence"])
+    share = _share(values["prominence"]) if "prominence" in values else 1.0
     texts = [str(values[column] or "") for column in ("subset", "generator", "group")]
     return Marked(image, mask, share, reference, texts[0] or subset, texts[1], texts[2] or str(image))
 
@@ -186,11 +191,8 @@ def _desra(root: Path, columns: Mapping[str, str]) -> MapBenchmark:
 
 
 def _desra_generator(found: MapBenchmark, place: Path) -> None:
-    files = {
-        name: {file.stem: file for file in images_in(place / name)}
-        for name in (GAN, MARKED, PLAIN, DETECTED)
-        if (place / name).is_dir()
-    }
+    names = [name for name in (GAN, MARKED, PLAIN, DETECTED) if (place / name).is_dir()]
+    files = {name: _by_stem(found, place / name) for name in names}
     for stem, image in files[GAN].items():
         if stem not in files[MARKED]:
             found.left_out[str(image)] = f"an image without a mask in {MARKED}."
@@ -201,6 +203,15 @@ def _desra_generator(found: MapBenchmark, place: Path) -> None:
         found.rows.append(Marked(image, files[MARKED][stem], 1.0, plain, "", generator, stem, maps))
     for stem in files[MARKED].keys() - files[GAN].keys():
         found.left_out[str(files[MARKED][stem])] = f"a mask without an image in {GAN}."
+
+
+def _by_stem(found: MapBenchmark, folder: Path) -> dict[str, Path]:
+    """The images of a folder by name without suffix; a second one of a name is named as left out."""
+    files: dict[str, Path] = {}
+    for file in images_in(folder):
+        if files.setdefault(file.stem, file) != file:
+            found.left_out[str(file)] = f"of the same name as {files[file.stem].name}."
+    return files
 
 
 def _sr_ground(root: Path, columns: Mapping[str, str]) -> MapBenchmark:

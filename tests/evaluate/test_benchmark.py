@@ -135,3 +135,9 @@ def test_images_that_cannot_be_read_are_left_out_with_their_pairs(tmp_path, phot
     (tmp_path / "pairs.csv").write_text("left,right,choice\n0.png,1.png,left\n")
     with pytest.raises(UserError, match="can be read"):
         evaluate_on_benchmark(str(tmp_path / "pairs.csv"), device="cpu")
+
+
+def test_opinions_may_be_whole_numbers_for_long(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "t.csv").write_text("image,mos\n" + "a.png,3\n" * 120 + "a.png,3.5\n")
+    assert open_benchmark(tmp_path / "t.csv").mos[-1] == 3.5

@@ -46,20 +46,36 @@ def test_several_tables_are_subsets(tmp_path):
     assert not found.rated
 
 
+def test_shares_may_be_whole_for_long(tmp_path):
+    touch(*(tmp_path / f"{number}.png" for number in range(120)))
+    lines = [f"{number}.png,{number}.png,{'0.5' if number == 119 else 0}" for number in range(120)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,mask,prominence", *lines]) + "\n")
+    assert open_map_benchmark(str(tmp_path / "t.csv")).rows[-1].prominence == 0.5
+
+
 def test_what_is_wrong_with_a_row_is_named(tmp_path):
     touch(tmp_path / "a.png", tmp_path / "m.png")
-    lines = ["a.png,m.png,0.4", "a.png,m.png,0.5", "a.png,a.png,40", "a.png,absent.png,0.1", "b.png,m.png,1", ",m.png,1"]
+    lines = [
+        "a.png,m.png,0.4",
+        "a.png,m.png,0.5",
+        "a.png,a.png,40",
+        "a.png,absent.png,0.1",
+        "b.png,m.png,1",
+        ",m.png,1",
+        "m.png,a.png,",
+    ]
     (tmp_path / "t.csv").write_text("\n".join(["image,mask,prominence", *lines]) + "\n")
     found = open_map_benchmark(str(tmp_path / "t.csv"))
     assert len(found.rows) == 1
     reasons = list(found.left_out.values())
-    assert list(found.left_out) == [f"t.csv, row {number}" for number in (2, 3, 4, 5, 6)]
+    assert list(found.left_out) == [f"t.csv, row {number}" for number in (2, 3, 4, 5, 6, 7)]
     wanted = (
         "in the table twice",
         "40.0 is not a share",
         "the mask .*absent.png does not exist",
         "the image .*b.png",
         "nothing in",
+        "of None",
     )
     assert all(re.search(*pair) for pair in zip(wanted, reasons, strict=True))
     (tmp_path / "t.csv").write_text("image,mask,prominence\na.png,m.png,40\n")
@@ -88,8 +104,10 @@ def test_images_without_masks_and_masks_without_images_are_named(tmp_path):
     desra(tmp_path)
     (tmp_path / "SwinIR" / "GAN-SR" / "1.png").unlink()
     (tmp_path / "RealESRGAN" / "GT-Mask" / "2.png").unlink()
+    (tmp_path / "SwinIR" / "GT-Mask" / "2.webp").write_bytes(b"x")
     found = open_map_benchmark("desra", str(tmp_path))
     assert len(found.rows) == 2
+    assert found.left_out.pop(str(tmp_path / "SwinIR" / "GT-Mask" / "2.webp")) == "of the same name as 2.png."
     assert sorted(found.left_out.values()) == ["a mask without an image in GAN-SR.", "an image without a mask in GT-Mask."]
 
 
