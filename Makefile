@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := dev,docs,offline,annotate,diffusion,onnx,app,ray
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-train claims test fuzz check clean
+.PHONY: setup demo demo-train claims reward test fuzz check clean
 
 setup: $(STAMP)
 
@@ -47,6 +47,11 @@ OUT ?= out/claims
 claims: setup
 	@test -n "$(SOURCE)" || { echo 'name a folder of photographs: make claims SOURCE=photos' >&2; exit 2; }
 	$(BIN)/python -m bench.claims run $(SOURCE) --tier $(TIER) --out $(OUT)
+
+# The reward model that ships, trained anew and compared with it: make reward [PHOTOGRAPHS=folder]
+reward: setup
+	$(BIN)/fgr models dat-light span --fetch
+	$(BIN)/python -m bench.fgr_lite $(if $(PHOTOGRAPHS),--source $(PHOTOGRAPHS))
 
 test: setup
 	$(BIN)/python -m pytest

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fgr.errors import UserError
+from fgr.shipped import REWARD_MODEL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,14 +102,15 @@ def train_reward_model(
     return run.train_reward_model(chosen, str(data), Path(out), device)
 
 
-def load_reward_model(reward: str | Path, device: str = "cpu") -> "FinPercepRM":
+def load_reward_model(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> "FinPercepRM":
     """Open a reward model, ready to score.
 
     A `torch.nn.Module`: `score_B, map_B1HW = model(images_B3HW)`, images float32 RGB in [0, 1], larger scores better, maps in
     [0, 1], larger worse. It is differentiable by the images.
 
     Args:
-        reward: A run of `train_reward_model` (its last finished stage), a stage's folder, or a reward model's id on the Hub.
+        reward: `fgr-lite`, which ships with the package; a run of `train_reward_model` (its last finished stage), a stage's
+            folder, or a reward model's id on the Hub.
         device: A torch device.
 
     Returns:
@@ -129,7 +131,7 @@ def load_reward_model(reward: str | Path, device: str = "cpu") -> "FinPercepRM":
 
 def score(
     image: "str | Path | np.ndarray | Image.Image",
-    reward: "str | Path | FinPercepRM",
+    reward: "str | Path | FinPercepRM" = REWARD_MODEL,
     *,
     tile: int = 1024,
     device: str = "auto",
@@ -152,7 +154,7 @@ def score(
 
     Examples:
         ```python
-        found = fgr.score("photo.png", "out/rm")
+        found = fgr.score("photo.png")
         print(found.score, found.worst, found.map.shape)
         ```
     """

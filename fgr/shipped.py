@@ -1,6 +1,8 @@
-"""Files that ship beside the package: recipes, the annotation interface, the dataset card."""
+"""What ships with the package: recipes, the annotation interface, the dataset card, the reward model fgr-lite."""
 
 from pathlib import Path
+
+REWARD_MODEL = "fgr-lite"  # the name of the reward model inside the package
 
 
 def shipped(name: str) -> Path:

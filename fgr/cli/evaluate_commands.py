@@ -10,6 +10,7 @@ from fgr import api
 from fgr.cli.options import Device, listed, named
 from fgr.cli.shell import echo
 from fgr.errors import printable
+from fgr.shipped import REWARD_MODEL
 
 
 def evaluate(
@@ -22,7 +23,12 @@ def evaluate(
         str | None,
         typer.Option(metavar="DIR|ID", help="A dataset (its inputs are replayed), or a folder of test images (gt/ and lr/)."),
     ] = None,
-    reward: Annotated[str | None, typer.Option(metavar="DIR|ID", help="A reward model: a run, a stage, or on the Hub.")] = None,
+    reward: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|ID", help="A reward model: a run, a stage, or on the Hub; without SR systems or --metrics, fgr-lite."
+        ),
+    ] = None,
     benchmark: Annotated[
         str | None,
         typer.Option(
@@ -119,8 +125,8 @@ def evaluate(
         )  # fmt: skip
     else:
         result = _reward_model(
-            reward, data, split=split, limit=limit, device=device, parts=listed(parts), pairs=pairs, systems=listed(tuned) or [],
-            start=start, workers=workers, draws=draws,
+            reward or REWARD_MODEL, data, split=split, limit=limit, device=device, parts=listed(parts), pairs=pairs,
+            systems=listed(tuned) or [], start=start, workers=workers, draws=draws,
         )  # fmt: skip
     if table and records:
         from fgr.evaluate import comparison
@@ -144,8 +150,8 @@ def name_left_out(left_out: Mapping[str, str], what: tuple[str, str] = ("image",
 
 
 def _opinions(benchmark: str, *, reward: str | None, metrics: list[str], **settings: Any) -> dict[str, Any]:
-    if not reward and not metrics:
-        raise typer.BadParameter("Name a --reward, or --metrics, to compare with people's opinions.")
+    if not metrics:
+        reward = reward or REWARD_MODEL
     from fgr.evaluate import show
     from fgr.evaluate.benchmark import evaluate_on_benchmark
 

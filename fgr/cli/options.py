@@ -9,7 +9,10 @@ Overrides = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help
 Seed = Annotated[int | None, typer.Option(help="Of all that is drawn at random (the recipe's `seed`).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Devices = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-RewardModel = Annotated[str, typer.Option(metavar="DIR|ID", help="A run, one of its stages, or a reward model on the Hub.")]
+RewardModel = Annotated[
+    str,
+    typer.Option(metavar="DIR|ID", help="The reward model: fgr-lite, which ships; a run, one of its stages, or one on the Hub."),
+]
 Data = Annotated[str, typer.Option(metavar="DIR|ID", help="A dataset directory or Hub dataset id.")]
 
 

@@ -8,6 +8,7 @@ import typer
 
 from fgr.cli.options import Data, Device, Overrides, RewardModel, Seed, load_recipe
 from fgr.cli.shell import echo
+from fgr.shipped import REWARD_MODEL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def train_rm(
 def score(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Images, or folders of images.")],
     *,
-    reward: RewardModel,
+    reward: RewardModel = REWARD_MODEL,
     maps: Annotated[Path | None, typer.Option(help="Folder for the maps, drawn over the images with a colour bar (PNG).")] = None,
     raw_maps: Annotated[Path | None, typer.Option(help="Folder for the maps as 16-bit grey PNG, value / 65535.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line, as they come.")] = False,

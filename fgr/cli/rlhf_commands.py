@@ -8,6 +8,7 @@ import typer
 
 from fgr.cli.options import Device, Overrides, Seed, load_recipe
 from fgr.cli.shell import echo
+from fgr.shipped import REWARD_MODEL
 
 NAMES = "ccl-realesrgan, ccl-swinir, ccl-stablesr, direct, iqa-reward, refl-sd-x4, grpo-ldm-sr, dpo-triplets, demo"
 
@@ -17,7 +18,12 @@ def rlhf(
     overrides: Overrides = None,
     *,
     generator: Annotated[str, typer.Option(metavar="NAME", help="The SR network: a name of `fgr models`, or spandrel:PATH.")],
-    reward: Annotated[str, typer.Option(metavar="DIR|ID", help="The reward model's run, with its stages.")],
+    reward: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR|ID", help="The reward model's run, with its stages; fgr-lite, which ships, has the last alone."
+        ),
+    ] = REWARD_MODEL,
     data: Annotated[
         str, typer.Option(metavar="DIR|ID", help="A dataset (inputs are replayed), or a folder of low-resolution images.")
     ],

@@ -7,6 +7,7 @@ import typer
 
 from fgr.cli.options import Device, RewardModel, listed
 from fgr.cli.shell import echo, echo_lines, ended_by_signals
+from fgr.shipped import REWARD_MODEL
 
 
 def report(
@@ -22,7 +23,7 @@ def report(
 
 def open_app(
     *,
-    reward: RewardModel,
+    reward: RewardModel = REWARD_MODEL,
     models: Annotated[
         str | None,
         typer.Option(help="SR models to offer, comma-separated, runs of rlhf too; default: those whose weights are here."),

@@ -10,19 +10,22 @@ from fgr.reward import score_scale
 from fgr.reward.model import FinPercepRM
 from fgr.reward.score_scale import ScoreScale
 from fgr.reward.stored_model import AGAIN, HINT, expect_sound
+from fgr.shipped import REWARD_MODEL
+
+SHIPPED_FOLDER = Path(__file__).parent / "fgr_lite"
 
 
-def load_reward_model(reward: str | Path, device: str = "cpu") -> FinPercepRM:
-    """The reward model in a folder (a run means its last finished stage) or on the Hub, ready to score on `device`."""
+def load_reward_model(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> FinPercepRM:
+    """The reward model that ships, or one in a folder (a run means its last finished stage) or on the Hub, ready on `device`."""
     return _open(str(resolve(_folder(reward))), device)
 
 
-def scale_of(reward: str | Path) -> ScoreScale | None:
+def scale_of(reward: str | Path = REWARD_MODEL) -> ScoreScale | None:
     """What the scores of the reward model that `load_reward_model` opens mean, where it says so."""
     return score_scale.read(resolve(_folder(reward)))
 
 
-def load_stages(reward: str | Path, device: str = "cpu") -> list[FinPercepRM]:
+def load_stages(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> list[FinPercepRM]:
     """Every finished stage of a run, in a folder or on the Hub, RM_0 first; of a single stage's folder, that one."""
     folder = _folder(reward)
     stages = stages_of(folder) or [resolve(folder)]
@@ -54,7 +57,9 @@ def stages_of(run: Path) -> list[Path]:
 
 
 def _folder(reward: str | Path) -> Path:
-    """The folder on this machine that holds what `reward` names."""
+    """The folder on this machine that holds what `reward` names; a folder of that name goes before the model that ships."""
+    if str(reward) == REWARD_MODEL and not Path(REWARD_MODEL).is_dir():
+        return SHIPPED_FOLDER
     return folder_or_hub(str(reward), "reward model", "model", HINT) or Path(_snapshot(str(reward)))
 
 

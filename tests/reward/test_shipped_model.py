@@ -1,0 +1,62 @@
+"""The reward model inside the package: small, the default, and right about a picture that it never saw."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+from typer.testing import CliRunner
+
+from fgr.cli import app
+from fgr.reward.pretrained import SHIPPED_FOLDER, load_reward_model
+from fgr.reward.score import score
+from fgr.sr import Job, open_upscaler
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_reward_model()
+
+
+@pytest.fixture(scope="module")
+def rocket():
+    """A launch pad with lattice towers, and the same restored from a quarter of its size."""
+    reference = np.ascontiguousarray(data.rocket()[:424, :640])
+    low = cv2.resize(reference, (160, 106), interpolation=cv2.INTER_AREA)
+    (restored,) = open_upscaler("realesr-animevideov3", scale=4).upscale([Job(low, "rocket", low.shape[:2], (0, 0, 106))])
+    return reference, restored
+
+
+def test_it_is_small_and_says_what_it_is():
+    assert sum(file.stat().st_size for file in SHIPPED_FOLDER.iterdir()) < 15e6
+    card = (SHIPPED_FOLDER / "README.md").read_text(encoding="utf-8")
+    for words in ("Apache-2.0", "What it cannot see", "Photographs", "fgr train-rm fgr-lite"):
+        assert words in card
+
+
+def test_towers_that_were_wrecked_are_marked_and_the_sky_is_not(model, rocket):
+    (clean, clean_map), (wrecked, map_) = (score(model, image) for image in rocket)
+    assert wrecked < clean - 0.1
+    tower, sky = map_[40:300, 20:75], map_[40:280, 230:300]
+    assert tower.mean() > 0.35
+    assert sky.mean() < 0.1
+    assert clean_map[40:300].mean() < 0.1
+
+
+def test_what_is_planted_lowers_the_score(model, rocket):
+    reference, restored = rocket
+    rows, columns = np.mgrid[: reference.shape[0], : reference.shape[1]]
+    dots = 16 * ((rows % 3 == 0) & (columns % 3 == 0))[..., None]
+    for image in (reference, restored):
+        lattice = np.clip(image.astype(int) + dots, 0, 255).astype(np.uint8)
+        assert score(model, lattice)[0] < score(model, image)[0] - 0.05
+
+
+def test_fgr_score_needs_nothing_else(rocket, tmp_path):
+    for name, image in zip(("reference", "restored"), rocket, strict=True):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image[..., ::-1])
+    result = CliRunner().invoke(app, ["score", str(tmp_path / "reference.png"), str(tmp_path / "restored.png"), "--json"])
+    assert result.exit_code == 0, result.output
+    first, second = (json.loads(line) for line in result.stdout.splitlines())
+    assert first["score"] > second["score"]
