@@ -228,28 +228,30 @@ def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float],
 
 
 def _splits(photos: Sequence[Mapping[str, Any]], shares: Mapping[str, float]) -> dict[str, str]:
-    """The split of each photograph by its digest. UserError for fewer photographs than splits."""
+    """The split of each photograph by its digest; said, where a split is filled otherwise or cannot be."""
     names = {photo["photo_id"]: photo["photo"] for photo in photos}
-    expect_enough(len(names), shares, "usable")
-    found, moved = screen.splits_of(list(names), shares)
+    if unfilled := unfilled_splits(len(names), shares):
+        notice(unfilled)
+    found, moved = screen.splits_of(list(names), fillable(len(names), shares))
     for split, photo_id in moved.items():
         notice(f"no photograph's digest falls into '{split}': it is given the nearest one, {names[photo_id]}.")
     return found
 
 
-def expect_enough(photographs: int, shares: Mapping[str, float], what: str) -> None:
-    """UserError for fewer photographs than splits that have a share, with shares that would do."""
-    wanted = sorted((split for split in SPLITS if shares[split]), key=lambda split: -shares[split])
-    if photographs >= len(wanted):
-        return
-    kept = wanted[:photographs]
-    sums = sum(shares[split] for split in kept)
-    would = ", ".join(f"{split}: {round(shares[split] / sums, 3) if split in kept else 0:g}" for split in SPLITS)
-    raise UserError(
-        f"{photographs} {what} photograph{'s' if photographs > 1 else ''} cannot fill the {len(wanted)} splits "
-        f"{', '.join(wanted)}: one photograph is never in two.",
-        f"Add photographs, or give as many splits: splits='{{{would}}}'.",
-    )
+def fillable(photographs: int, shares: Mapping[str, float]) -> dict[str, float]:
+    """The shares of as many splits as there are photographs, those with the largest, and 0 for the others."""
+    wanted = sorted((split for split in SPLITS if shares[split]), key=lambda split: -shares[split])[:photographs]
+    total = sum(shares[split] for split in wanted)
+    return {split: shares[split] / total if split in wanted else 0.0 for split in SPLITS}
+
+
+def unfilled_splits(photographs: int, shares: Mapping[str, float]) -> str:
+    """A sentence for fewer photographs than splits with a share: which stay empty. An empty one where there are enough."""
+    unfilled = [split for split, share in fillable(photographs, shares).items() if shares[split] and not share]
+    if not unfilled or not photographs:
+        return ""
+    count = f"{photographs} photograph{'s' if photographs > 1 else ''}"
+    return f"{count} cannot fill {len(unfilled) + photographs} splits, since none is in two: nothing in {' and '.join(unfilled)}."
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -67,7 +67,6 @@ def forecast(recipe: GenerateRecipe, out: Path, device: str = "auto", workers: i
     try:
         all_of({
             **{name: partial(_keep, found, name, check) for name, check in checks.items()},
-            "splits": lambda: _expect_enough(recipe, found.get("source")),
             "weights": lambda: _expect_weights(list(to_fetch), found.get("features") or ""),
         })  # fmt: skip
     except UserError as error:
@@ -115,11 +114,6 @@ def _source(recipe: GenerateRecipe) -> PhotoSource:
     )
 
 
-def _expect_enough(recipe: GenerateRecipe, source: PhotoSource | None) -> None:
-    if source is not None and source.count is not None:
-        plan.expect_enough(source.count, recipe.splits.model_dump(), "available")
-
-
 def _expect_weights(to_fetch: list[str], feature: str) -> None:
     """UserError where an SR model's weights are absent: those of the features are fetched by the run itself."""
     if to_fetch:
@@ -145,12 +139,12 @@ def _figures(recipe: GenerateRecipe, out: Path, source: PhotoSource | None) -> _
         return _Figures(None, None, _shared(recipe))
     crops, megapixels = _crops(recipe, source)
     references = round(source.count * crops)
-    return _Figures(source.count, references, _shared(recipe), megapixels)
+    return _Figures(source.count, references, _shared(recipe, source.count), megapixels)
 
 
-def _shared(recipe: GenerateRecipe) -> dict[str, int]:
+def _shared(recipe: GenerateRecipe, photographs: int = 0) -> dict[str, int]:
     """About how many samples each split gets, by the shares."""
-    shares = {split: getattr(recipe.splits, split) for split in SPLITS}
+    shares = recipe.splits.model_dump() if not photographs else plan.fillable(photographs, recipe.splits.model_dump())
     return samples.allot(recipe.samples, {split: max(1, round(share * 1e6)) for split, share in shares.items() if share})
 
 
@@ -229,6 +223,8 @@ def _warnings(recipe: GenerateRecipe, out: Path, figures: _Figures) -> Iterator[
                 f"{recipe.samples:,} samples of {figures.references:,} crops: each is degraded {rounds:.0f} times, and the "
                 "samples are much alike. Add photographs or SR models, or make fewer (--limit)."
             )
+    if figures.photographs and (unfilled := plan.unfilled_splits(figures.photographs, recipe.splits.model_dump())):
+        yield unfilled
     dataset, aside = _bytes(recipe, figures)
     free = shutil.disk_usage(_existing(out)).free
     if dataset + aside > free:
