@@ -137,7 +137,7 @@ def _finish(
     workspace.remove()
     atomic.remove_stale(out, everyone=True)  # what machines that were lost left behind
     for split in SPLITS:
-        if getattr(recipe.splits, split) and not any(state["split"] == split and state["rows"] for state in states):
+        if references.photographs[split] and not any(state["split"] == split and state["rows"] for state in states):
             notice(f"no sample of the split '{split}' is left: make more (--limit), or widen `severity`.")
 
 
