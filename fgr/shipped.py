@@ -1,4 +1,4 @@
-"""What ships with the package: recipes, the annotation interface, the dataset card, the reward model fgr-lite."""
+"""Files that ship with the package: recipes, labelling interface, dataset card, reward model."""
 
 from pathlib import Path
 

@@ -185,9 +185,9 @@ def _marked_maps(benchmark: str, data: str | None, **settings: Any) -> tuple[dic
     return result, records
 
 
-def _reward_model(reward: str | None, data: str | None, **settings: Any) -> dict[str, Any]:
-    if not reward or not data:
-        raise typer.BadParameter("Name SR systems and --data, or --reward with --data or --benchmark.")
+def _reward_model(reward: str, data: str | None, **settings: Any) -> dict[str, Any]:
+    if not data:
+        raise typer.BadParameter("Name SR systems and --data, or --data or --benchmark for a reward model.")
     from fgr.evaluate import show
 
     result = api.evaluate_reward_model(reward, data, **settings)

@@ -54,9 +54,10 @@ def row_id(row: dict[str, Any], determinants: dict[str, Any]) -> str:
 def determinants_of(recipe: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
     """What determines every row of a dataset alike: the settings of masks, map and severity, and the calibration.
 
-    A map of pixel difference `l1` has the ids that it had before there were others.
+    A map of pixel difference `l1` has the ids that it had before there were others. Where weights were does not matter: the
+    calibration has their digest.
     """
-    map_ = {key: value for key, value in recipe["map"].items() if (key, value) != ("pixel", "l1")}
+    map_ = {key: value for key, value in recipe["map"].items() if key != "weights" and (key, value) != ("pixel", "l1")}
     settings = {key: recipe[key] for key in ("masks", "severity", "attempts")} | {"map": map_}
     return settings | {"calibration": calibration}
 

@@ -75,7 +75,8 @@ class _Manifest(_Part):
     drops: dict[Text, Some]
     photographs: dict[Split, Number]
     versions: dict[Text, Text]
-    source: _Source | None = None  # this and the next two since version 0.2
+    source: _Source | None = None  # this and the next three since version 0.2
+    moved: dict[Text, Split] | None = None  # photographs, by id, in another split than their digest says
     features: _Opened | None = None
     segments: _Opened | None = None
 

@@ -169,7 +169,7 @@ def _identity(row: dict[str, Any], split: str, recorded: dict[str, Any], seen: _
         yield "its id is not the digest of what determines it, or stands in two splits"
     if seen.splits.setdefault(row["photo_id"], split) != split:
         yield f"its photograph is also in the split '{seen.splits[row['photo_id']]}'"
-    wanted = screen.split_of(row["photo_id"], recorded["recipe"]["splits"])
+    wanted = recorded.get("moved", {}).get(row["photo_id"]) or screen.split_of(row["photo_id"], recorded["recipe"]["splits"])
     if wanted != split:
         yield f"its photograph belongs to the split '{wanted}'"
     models = {model["name"]: model["digest"] for model in recorded["models"]}

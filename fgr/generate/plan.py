@@ -57,7 +57,8 @@ class ReferencePlan:
     """The references by source_id, in the order of their splits and digests.
 
     `drops` counts files, photographs and crops by reason, `photographs` those used by split. `source` accounts for every file
-    (or row) of the source: `seen`, `used`, and `left_out` by reason.
+    (or row) of the source: `seen`, `used`, and `left_out` by reason. `moved` are photographs, by id, that fill another split than
+    their digest and the shares say.
     """
 
     folder: Path
@@ -65,6 +66,7 @@ class ReferencePlan:
     drops: Mapping[str, int]
     photographs: Mapping[str, int]
     source: Mapping[str, Any]
+    moved: Mapping[str, str]
 
     def source_ids(self) -> dict[str, list[str]]:
         """The references of each split, in order."""
@@ -108,7 +110,9 @@ def load(folder: Path) -> ReferencePlan:
     """The finished plan in `folder`."""
     index = json.loads((folder / INDEX).read_text())
     references = {row["source_id"]: Reference(**row) for row in index["references"]}
-    return ReferencePlan(folder, references, index["drops"], index["photographs"], index.get("source", {}))
+    return ReferencePlan(
+        folder, references, index["drops"], index["photographs"], index.get("source", {}), index.get("moved", {})
+    )
 
 
 def _screen_all(folder: Path, opened: PhotoSource, source: Source, workers: int) -> None:
@@ -222,6 +226,7 @@ def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float],
         "references": [asdict(one) for one in ordered],
         "drops": {reason: count for reason, count in sorted(drops.items()) if count},
         "photographs": {split: counts[split] for split in SPLITS},
+        "moved": {photo_id: split for photo_id, split in by_photo.items() if split != screen.split_of(photo_id, splits)},
         "source": {"seen": seen, "used": len(kept), "left_out": {reason: n for reason, n in sorted(left_out.items()) if n}},
     }
     atomic.write_once(folder / INDEX, json.dumps(content).encode())

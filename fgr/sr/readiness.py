@@ -10,6 +10,7 @@ from fgr.recipe.sampling import AUTO, Sampling
 from fgr.sr import conversion, weights
 from fgr.sr.release import WeightFile
 from fgr.sr.spec import WITHOUT_NETWORK, ModelSpec, parse_name
+from fgr.sr.zoo import OFFLINE_PACKAGES, ZOO
 
 
 class Speed(NamedTuple):
@@ -45,6 +46,13 @@ MEGABYTES = {  # about, of what `fgr models NAME --fetch` brings; networks witho
     "diffbir": 7400, "diffbir-v2": 6700, "seesr": 13800,
 }  # fmt: skip
 NETWORK_MEGABYTES = 67
+
+
+def in_offline_extra(name: str) -> bool:
+    """Whether the extra `fgr[offline]` brings the weights of a name that `lacking` gives."""
+    release = ZOO.get(name)
+    carried = (release.ncnn.tensors, release.ncnn.param) if release is not None and release.ncnn else ()
+    return any(place.package in OFFLINE_PACKAGES for file in carried for place in file.in_packages)
 
 
 def lacking(spec: ModelSpec, sampling: Sampling | None = None) -> list[str]:

@@ -45,3 +45,12 @@ def test_an_id_depends_on_all_that_determines_the_row(key):
     assert len(same) == 32
     assert same != manifest.row_id(ROW | {key: "other"}, {"map": {}})
     assert same != manifest.row_id(ROW, {"map": {"alpha": 1}})
+
+
+def test_where_the_features_weights_were_changes_no_id():
+    from fgr import recipe as recipes
+
+    recipe = recipes.resolved(recipes.load("demo", "generate"))
+    named = recipe | {"map": recipe["map"] | {"weights": "somewhere.pth"}}
+    assert manifest.determinants_of(recipe, {}) == manifest.determinants_of(named, {})
+    assert "weights" not in manifest.determinants_of(recipe, {})["map"]

@@ -149,3 +149,11 @@ def test_every_split_gets_a_photograph_while_there_are_enough(noise, tmp_path, c
     two = plan.build(tmp_path / "two", Source(path=str(noise), **SOURCE), Splits(**shares), 1, limit=2)
     assert two.photographs == {"train": 1, "validation": 1, "test": 0}
     assert "2 photographs cannot fill 3 splits, since none is in two: nothing in test." in capsys.readouterr().err
+
+
+def test_photographs_that_fill_another_split_are_kept_account_of(noise, tmp_path):
+    shares = {"train": 0.98, "validation": 0.01, "test": 0.01}
+    made = plan.build(tmp_path / "plan", Source(path=str(noise), **SOURCE), Splits(**shares), 1)
+    assert set(made.moved.values()) == {"validation", "test"}
+    splits = {reference.photo_id: reference.split for reference in made.references.values()}
+    assert all(splits[photo_id] == made.moved.get(photo_id, screen.split_of(photo_id, shares)) for photo_id in splits)
