@@ -31,7 +31,7 @@ class ToyModel:
         self.networks, self.settings = {"unet": unet}, {"seed": 0}
         self.sampler = DdimSampler(DDIMScheduler(prediction_type="sample", clip_sample=False), steps)
 
-    def begin(self, images, sources):
+    def begin(self, images, sources, prompts=None):
         return Start(draw((len(images), 3, 1, 1), sources, images), {"colour": images.mean((2, 3), keepdim=True)})
 
     def predict(self, latents, times, start):

@@ -70,7 +70,11 @@ def test_an_image_that_is_not_finite_does_not_take_its_batch_with_it():
                 raise NonFiniteOutput("nan")
             return [job.image for job in jobs]
 
+        def settings(self, index=0):
+            return {"number": index}
+
     jobs = [Job(np.full((2, 2, 3), i, np.uint8), photo, (2, 2), (0, 0, 2)) for i, photo in enumerate(["a", "bad", "c"])]
     found = upscaled(Choosy(), "m", jobs)
-    assert found[1] == "not_finite:m"
-    assert [int(found[0][0, 0, 0]), int(found[2][0, 0, 0])] == [0, 2]
+    assert found[1] == ("not_finite:m", {})
+    assert [int(image[0, 0, 0]) for image, _ in (found[0], found[2])] == [0, 2]
+    assert found[0][1] == {"number": 0}

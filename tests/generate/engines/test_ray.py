@@ -150,7 +150,8 @@ def test_a_device_that_the_cluster_lacks_is_refused():
 
 
 def test_an_address_without_a_cluster_is_a_sentence(surroundings):
-    command = [sys.executable, "-m", "fgr", "generate", "demo", "--out", surroundings["HOME"] + "/out", "--engine", "ray"]
+    command = [sys.executable, "-m", "fgr", "generate", "demo", "--models", "bicubic", "--out", surroundings["HOME"] + "/out"]
+    command += ["--engine", "ray"]
     done = subprocess.run(command, env=surroundings | {"RAY_ADDRESS": "127.0.0.1:1"}, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "No Ray cluster could be reached at RAY_ADDRESS=127.0.0.1:1 (" in done.stderr
