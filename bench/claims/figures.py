@@ -17,10 +17,10 @@ from fgr.training import directory as runs
 
 Rows = list[dict[str, Any]]
 GROUPS = {"fidelity": "held_out_fidelity", "consistency": "held_out_consistency", "naturalness": "held_out_naturalness",
-          "gold": "held_out_rm0"}  # fmt: skip
+          "gold": "held_out_judge_0"}  # fmt: skip
 METRICS = {"fidelity": ("psnr", "ms_ssim"), "consistency": ("consistency",), "naturalness": ("niqe",),
            "gold": ("gold_score", "gold_severity")}  # fmt: skip
-YARDSTICK = "held_out_rm1"  # RM_N's score and severity, in sd over images
+YARDSTICK = "held_out_judge_1"  # RM_N's reward, in sd over images
 
 
 def collect(out: Path, protocol: Protocol) -> dict[str, Any]:

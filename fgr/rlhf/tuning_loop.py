@@ -1,7 +1,7 @@
 """The tuning loop: policy updates, audits, switches of stage, rollbacks, checkpoints, when to stop."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -186,7 +186,7 @@ class TuningLoop:
         if state.baseline is None:
             state.baseline = self.auditor.baseline(measured.values, stages)
         found = self.auditor.assess(state.baseline, measured.values, stage)
-        self._log_audit(found, measured, state.baseline.start[f"reward_{last}"])
+        self._log_audit(found, measured.values, state.baseline.start)
         if first:
             self._warn(state.baseline)
         state.points.append(AuditPoint(state.step, stage, found.changes.reward, found.changes.held_out.value))
@@ -201,15 +201,18 @@ class TuningLoop:
         elif self.schedule.kind == "adaptive":
             self._adapt()
 
-    def _log_audit(self, found: Finding, measured: Measured, start: Any) -> None:
-        """A line of the audit: changes in sd, gap closures, and each figure's mean."""
+    def _log_audit(self, found: Finding, values: Mapping[str, Any], start: Mapping[str, Any]) -> None:
+        """A line of the audit: changes in sd, of independent judges too, gap closures, and each figure's mean."""
         last, moved = f"reward_{self.schedule.last}", found.changes
         figures = {f"held_out_{name}": gain for name, gain in moved.groups.items()}
-        figures |= {name: float(values.mean()) for name, values in measured.values.items()}
+        judges = self.auditor.evaluation.metrics.judges
+        rises = {name: float(changes.change(start[name], values[name]).mean()) for name in (last, *judges)}
+        figures |= {f"held_out_{name}": rises[name] for name in judges}
+        figures |= {name: float(one.mean()) for name, one in values.items()}
         figures |= found.verdict.figures() if found.verdict else {}
         self._log(
             "audit", stage=self.state.curriculum.stage, reward=moved.reward, held_out=moved.held_out.value,
-            last_reward=float(changes.change(start, measured.values[last]).mean()), alarm=bool(found.alarms), **figures,
+            last_reward=rises[last], alarm=bool(found.alarms), **figures,
         )  # fmt: skip
 
     def _warn(self, baseline: Baseline) -> None:

@@ -20,7 +20,7 @@ def test_diffusers_itself_reads_the_lora_file(folder, tmp_path, name):
     settings = {"steps": 3} if name != "osediff" else {}
     policy = moved(diffusion_policy(name, settings))
     policy.save(tmp_path / "best.safetensors")
-    other = open_model(name, Sampling(**settings), torch.device("cpu"))
+    other = open_model(name, Sampling(prompt="", **settings), torch.device("cpu"))  # as the policy
     other.networks["unet"].load_lora_adapter(str(tmp_path), weight_name="best.safetensors", prefix="unet")
     with torch.no_grad():
         found = sample(other, LOW, policy.sources(LOW, 0))
