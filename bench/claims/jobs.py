@@ -99,7 +99,8 @@ def tuned(
     from fgr.rlhf.run import tune
 
     judges = [str(resolve(needs[name])) for name in ("gold", "yardstick")]
-    chosen = recipes.load(recipe, "rlhf", (), dict(changes) | {"audit.rewards": judges})
+    fixed = {"audit.rewards": judges, "audit.planted": 0}  # in this protocol every figure has a vote
+    chosen = recipes.load(recipe, "rlhf", (), dict(changes) | fixed)
     try:
         tune(chosen, generator, str(needs["reward"]), str(needs["data"]), out, device)
     except UserError as error:
