@@ -55,6 +55,7 @@ def run(chosen: argparse.Namespace) -> None:
     folder = chosen.out / f"model-{chosen.seed}"
     save_reward_model(halved(load_reward_model(trained)), folder)
     shutil.copy(trained / score_scale.NAME, folder)
+    shutil.copy(trained.parent / "run.json", folder)  # what was held out of training
     print(describe("torch", "timm"))
     size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     print(f"{folder}: {size:.1f} MB")

@@ -8,6 +8,7 @@ import typer
 
 from fgr.cli.options import Device, Overrides, Seed, load_recipe
 from fgr.cli.shell import echo
+from fgr.errors import notice
 from fgr.shipped import REWARD_MODEL
 
 NAMES = "ccl-realesrgan, ccl-swinir, ccl-stablesr, direct, iqa-reward, refl-sd-x4, grpo-ldm-sr, dpo-triplets, demo"
@@ -19,11 +20,12 @@ def rlhf(
     *,
     generator: Annotated[str, typer.Option(metavar="NAME", help="The SR network: a name of `fgr models`, or spandrel:PATH.")],
     reward: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="DIR|ID", help="The reward model's run, with its stages; fgr-lite, which ships, has the last alone."
+            metavar="DIR|ID",
+            help="The reward model's run, with its stages. Default: fgr-lite, which ships: one, directly.",
         ),
-    ] = REWARD_MODEL,
+    ] = None,
     data: Annotated[
         str, typer.Option(metavar="DIR|ID", help="A dataset (inputs are replayed), or a folder of low-resolution images.")
     ],
@@ -49,6 +51,9 @@ def rlhf(
     by the audit's held-out metrics, never by the trained reward; `fgr generate --models spandrel:OUT/best.safetensors` runs it.
     Running the same command again resumes; `fgr report OUT` shows what happened. Several GPUs: accelerate launch -m fgr rlhf …
     """
+    if reward is None:
+        reward, schedule = REWARD_MODEL, schedule or "none"
+        notice(f"no --reward is named: {reward}, which has one stage, with --schedule {schedule}.")
     options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking, "seed": seed}
     chosen = load_recipe(recipe, "rlhf", overrides, options)
 

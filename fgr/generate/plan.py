@@ -86,8 +86,7 @@ class ReferencePlan:
 def build(folder: Path, source: Source, splits: Splits, workers: int, limit: int | None = None) -> ReferencePlan:
     """Make the plan of at most `limit` photographs of a recipe's `source` in `folder`, or go on with it.
 
-    The same for any `workers`. UserError when nothing usable is left, with the counts of what was dropped, or too little for the
-    splits.
+    The same for any `workers`. UserError when nothing usable is left, with the counts of what was dropped.
     """
     if not (folder / INDEX).is_file():
         opened = open_source(source.path, license=source.license, attribution=source.attribution, limit=limit)

@@ -40,7 +40,7 @@ def generate(
     `engine` is a key of ENGINES. `workers` 0 means one for each GPU, or for each CPU core, of the machine or of the cluster.
     `shard` = (I, N) makes every N-th shard from I on. Each worker computes on one CPU thread, this process too while it works.
     What the run is going to do is printed first; all that stands against it is one UserError: another recipe's folder,
-    photographs that are absent, too few for the splits or unusable, weights that are not available, licences that forbid a free
+    photographs that are absent or unusable, weights that are not available, licences that forbid a free
     dataset unless the recipe accepts that. One process at a time makes the same shards: another waits for it, and then finds the
     dataset made.
     """

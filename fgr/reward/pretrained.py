@@ -17,17 +17,17 @@ SHIPPED_FOLDER = Path(__file__).parent / "fgr_lite"
 
 def load_reward_model(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> FinPercepRM:
     """The reward model that ships, or one in a folder (a run means its last finished stage) or on the Hub, ready on `device`."""
-    return _open(str(resolve(_folder(reward))), device)
+    return _open(str(resolve(folder_of(reward))), device)
 
 
 def scale_of(reward: str | Path = REWARD_MODEL) -> ScoreScale | None:
     """What the scores of the reward model that `load_reward_model` opens mean, where it says so."""
-    return score_scale.read(resolve(_folder(reward)))
+    return score_scale.read(resolve(folder_of(reward)))
 
 
 def load_stages(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> list[FinPercepRM]:
     """Every finished stage of a run, in a folder or on the Hub, RM_0 first; of a single stage's folder, that one."""
-    folder = _folder(reward)
+    folder = folder_of(reward)
     stages = stages_of(folder) or [resolve(folder)]
     return [_open(str(stage), device) for stage in stages]
 
@@ -35,7 +35,7 @@ def load_stages(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> list[
 def load_judge(reward: str | Path, device: str = "cpu") -> FinPercepRM | None:
     """The independent reward model that comes with another one, in its folder `judge`, to audit what is tuned against that; None
     where there is none."""
-    folder = _folder(reward)
+    folder = folder_of(reward)
     run = folder.parent if folder.name.startswith("stage-") else folder
     return _open(str(resolve(run / "judge")), device) if (run / "judge").is_dir() else None
 
@@ -56,7 +56,7 @@ def stages_of(run: Path) -> list[Path]:
     return [numbered[number] for number in sorted((one for one in numbered if one.isdecimal()), key=int)]
 
 
-def _folder(reward: str | Path) -> Path:
+def folder_of(reward: str | Path) -> Path:
     """The folder on this machine that holds what `reward` names; a folder of that name goes before the model that ships."""
     if str(reward) == REWARD_MODEL and not Path(REWARD_MODEL).is_dir():
         return SHIPPED_FOLDER

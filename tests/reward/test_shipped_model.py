@@ -8,10 +8,14 @@ import pytest
 from skimage import data
 from typer.testing import CliRunner
 
+from fgr import recipe as recipes
 from fgr.cli import app
-from fgr.reward.pretrained import SHIPPED_FOLDER, load_reward_model
+from fgr.reward.pretrained import SHIPPED_FOLDER, folder_of, load_reward_model
+from fgr.reward.probes import Planting
 from fgr.reward.score import score
+from fgr.shipped import REWARD_MODEL
 from fgr.sr import Job, open_upscaler
+from fgr.training import directory as runs
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,14 @@ def test_it_is_small_and_says_what_it_is():
     card = (SHIPPED_FOLDER / "README.md").read_text(encoding="utf-8")
     for words in ("Apache-2.0", "What it cannot see", "Photographs", "fgr train-rm fgr-lite"):
         assert words in card
+
+
+def test_it_says_what_it_never_saw_and_is_what_the_recipe_makes():
+    trained = runs.read(folder_of(REWARD_MODEL))
+    assert recipes.completed(trained["recipe"], "reward") == recipes.resolved(recipes.load("fgr-lite", "reward"))
+    planting = Planting.of_recipe(trained["recipe"])
+    assert set(planting.held_out) == {"ringing", "warp"}
+    assert set(planting.held_out_periods) == {4}
 
 
 def test_towers_that_were_wrecked_are_marked_and_the_sky_is_not(model, rocket):
