@@ -47,7 +47,7 @@ def test_a_notice_and_a_line_of_progress_are_one_line(capsys):
     assert lines[0] == "fgr: x\\ny"
     assert len(lines) == 2
     assert lines[1].startswith("a\\nb: 1/1")
-    assert lines[1].endswith("c\\nd 1")
+    assert "dropped: c\\nd 1 · " in lines[1]
 
 
 def test_all_that_refuses_is_named_at_once():
