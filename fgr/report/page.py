@@ -21,7 +21,9 @@ SECTIONS: dict[str, Sequence[Build]] = {
         dataset_sections.summary, dataset_sections.distributions, dataset_sections.gallery, annotation_sections.coverage,
         annotation_sections.scores, annotation_sections.contested, annotation_sections.preferences,
     ),
-    "reward": (reward_sections.summary, reward_sections.curves, reward_sections.scores, reward_sections.gallery),
+    "reward": (
+        reward_sections.summary, reward_sections.curves, reward_sections.rounds, reward_sections.scores, reward_sections.gallery,
+    ),
     "rlhf": (
         tuning_sections.verdict, tuning_sections.summary, tuning_sections.curves, tuning_sections.planted,
         tuning_sections.comparison, tuning_sections.gallery,

@@ -1,6 +1,7 @@
 """Report on a reward model's run: recipe, training curves, scores, maps."""
 
 import json
+import math
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -80,6 +81,30 @@ def gallery(directory: Path, rows: int) -> Section | None:
         if ids
     ]
     return Section("Maps", render("training.html", groups=shown))
+
+
+def rounds(directory: Path, rows: int) -> Section | None:
+    """How far networks that were tuned against the model of each mined round moved, by its reward and by other figures."""
+    found = sorted(directory.glob(".fgr/round-*/tuned-*/summary.json"), key=lambda path: path.parts[-3:-1])
+    tuned = [(path.parent, json.loads(path.read_text(encoding="utf-8"))) for path in found]
+    table, drawn = [], []
+    for run, outcome in tuned:
+        if "closures" in outcome:  # tuned by an earlier version otherwise
+            number = int(run.parent.name.removeprefix("round-"))
+            name = runs.read(run)["facts"]["generator"]["name"]
+            table.append((number, name, *_closed(outcome), bool(outcome["final_alarms"])))
+            own = next(row for row in outcome["closures"] if row["role"] == "trained")
+            numbers = (math.nan if own[end] is None else own[end] for end in ("value", "low", "high"))
+            drawn.append((f"round {number}: {name}", *numbers, list(own["photographs"].values())))
+    if not table:
+        return None
+    chart = charts.dots(drawn, {0.0: "start", 1.0: "references"})  # type: ignore[arg-type]
+    return Section("Mined rounds", render("training_rounds.html", rows=table, chart=chart))
+
+
+def _closed(outcome: Mapping[str, Any]) -> list[str]:
+    names = ("closure", "closure_full_reference", "hacking_index", "ceiling")
+    return ["–" if outcome.get(name) is None else f"{outcome[name]:+.2f}" for name in names]
 
 
 def scatter(groups: Mapping[str, list[tuple[float, float]]]) -> str:

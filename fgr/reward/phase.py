@@ -50,7 +50,7 @@ class Phase:
     ) -> None:  # fmt: skip
         self.name, self.steps, self.settings, self.run, self.accelerator = name, steps, settings, run, accelerator
         self.before, self.plain, self.state = before, model, State(name)
-        optimizer = torch.optim.AdamW(_groups(model, settings), weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.optimization = Optimization(self.model, self.optimizer, settings.clip, settings.accumulate, accelerator)
         self.waited = 0.0  # seconds in the step that is being taken
@@ -230,7 +230,8 @@ def _figures(model: Any, batch: dict[str, torch.Tensor], cell: int) -> dict[str,
     return figures
 
 
-def _groups(model: torch.nn.Module, settings: Training) -> list[dict[str, Any]]:
+def parameter_groups(model: torch.nn.Module, settings: Training) -> list[dict[str, Any]]:
+    """What learns, for an optimizer: the encoder at its share of the learning rate, decoder and head at the whole."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
     encoder = [parameter for name, parameter in named if name.startswith("encoder.")]
     others = [parameter for name, parameter in named if not name.startswith("encoder.")]

@@ -16,18 +16,23 @@ from fgr.images import codec, difference
 from fgr.images.arrays import as_images
 from fgr.metrics.features import FeatureDifference, reopen_features
 from fgr.progress import Progress
-from fgr.recipe.reward import Loss
+from fgr.recipe.reward import Loss, RewardRecipe
 from fgr.recipe.rlhf import Refresh
+from fgr.reward import splits
 from fgr.reward.criterion import Criterion
 from fgr.reward.data import Draws, Samples, loader
 from fgr.reward.model import FinPercepRM
+from fgr.reward.phase import parameter_groups
+from fgr.reward.planting import Planter, scale_of
 from fgr.rlhf.inputs import Replayed, stacked
 from fgr.rlhf.policy import Policy
 from fgr.training import directory
 from fgr.training.optimization import Optimization
 
 Row = dict[str, Any]
-LOSS = Loss(map_kind="bce")  # of models whose own recipe is not known; L1 would pull uncertain pixels to 0, their median
+# Of models whose own recipe is not known; L1 would pull uncertain pixels to 0, their median.
+UNKNOWN = RewardRecipe(name="unknown", loss=Loss(map_kind="bce"))
+SCALE_SAMPLES = 64  # crops from which the scale of planted defects is taken
 
 
 class CompositeMaker:
@@ -82,38 +87,41 @@ class CompositeMaker:
         return {name: {"bytes": data} for name, data in images.items()} | {"id": f"policy-{seed}", "mask_kind": sample.mask_kind}
 
 
-def loss_of(reward: str) -> Loss:
-    """The loss of the recipe that a reward model was trained by, without people's labels; `LOSS` where that is not known."""
-    folder = Path(reward)
+def recipe_of(folder: Path) -> RewardRecipe:
+    """The recipe that a reward model was trained by, without people's labels; `UNKNOWN` where its run.json is not there."""
     for run in (folder, folder.parent):
         if (run / "run.json").is_file() and (begun := directory.read(run))["kind"] == "reward":
-            found: Loss = recipes.stored(begun["recipe"], "reward", f"of {run}").loss
-            return found.model_copy(update={"human_score": 0.0, "human_map": 0.0, "preference": 0.0})
-    return LOSS
+            found: RewardRecipe = recipes.stored(begun["recipe"], "reward", f"of {run}")
+            loss = found.loss.model_copy(update={"human_score": 0.0, "human_map": 0.0, "preference": 0.0})
+            return found.model_copy(update={"loss": loss})
+    return UNKNOWN
 
 
 def refreshed(
     model: FinPercepRM, rows: Sequence[Row], dataset: Any, settings: Refresh, *, crop: int, batch: int, seed: int,
-    device: torch.device, loss: Loss = LOSS,
+    device: torch.device, recipe: RewardRecipe = UNKNOWN,
 ) -> FinPercepRM:  # fmt: skip
     """A copy of `model` trained on batches of which `settings.share` are the policy's `rows` and the rest the dataset's.
 
-    The scores of clean images are held to what `model` itself gives (L_align), so that its scale stays. UserError: no rows.
+    `recipe`, the reward model's own, says by which losses, what of the encoder learns and how fast, which defects are planted
+    into both, and whether images are shown as randomised copies. The scores of clean images are held to what `model` itself
+    gives (L_align), so that its scale stays. UserError: no rows.
     """
     if not rows:
         raise UserError(
             "None of the policy's outputs made a composite: no mask gave a severity in the dataset's range.",
             "Set curriculum.refresh.steps=0: the policy hardly differs from the references.",
         )
-    base = FinPercepRM(**model.settings).to(device)
-    base.load_state_dict(model.state_dict())
-    learner = FinPercepRM(**model.settings).to(device)
-    learner.load_state_dict(model.state_dict())
+    base, learner = (_copied(model, device) for _ in range(2))
     base.eval().requires_grad_(False)
-    criterion = Criterion(loss, lambda image: base(image)[0])
-    optimization = Optimization(learner, torch.optim.AdamW(learner.parameters(), lr=settings.lr), clip=1.0)
+    learner.choose_trained(recipe.encoder.train)
+    criterion = Criterion(recipe.loss, lambda image: base(image)[0], planted=recipe.planted, randomize=recipe.training.randomize)
+    training = recipe.training.model_copy(update={"lr": settings.lr})
+    optimizer = torch.optim.AdamW(parameter_groups(learner, training), weight_decay=training.weight_decay)
+    optimization = Optimization(learner, optimizer, training.clip)
     fresh = min(batch - 1, max(1, round(settings.share * batch)))
-    batches = _mixed(rows, dataset, fresh, batch - fresh, crop, seed, settings.steps)
+    planter = _planter(recipe, dataset, crop, seed)
+    batches = _mixed(rows, dataset, fresh, batch - fresh, crop, seed, settings.steps, planter)
     scale, cell = float(model.score_std), model.cell if model.stage else 0
 
     def forward(mixed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -130,10 +138,25 @@ def refreshed(
     return learner.eval().requires_grad_(False)
 
 
+def _copied(model: FinPercepRM, device: torch.device) -> FinPercepRM:
+    copy = FinPercepRM(**model.settings).to(device)
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
+def _planter(recipe: RewardRecipe, dataset: Any, crop: int, seed: int) -> Planter | None:
+    """Plants the recipe's share of defects, scaled to the dataset's maps; None where that is 0."""
+    if not recipe.planted.share:
+        return None
+    batch = min(8, SCALE_SAMPLES)
+    crops = loader(Samples(dataset, crop), Draws(len(dataset), batch, seed, SCALE_SAMPLES // batch), 0)
+    return Planter(recipe.planted, scale_of(crops), splits.has_sr_map(dataset))
+
+
 def _mixed(
-    rows: Sequence[Row], dataset: Any, fresh: int, known: int, crop: int, seed: int, steps: int
+    rows: Sequence[Row], dataset: Any, fresh: int, known: int, crop: int, seed: int, steps: int, planter: Planter | None
 ) -> Iterator[dict[str, torch.Tensor]]:
-    parts = [(Samples(rows, crop, True), fresh), (Samples(dataset, crop, True), known)]
+    parts = [(Samples(part, crop, True, planter=planter), count) for part, count in ((rows, fresh), (dataset, known))]
     loaders = [loader(part, Draws(len(part), count, seed + place, steps), 0) for place, (part, count) in enumerate(parts)]
     for first, second in zip(*loaders, strict=True):
         shared = first.keys() & second.keys()  # a dataset of an earlier version has no sr_target

@@ -103,7 +103,7 @@ def open_loop(setup: Setup) -> TuningLoop:
 
     loop = TuningLoop(
         policy, algorithm, evaluation, setup.schedule, recipe, run, setup.accelerator, setup.batches,
-        refresh if recipe.curriculum.refresh.steps else None, setup.last_stage,
+        refresh if setup.refreshes else None, setup.last_stage,
     )  # fmt: skip
     saved = run.load()
     if saved:
@@ -142,10 +142,10 @@ def refresh_stage(setup: Setup, algorithm: Algorithm, stage: int, ema: Weights) 
         opened.rows,
         settings,
         crop=crop,
-        batch=data.batch,
+        batch=max(2, data.batch),  # some of it new, some the dataset's
         seed=recipe.seed,
         device=setup.device,
-        loss=setup.refresh_loss,
+        recipe=setup.reward_recipe,
     )
     if setup.run.main:
         save_reward_model(model, _refreshed_folder(setup, stage))

@@ -20,13 +20,13 @@ from fgr.recipe.algorithms import DpoSettings
 from fgr.recipe.fields import DISTANCES
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.model import FinPercepRM
-from fgr.reward.pretrained import load_judge, load_reward_model, load_stages
+from fgr.reward.pretrained import folder_of, load_judge, load_reward_model, load_stages
 from fgr.rlhf import inputs
 from fgr.rlhf.curriculum import StageSchedule, equal_lengths
 from fgr.rlhf.held_out import Crops, HeldOutEvaluation, HeldOutMetrics, fit_naturalness, open_held_out
 from fgr.rlhf.inputs import Batch, Inputs, Replayed
 from fgr.rlhf.policies import open_policy
-from fgr.rlhf.refresh import CompositeMaker, loss_of
+from fgr.rlhf.refresh import CompositeMaker, recipe_of
 from fgr.rlhf.reward_stages import RewardStages
 from fgr.rlhf.trained_reward import stage_reward
 from fgr.sr import parse_name
@@ -63,9 +63,10 @@ class Setup:
         self.reported = inputs.open_inputs(data, self.reported_on, self.policy.scale)
         self.schedule = stage_schedule(recipe, models)
         self.last_stage = models[-1]
-        _check_inputs(recipe, data, self.inputs)
-        self.composites = CompositeMaker(Path(data), str(self.device)) if recipe.curriculum.refresh.steps else None
-        self.refresh_loss = loss_of(reward)
+        self.refreshes = recipe.curriculum.refresh.steps > 0 and self.schedule.kind != "none"
+        _check_inputs(recipe, data, self.inputs, self.refreshes)
+        self.composites = CompositeMaker(Path(data), str(self.device)) if self.refreshes else None
+        self.reward_recipe = recipe_of(folder_of(reward))
         self.stages = RewardStages(models, recipe.reward, recipe.curriculum.strictness, self.device)
         self.distances = _distances(recipe, isinstance(self.audited, Replayed))
         wanted = (name for name in DISTANCES if name in recipe.anchor.perceptual or name in self.distances)
@@ -195,17 +196,20 @@ def _pairs(recipe: RlhfRecipe, data: str, scale: int) -> Inputs | None:
     return inputs.PreferencePairs(settings.pairs, data, recipe.data.split, scale)
 
 
-def _check_inputs(recipe: RlhfRecipe, data: str, opened: Inputs) -> None:
+def _check_inputs(recipe: RlhfRecipe, data: str, opened: Inputs, refreshes: bool) -> None:
     """UserError where the recipe asks for what the inputs do not have."""
-    needs = recipe.anchor.needs_reference or recipe.algorithm.needs_reference or recipe.curriculum.refresh.steps
+    needs = recipe.anchor.needs_reference or recipe.algorithm.needs_reference or refreshes
     if not isinstance(opened, Replayed) and needs:
         raise UserError(
             f"{data} is a folder of low-resolution images without references, which anchor.reference, "
             "anchor.low_frequency_to=reference, algorithm.hinge=reference and curriculum.refresh need.",
-            "Set the weights to 0 and algorithm.hinge to null, or give a dataset.",
+            "Set the weights and curriculum.refresh.steps to 0 and algorithm.hinge to null, or give a dataset.",
         )
-    if recipe.curriculum.refresh.steps and not Path(data).is_dir():
-        raise UserError("curriculum.refresh makes composites as the dataset's own fgr.json says.", "Download the dataset first.")
+    if refreshes and not Path(data).is_dir():
+        raise UserError(
+            "curriculum.refresh makes composites as the dataset's own fgr.json says.",
+            "Download the dataset first, or set curriculum.refresh.steps=0: the reward model stays as it is.",
+        )
     side = min(opened[0][0].shape[:2])
     if max(recipe.data.crop, recipe.audit.crop) > side:
         raise UserError(

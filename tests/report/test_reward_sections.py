@@ -21,6 +21,25 @@ def test_a_run_shows_curves_scores_and_maps(written, trained):
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", written)
 
 
+def test_rounds_show_how_much_less_could_be_bought(tmp_path):
+    for number, closed in enumerate((0.77, 0.2)):
+        run = tmp_path / ".fgr" / f"round-{number}" / "tuned-0"
+        run.mkdir(parents=True)
+        own = {"role": "trained", "value": closed, "low": None, "high": 0.9, "photographs": {"p": closed}}
+        outcome = {"closures": [own], "closure": closed, "closure_full_reference": 0.01, "hacking_index": closed - 0.01,
+                   "ceiling": None, "final_alarms": [] if number else ["bought"]}  # fmt: skip
+        (run / "summary.json").write_text(json.dumps(outcome))
+        (run / "run.json").write_text(json.dumps({"kind": "rlhf", "recipe": {}, "facts": {"generator": {"name": "small<net>"}}}))
+    section = reward_sections.rounds(tmp_path, 4)
+    assert [float(one) for one in re.findall(r"<td class=\"n\">(.0\.[27].)</td><td class=\"n\">\+0\.01", section.html)] == [
+        0.77,
+        0.2,
+    ]
+    assert re.findall(r"<td>(yes|no)</td>", section.html) == ["yes", "no"]
+    assert "small<net>" not in section.html
+    assert reward_sections.rounds(tmp_path / "elsewhere", 4) is None
+
+
 def test_an_unfinished_run_has_a_page_too(trained, tmp_path):
     (tmp_path / "run.json").write_text((trained / "run.json").read_text())
     (tmp_path / "metrics.jsonl").write_text((trained / "metrics.jsonl").read_text()[:200])

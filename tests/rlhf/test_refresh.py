@@ -20,12 +20,13 @@ from fgr.reward.model import FinPercepRM
 from fgr.rlhf import inputs, refresh
 from fgr.rlhf.policies import open_policy
 from fgr.rlhf.run import tune
+from fgr.rlhf.setup import Setup
 from fgr.sr import parse_name
 from fgr.training.directory import Run
 
 
 def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed_from(sources, reward_run, tmp_path, monkeypatch):
-    recipe = small("curriculum.refresh={steps: 2, composites: 4, lr: 0.001}")
+    recipe = small("curriculum.refresh={steps: 2, composites: 4, lr: 0.001}", "data.batch=1")
     out = tmp_path / "run"
     with interrupted_after(monkeypatch, 3), pytest.raises(KeyboardInterrupt):
         tune(recipe, *sources, out, "cpu")
@@ -41,29 +42,53 @@ def test_a_refreshed_stage_learns_from_the_policys_own_composites_and_is_resumed
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_stage_is_refreshed_by_the_losses_of_its_own_recipe(tmp_path):
-    chosen = recipes.load("tiny", "reward", ["loss.margins_of=map", "loss.human_score=2"])
+def test_a_stage_is_refreshed_by_its_own_recipe(tmp_path):
+    chosen = recipes.load("hardened", "reward", ["loss.human_score=2"])
     Run(tmp_path / "rm").start("reward", recipes.resolved(chosen), {})
     for named in (tmp_path / "rm", tmp_path / "rm" / "stage-1"):
-        found = refresh.loss_of(str(named))
-        assert found == chosen.loss.model_copy(update={"human_score": 0.0})
-    assert refresh.loss_of("org/model") == refresh.loss_of(str(tmp_path / "elsewhere" / "rm")) == refresh.LOSS
+        found = refresh.recipe_of(named)
+        assert found.loss == chosen.loss.model_copy(update={"human_score": 0.0})
+        assert (found.planted, found.training) == (chosen.planted, chosen.training)
+    assert refresh.recipe_of(tmp_path / "elsewhere" / "rm") == refresh.UNKNOWN
 
 
-def test_the_losses_of_a_refresh_are_those_it_is_given(reward_run, sources):
-    model = FinPercepRM.from_pretrained(reward_run / "stage-1")
-    maker = refresh.CompositeMaker(Path(sources[2]), "cpu")
+@pytest.fixture(scope="module")
+def composites(sources):
+    """Composites of a policy's outputs, and the rows of the dataset that they join."""
     data = inputs.open_inputs(sources[2], "train", 4, 64)
-    rows = maker.rows(open_policy(parse_name(sources[0])), data, 4, 0, torch.device("cpu"))
-    made = [
-        refresh.refreshed(
-            model, rows, data.rows, Refresh(steps=1), crop=64, batch=2, seed=0, device=torch.device("cpu"), loss=loss
-        ).state_dict()
-        for loss in (refresh.LOSS, refresh.LOSS, refresh.LOSS.model_copy(update={"rank_of": "place", "map_rank": 5.0}))
-    ]
-    same, other = (sum(not torch.equal(made[0][name], state[name]) for name in made[0]) for state in made[1:])
-    assert not same
-    assert other
+    maker = refresh.CompositeMaker(Path(sources[2]), "cpu")
+    return maker.rows(open_policy(parse_name(sources[0])), data, 4, 0, torch.device("cpu")), data.rows
+
+
+def renewed(reward_run, composites, recipe):
+    """The weights of RM_1 after two steps by the recipe of a reward model."""
+    model = FinPercepRM.from_pretrained(reward_run / "stage-1")
+    how = {"crop": 64, "batch": 2, "seed": 0, "device": torch.device("cpu"), "recipe": recipe}
+    return refresh.refreshed(model, *composites, Refresh(steps=2), **how).state_dict()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "loss.rank_of=image",
+        "planted={share: 1, unseen: 0}",
+        "training.randomize=true",
+        "training.encoder_lr=1",
+        "encoder.train=deepest",
+    ],
+)
+def test_every_part_of_the_recipe_counts(reward_run, composites, change):
+    before = FinPercepRM.from_pretrained(reward_run / "stage-1").state_dict()
+    plain, own = (recipes.load("tiny", "reward", given) for given in ([], [change]))
+    first, second = (renewed(reward_run, composites, recipe) for recipe in (plain, own))
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    frozen = [name for name in before if torch.equal(second[name], before[name]) and not torch.equal(first[name], before[name])]
+    assert bool(frozen) == (own.encoder.train == "deepest")
+
+
+def test_curriculum_recipes_renew_stages_and_a_single_stage_is_never_renewed(sources, tmp_path):
+    assert all(recipes.load(name, "rlhf").curriculum.refresh.steps for name in ("ccl-realesrgan", "ccl-swinir", "ccl-stablesr"))
+    assert not Setup(small("curriculum={schedule: none, refresh: {steps: 2}}"), *sources, tmp_path / "run", "cpu").refreshes
 
 
 def dividing(tiny, folder, segments):
