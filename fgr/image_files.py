@@ -134,13 +134,15 @@ def read_file(path: Path, most: int = MAX_BYTES) -> bytes:
         raise ImageFileError(f"{path} cannot be read: {error.strerror or error}.", "Check the file.") from None
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS, *, transparent: bool = False) -> np.ndarray:
     """The upright uint8 (H, W, 3) sRGB image in a file; grey becomes RGB, 16 bits become 8, transparency is laid over white.
+
+    Where `transparent` asks for it an image that is not opaque everywhere comes as (H, W, 4).
 
     ImageFileError for what cannot be read and for more than `max_pixels`, which are not decoded.
     """
     try:
-        return decode_photo(read_file(path), max_pixels)
+        return decode_photo(read_file(path), max_pixels, transparent=transparent)
     except PhotoError as error:
         raise ImageFileError(f"{path} cannot be read: {error}.", KNOWN_SUFFIXES, error.reason) from None
 

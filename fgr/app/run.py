@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from fgr.app.scored_image import ScoredImage
 from fgr.errors import UserError, missing_extra
+from fgr.images.photos import over_white
 
 if TYPE_CHECKING:
     from fgr.sr import Upscaler
@@ -41,7 +43,8 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
     model = load_reward_model(reward, chosen)
 
     def scored(image: np.ndarray) -> ScoredImage:
-        return ScoredImage(image, *score(model, image))
+        opaque = over_white(image)
+        return ScoredImage(opaque, *score(model, opaque), image if image.shape[2] == 4 else None)
 
     names = list(models) if models else available()
     with uploads_of_its_own():
@@ -82,12 +85,12 @@ def _known_hosts() -> Any:
     return Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"], www_redirect=False)
 
 
-def _read(path: str) -> np.ndarray:
+def _read(path: str, transparent: bool = False) -> np.ndarray:
     """An uploaded file; errors name it as its owner does, not where the server keeps it."""
     from fgr.image_files import read_image
 
     try:
-        return read_image(Path(path))
+        return read_image(Path(path), transparent=transparent)
     except UserError as error:
         raise UserError(error.message.replace(path, Path(path).name), error.hint) from None
 
@@ -114,25 +117,36 @@ class Upscalers:
         self._open: dict[str, Upscaler] = {}
 
     def __call__(self, name: str, image: np.ndarray) -> np.ndarray:
-        """The output for a low-resolution image, uint8 (H, W, 3). UserError if it is too large or the weights do not work."""
-        from fgr.sr import Job, NonFiniteOutput
+        """The output for a low-resolution image, uint8 (H, W, 3 or 4). UserError if it is too large or the weights do not work.
 
+        Transparency is restored as Real-ESRGAN's program does: by the network itself, as a grey image.
+        """
         if image.shape[0] * image.shape[1] > LARGEST_INPUT:
             raise UserError(
                 f"The image has {image.shape[1]}×{image.shape[0]} pixels: too many for the page.",
                 "Give a low-resolution image of at most a megapixel; `fgr generate` and `fgr evaluate` take larger ones.",
             )
-        job = Job(image, "page", image.shape[:2], (0, 0, image.shape[0]))
-        try:
-            result: np.ndarray = self._opened(name).upscale([job])[0]
-        except NonFiniteOutput as error:
-            raise UserError(f"{error}.", "Check its weights.") from None
-        return result
+        upscaler = self._opened(name)
+        colors = _restored(upscaler, image[:, :, :3])
+        if image.shape[2] == 3:
+            return colors
+        alpha = _restored(upscaler, np.repeat(image[:, :, 3:], 3, axis=2))
+        return np.dstack([colors, cv2.cvtColor(alpha, cv2.COLOR_RGB2GRAY)])
 
     def _opened(self, name: str) -> "Upscaler":
         if name not in self._open:
             self._open[name] = _open_at_its_scale(self._named[name], self._device)
         return self._open[name]
+
+
+def _restored(upscaler: "Upscaler", image: np.ndarray) -> np.ndarray:
+    from fgr.sr import Job, NonFiniteOutput
+
+    height, width = image.shape[:2]
+    try:
+        return upscaler.upscale([Job(np.ascontiguousarray(image), "page", (height, width), (0, 0, height))])[0]
+    except NonFiniteOutput as error:
+        raise UserError(f"{error}.", "Check its weights.") from None
 
 
 def _open_at_its_scale(name: str, device: str) -> "Upscaler":

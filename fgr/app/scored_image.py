@@ -17,17 +17,21 @@ SAME = 0.05  # scores closer than this count as equal
 
 @dataclass(frozen=True, slots=True)
 class ScoredImage:
-    """An image, uint8 (H, W, 3), with its score and map, float32 (H, W) in [0, 1]."""
+    """An image, uint8 (H, W, 3), with its score and map, float32 (H, W) in [0, 1].
+
+    `transparent` is the image as uint8 (H, W, 4) where it has transparency; `image` is then laid over white.
+    """
 
     image: np.ndarray
     score: float
     map: np.ndarray
+    transparent: np.ndarray | None = None
 
 
 def blended(scored: ScoredImage, strength: float) -> np.ndarray:
-    """The image with its map over it, from 0 (the image) to 1 (the overlay): uint8 (H, W, 3)."""
+    """The image with its map over it, from 0 (the image, its transparency kept) to 1 (the overlay): uint8 (H, W, 3 or 4)."""
     if strength <= 0:
-        return scored.image
+        return scored.image if scored.transparent is None else scored.transparent
     over = overlay(scored.image, scored.map).astype(np.float32)
     return np.rint(scored.image * np.float32(1 - strength) + over * np.float32(strength)).astype(np.uint8)
 

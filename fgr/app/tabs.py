@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from fgr.app.scored_image import ScoredImage, blended, compared, described, fitted
+from fgr.images.photos import over_white
 
 Score = Callable[[np.ndarray], ScoredImage]
-Read = Callable[[str], np.ndarray]
+Read = Callable[..., np.ndarray]  # of a path, and of `transparent=True` where transparency counts
 Upscale = Callable[[str, np.ndarray], np.ndarray]
 
 CSS = """
@@ -167,9 +168,9 @@ def _upscale(read: Read, score: Score, upscale: Upscale, models: Sequence[str]) 
     def run(path: str | None, name: str, share: float) -> tuple[Any, Any, str]:
         if path is None:
             raise gr.Error("Choose an image first.")
-        low = read(path)
+        low = read(path, transparent=True)
         scored = score(upscale(name, low))
-        plain = score(fitted(low, scored.image.shape[:2]))
+        plain = score(fitted(over_white(low), scored.image.shape[:2]))
         text = f"{described(scored)}\n\nInterpolated by bicubic it would be {described(plain)}."
         return scored, blended(scored, share), text
 

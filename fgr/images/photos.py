@@ -34,10 +34,11 @@ class PhotoError(Exception):
         self.reason = reason
 
 
-def decode_photo(data: bytes, max_pixels: int) -> np.ndarray:
+def decode_photo(data: bytes, max_pixels: int, *, transparent: bool = False) -> np.ndarray:
     """The photograph as uint8 (H, W, 3) sRGB, turned upright by its EXIF orientation.
 
-    ICC profiles are converted to sRGB, transparency is laid over white, 16-bit, floating-point (0 … 1) and grey pictures are
+    ICC profiles are converted to sRGB, transparency is laid over white (or kept beside the colours, uint8 (H, W, 4), where
+    `transparent` asks for it and a pixel is not opaque), 16-bit, floating-point (0 … 1) and grey pictures are
     brought to 8-bit RGB; of a TIFF file with smaller pages (thumbnails) the largest page is taken. What else the metadata say,
     or do not, has no influence.
     PhotoError, and nothing else: empty, unreadable, truncated, animated, value_range, too_large (checked before any pixel is
@@ -56,7 +57,7 @@ def decode_photo(data: bytes, max_pixels: int) -> np.ndarray:
         with _as_photo_error("truncated", "its pixels cannot be decoded"):
             image.load()
         with _as_photo_error("unreadable", "its pixels cannot be brought to RGB"):
-            return np.asarray(_srgb(image, profile or image.info.get("icc_profile")))
+            return np.asarray(_srgb(image, profile or image.info.get("icc_profile"), transparent))
 
 
 @contextmanager
@@ -114,7 +115,18 @@ def _page_sizes(image: Image.Image, pages: int) -> list[int]:
     return sizes
 
 
-def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def over_white(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3 or 4) → (H, W, 3), what is transparent laid over white."""
+    return pixels if pixels.shape[2] == 3 else np.asarray(_over_white(Image.fromarray(pixels)))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def _srgb(image: Image.Image, profile: bytes | None, transparent: bool) -> Image.Image:
+    alpha = None
     turn = UPRIGHT.get(_orientation(image))
     transparency = "transparency" in image.info
     if turn is not None:
@@ -123,11 +135,16 @@ def _srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         image = _eight_bit(image)
     if transparency or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image).convert("RGB")
+        if transparent and image.getchannel("A").getextrema() != (255, 255):
+            alpha, image = image.getchannel("A"), image.convert("RGB")
+        else:
+            image = _over_white(image)
     if profile:
         image = _converted(image, profile)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
 
 
 def _orientation(image: Image.Image) -> Any:

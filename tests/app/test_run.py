@@ -71,6 +71,17 @@ def test_models_open_at_their_own_scale_and_small_images_only():
         upscale("bicubic", np.zeros((LARGEST_INPUT // 64 + 1, 64, 3), np.uint8))
 
 
+def test_transparency_is_restored_by_the_network_as_a_grey_image():
+    from fgr.app.run import Upscalers
+
+    upscale, rng = Upscalers(["bicubic"], "cpu"), np.random.default_rng(0)
+    image = rng.integers(0, 256, (8, 9, 4), np.uint8)
+    restored = upscale("bicubic", image)
+    assert restored.shape == (32, 36, 4)
+    assert np.array_equal(restored[:, :, :3], upscale("bicubic", image[:, :, :3]))
+    assert np.array_equal(restored[:, :, 3], upscale("bicubic", np.repeat(image[:, :, 3:], 3, axis=2))[:, :, 0])
+
+
 def test_a_tuned_run_and_a_network_of_another_factor(tmp_path):
     from safetensors.torch import save_file
     from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     Image.fromarray(skimage.data.coffee()[100:164, 200:280]).save(folder / "coffee.png")
     Image.fromarray(skimage.data.chelsea()[100:164, 100:180]).save(folder / "cat.png")
+    cutout = np.dstack([skimage.data.chelsea()[100:164, 100:180], np.tile(np.linspace(0, 255, 80).astype(np.uint8), (64, 1))])
+    Image.fromarray(cutout).save(folder / "cutout.png")
     (folder / "text.png").write_text("no image")
     return folder
 
@@ -53,6 +56,17 @@ def said(page, name, part):
     return page.locator(f"#{name}").inner_text()
 
 
+def without_map(page, picture, expected):
+    """Moves the slider to 0 and waits until the picture that is shown, as an array, is as `expected` says."""
+    page.locator("input[type=range]").filter(visible=True).first.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    end = time.monotonic() + 90  # a busy machine
+    while not expected(np.asarray(Image.open(io.BytesIO(page.request.get(picture.get_attribute("src")).body())))):
+        assert time.monotonic() < end
+        page.wait_for_timeout(200)
+
+
 def tab(page, name):
     page.get_by_role("tab", name=name).click()
     return page.get_by_role("tabpanel").filter(visible=True)
@@ -70,14 +84,7 @@ def test_an_image_is_scored_and_the_slider_moves_by_keys(page, photos, reward):
     expected = described(ScoredImage(image, *score(load_reward_model(reward), image))).replace("**", "")
     assert said(page, "score-text", "worst").split() == expected.split()
     picture = page.get_by_role("tabpanel").filter(visible=True).locator("img").last
-    before = picture.get_attribute("src")
-    page.locator("input[type=range]").filter(visible=True).first.focus()
-    for _ in range(20):
-        page.keyboard.press("ArrowLeft")
-    page.wait_for_function("before => [...document.querySelectorAll('img')].every(one => one.src != before)", arg=before)
-    page.wait_for_timeout(300)
-    shown = page.request.get(picture.get_attribute("src")).body()
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown)).convert("RGB")), image)  # at 0: the image itself
+    without_map(page, picture, lambda shown: np.array_equal(shown[:, :, :3], image))
 
 
 @browser_test
@@ -91,13 +98,18 @@ def test_two_images_are_compared(page, photos):
 
 
 @browser_test
-def test_an_image_is_upscaled_by_keyboard_alone(page, photos):
+def test_an_image_is_upscaled_by_keyboard_alone_with_its_transparency(page, photos):
     panel = tab(page, "Upscale")
-    panel.locator("input[type=file]").first.set_input_files(photos / "cat.png")
+    panel.locator("input[type=file]").first.set_input_files(photos / "cutout.png")
     panel.locator("img").first.wait_for()
     panel.get_by_role("button", name="Upscale").focus()
     page.keyboard.press("Enter")
     assert "320×256 pixels" in said(page, "upscale-text", "bicubic")
+    without_map(
+        page,
+        panel.locator("img").last,
+        lambda shown: shown.shape == (256, 320, 4) and (shown[0, 0, 3], shown[0, -1, 3]) == (0, 255),
+    )
 
 
 @browser_test

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from skimage import data
 
-from fgr.images.photos import PhotoError, decode_photo
+from fgr.images.photos import PhotoError, decode_photo, over_white
 
 PHOTO = np.ascontiguousarray(data.astronaut()[:96, :128])
 LIMIT = 10**6
@@ -62,6 +62,15 @@ def test_transparency_is_laid_over_white():
     decoded = decode_photo(encoded(rgba), LIMIT)
     assert np.array_equal(decoded[0, 0], PHOTO[0, 0])
     assert (decoded[1:] == 255).all()
+
+
+def test_transparency_is_kept_on_request_where_there_is_some():
+    rgba = np.dstack([PHOTO, np.full(PHOTO.shape[:2], 255, np.uint8)])
+    assert np.array_equal(decode_photo(encoded(rgba), LIMIT, transparent=True), PHOTO)
+    rgba[0, 0, 3] = 7
+    kept = decode_photo(encoded(rgba), LIMIT, transparent=True)
+    assert np.array_equal(kept, rgba)
+    assert np.array_equal(over_white(kept), decode_photo(encoded(rgba), LIMIT))
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
