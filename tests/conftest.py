@@ -8,7 +8,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["reward_fixtures", "rlhf_fixtures"]  # small networks, datasets and runs that several folders share
+pytest_plugins = ["reward_fixtures", "rlhf_fixtures", "browser_fixtures"]  # what several folders share
 
 TINY = (
     "source.path=skimage", "source.crop=128", "source.crops_per_photo=2", "splits={train: 0.6, validation: 0.2, test: 0.2}",
