@@ -118,7 +118,7 @@ class Planted(Strict):
 class Mined(Strict):
     """Rounds before the training proper: train, tune SR networks against the model, and take what they made as defects.
 
-    Each round is a whole training and a short `fgr rlhf` of each network; an output counts as worse only where its map, by the
+    Each round is a training and a short `fgr rlhf` of each network; an output counts as worse only where its map, by the
     dataset's own difference, is above that of what the network made before.
     """
 
@@ -140,6 +140,9 @@ class Mined(Strict):
     )
     images: int = Field(48, ge=1, description="inputs of the training split whose outputs each tuned network gives")
     share: Share = Field(0.15, description="share of the rows of a batch that are mined, beside those that are planted")
+    steps: int = Field(
+        0, ge=0, description="for which each later training goes on from the model before; 0 = each begins anew, with all stages"
+    )
 
 
 class Base(Strict):
@@ -215,6 +218,11 @@ class RewardRecipe(Strict):
     model: Model = Model()
     data: Data = Data()
     base: Base = Base()
+    begin: str | None = Field(
+        None,
+        description="a reward model to go on from: a run, a folder, a Hub id or fgr-lite; then only the last of `stages` is "
+        "trained, and with base.name=full-reference S_base is what that model says of clean images",
+    )
     stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (200, 400, 400, 400), min_length=1, description="optimiser steps of RM_0 … RM_N"
     )

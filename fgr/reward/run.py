@@ -18,12 +18,13 @@ from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import data as batches
 from fgr.reward import examples, label_definition, mined, score_scale, splits
+from fgr.reward.beginning import digest_of, open_begun
 from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
 from fgr.reward.phase import Phase, Validation
 from fgr.reward.planting import Planter, scale_of
-from fgr.reward.pretrained import save_reward_model
+from fgr.reward.pretrained import load_reward_model, save_reward_model
 from fgr.training import directory
 from fgr.training.accelerator import begin_trackers, open_accelerator
 from fgr.training.directory import Run
@@ -33,13 +34,15 @@ SCALE_SAMPLES = 64  # samples from which the first scale of the score is taken
 
 
 def train_reward_model(
-    recipe: RewardRecipe, data: str, out: Path, device: str = "auto", mined_files: Sequence[Path] = ()
+    recipe: RewardRecipe, data: str, out: Path, device: str = "auto", mined_files: Sequence[Path] = (), begin: str | None = None
 ) -> Path:
     """Train every stage that `out` lacks and return the last one's folder; `mined_files` are rows that rounds before it mined.
 
+    `begin`, or the recipe's, is a reward model that is trained on: then the last stage is the only one.
+
     UserError for a dataset or weights that cannot be used and for another recipe's folder; KeyboardInterrupt after saving.
     """
-    trainer = _Trainer(recipe, data, out, device, mined_files)
+    trainer = _Trainer(recipe, data, out, device, mined_files, begin)
     with trainer.run.alone():
         trainer.start()
         for position, phase in enumerate(trainer.phases):
@@ -66,11 +69,13 @@ class PhaseSpec(NamedTuple):
 class _Trainer:
     """Opens and checks everything that a run needs; `start` is the first to write."""
 
-    def __init__(self, recipe: RewardRecipe, data: str, out: Path, device: str, mined_files: Sequence[Path] = ()) -> None:
-        self.recipe, self.data, self.out = recipe, data, out
+    def __init__(
+        self, recipe: RewardRecipe, data: str, out: Path, device: str, mined_files: Sequence[Path], begin: str | None
+    ) -> None:
+        self.recipe, self.data, self.out, self.begin = recipe, data, out, begin or recipe.begin
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)
         self.run = Run(out, self.accelerator.is_main_process)
-        self.phases = _phases(recipe)
+        self.phases = _phases(recipe)[-1 if self.begin else 0 :]
         self.facts: dict[str, Any] = self._begun_with()
         all_of({"data": self._open_data, "encoder": self._check_encoder, "base": self._check_base})
         self.facts = {"data": splits.split_facts(self.rows)} | self._maps_learned() | self.facts
@@ -87,7 +92,7 @@ class _Trainer:
         }
         self.consensus = splits.open_consensus(data)
         self.pairs = splits.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
-        self._check_data(data)
+        splits.expect_learnable(recipe, data, self.rows["train"], self.consensus, self.pairs)
 
     def start(self) -> None:
         """Begin the run's folder and the trackers, or go on with them."""
@@ -131,6 +136,8 @@ class _Trainer:
         return parts
 
     def _initial_model(self, position: int, stage: int, criterion: Criterion) -> FinPercepRM:
+        if self.begin:
+            return open_begun(self.begin, self._settings(stage)).train()
         if position:
             before = FinPercepRM.from_pretrained(self.out / self.phases[position - 1].name)
             model = before.grown(stage)
@@ -187,7 +194,7 @@ class _Trainer:
         if recipe.base.name == "full-reference":
             if name == "base":
                 return Criterion(recipe.loss, None, fidelity.full_reference)
-            student = FinPercepRM.from_pretrained(self.out / "base").to(self.accelerator.device).requires_grad_(False)
+            student = load_reward_model(self.begin or self.out / "base").to(self.accelerator.device).requires_grad_(False)
             return Criterion(
                 recipe.loss, lambda image: student(image)[0], planted=recipe.planted, randomize=recipe.training.randomize
             )
@@ -233,6 +240,10 @@ class _Trainer:
 
     def _check_encoder(self) -> None:
         """A misspelt encoder, too many stages, weights that have to be downloaded: before a new run's folder is made."""
+        if self.begin:
+            open_begun(self.begin, self._settings(self.phases[-1].stage))
+            self.facts["begin"] = digest_of(self.begin)
+            return
         FinPercepRM(**self._settings(0))
         if (self.out / "run.json").exists() or not self._pretrained:
             return
@@ -269,30 +280,6 @@ class _Trainer:
                 f"The weights of '{self.recipe.encoder.name}' here are not those that the run in {self.out} began with: sha256 "
                 f"{digest[:16]}… instead of {recorded[:16]}….",
                 "Make the same weights available (run.json says where they were), or name another --out.",
-            )
-
-    def _check_data(self, data: str) -> None:
-        side = min(splits.size_of(self.rows["train"]))
-        if self.recipe.data.crop > side:
-            raise UserError(
-                f"The crops of {self.recipe.data.crop} pixels do not fit into the {side}-pixel images of {data}.",
-                f"Set data.crop={side // 32 * 32} or less.",
-            )
-        wants_people = self.recipe.loss.human_score or self.recipe.loss.human_map
-        if wants_people and not self.consensus:
-            raise UserError(
-                f"The recipe gives weight to people's labels, but {data} has no table 'consensus'.",
-                "Make it with fgr annotate consensus, or set loss.human_score=0 loss.human_map=0.",
-            )
-        if self.recipe.loss.human_score and self.recipe.data.crop < max(splits.size_of(self.rows["train"])):
-            raise UserError(
-                f"People's scores are of whole images, and crops of {self.recipe.data.crop} pixels show parts of them: "
-                "loss.human_score would have nothing to learn from.",
-                f"Set data.crop={side} if the images are square, or loss.human_score=0; human_map and preference take crops.",
-            )
-        if self.recipe.loss.preference and not self.pairs:
-            raise UserError(
-                f"The recipe gives weight to preferences, but {data} has none among its training rows.", "Set loss.preference=0."
             )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from fgr.dataset import cells
 from fgr.dataset.location import GENERATE, open_table, table_names
 from fgr.errors import UserError
+from fgr.recipe.reward import RewardRecipe
 from fgr.records import media_columns
 
 NEEDED = (
@@ -96,6 +97,31 @@ def open_preferences(data: str, rows: Any) -> list[tuple[int, int, float]]:
         for row in open_table(data, "preferences", "train")
         if row["left_id"] in place and row["right_id"] in place
     ]
+
+
+def expect_learnable(recipe: RewardRecipe, data: str, rows: Any, consensus: Mapping[str, Any], pairs: Sequence[Any]) -> None:
+    """UserError if the recipe's crops do not fit the training rows, or if they lack people's labels that it gives weight to."""
+    side = min(size_of(rows))
+    if recipe.data.crop > side:
+        raise UserError(
+            f"The crops of {recipe.data.crop} pixels do not fit into the {side}-pixel images of {data}.",
+            f"Set data.crop={side // 32 * 32} or less.",
+        )
+    if (recipe.loss.human_score or recipe.loss.human_map) and not consensus:
+        raise UserError(
+            f"The recipe gives weight to people's labels, but {data} has no table 'consensus'.",
+            "Make it with fgr annotate consensus, or set loss.human_score=0 loss.human_map=0.",
+        )
+    if recipe.loss.human_score and recipe.data.crop < max(size_of(rows)):
+        raise UserError(
+            f"People's scores are of whole images, and crops of {recipe.data.crop} pixels show parts of them: "
+            "loss.human_score would have nothing to learn from.",
+            f"Set data.crop={side} if the images are square, or loss.human_score=0; human_map and preference take crops.",
+        )
+    if recipe.loss.preference and not pairs:
+        raise UserError(
+            f"The recipe gives weight to preferences, but {data} has none among its training rows.", "Set loss.preference=0."
+        )
 
 
 def split_facts(rows: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`fgr train-rm` with mined rounds: train, tune policies against the model, mine their outputs, again.
 
-OUT/.fgr/round-K/reward        the reward model of round K, trained with what the rounds before it mined
+OUT/.fgr/round-K/reward        the reward model of round K, trained, or trained on, with what the rounds before it mined
 OUT/.fgr/round-K/tuned-N       the N-th network, tuned against it for a short time
 OUT/.fgr/round-K/mined.parquet the tuned networks' outputs beside the untuned ones', with their maps
 OUT                            the reward model, trained with everything that was mined
@@ -16,6 +16,7 @@ from fgr.progress import Progress
 from fgr.recipe.reward import RewardRecipe
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward import mined, splits
+from fgr.reward.pretrained import load_reward_model, save_reward_model, stages_of
 from fgr.reward.run import train_reward_model
 from fgr.rlhf import inputs
 from fgr.rlhf.policies import open_policy
@@ -33,17 +34,36 @@ def train_hardened(recipe: RewardRecipe, data: str, out: Path, device: str = "au
     UserError as `train_reward_model` and `tune` raise it, and for a dataset without its fgr.json, by which outputs get labels.
     """
     files: list[Path] = []
+    before: str | None = None
     expect_tunable(recipe, data)
     for number in range(recipe.mined.rounds):
         folder = out / ".fgr" / f"round-{number}"
         file = folder / "mined.parquet"
         if not file.is_file():
             notice(f"Round {number + 1} of {recipe.mined.rounds}: train, tune and mine, then train again.")
-            train_reward_model(recipe, data, folder / "reward", device, files)
+            train_reward_model(_of_round(recipe, number), data, folder / "reward", device, files, before)
             runs = [_tuned(recipe, number, place, data, folder, device) for place in range(len(recipe.mined.generators))]
             mined.write(file, _outputs(recipe, data, runs, device))
         files.append(file)
-    return train_reward_model(recipe, data, out, device, files)
+        before = str(folder / "reward") if recipe.mined.steps else None
+    last = train_reward_model(_of_round(recipe, recipe.mined.rounds), data, out, device, files, before)
+    if before:
+        _keep_earlier_stages(out / ".fgr" / "round-0" / "reward", out)
+    return last
+
+
+def _of_round(recipe: RewardRecipe, number: int) -> RewardRecipe:
+    """The recipe of a round's training: from the second on, where these go on from the model before, a shorter last stage."""
+    if not number or not recipe.mined.steps:
+        return recipe
+    return recipe.model_copy(update={"stages": (*recipe.stages[:-1], recipe.mined.steps)})
+
+
+def _keep_earlier_stages(first: Path, out: Path) -> None:
+    """Put the stages that only the first training has beside the last one: a curriculum needs all of them."""
+    for stage in stages_of(first):
+        if not (out / stage.name).is_dir():
+            save_reward_model(load_reward_model(stage), out / stage.name)
 
 
 def expect_tunable(recipe: RewardRecipe, data: str) -> None:

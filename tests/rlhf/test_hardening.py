@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from small_rlhf import SMALL
 
 from fgr import api, recipe
@@ -11,8 +12,10 @@ from fgr.dataset import cells, tables
 from fgr.errors import UserError
 from fgr.images import codec
 from fgr.reward import mined
+from fgr.reward.pretrained import load_reward_model, load_stages
 from fgr.rlhf import hardening
 from fgr.rlhf.refresh import CompositeMaker
+from fgr.tensors import file_digest
 from fgr.training import directory as runs
 
 TRAINED = (
@@ -21,16 +24,11 @@ TRAINED = (
 )  # fmt: skip
 
 
-def hardened(generator, *overrides):
-    chosen = recipe.load("tiny", "reward", [*TRAINED, *overrides])
+def hardened(generator, **changes):
+    chosen = recipe.load("tiny", "reward", TRAINED)
     tune = (*SMALL, "training.steps=2", "training.warmup=0")
-    return chosen.model_copy(
-        update={
-            "mined": chosen.mined.model_copy(
-                update={"rounds": 1, "generators": (generator,), "tune": tune, "images": 3, "share": 0.5}
-            )
-        }
-    )
+    mining = {"rounds": 1, "generators": (generator,), "tune": tune, "images": 3, "share": 0.5} | changes
+    return chosen.model_copy(update={"mined": chosen.mined.model_copy(update=mining)})
 
 
 def test_a_model_is_trained_again_with_what_policies_made_against_it(sources, tmp_path, monkeypatch):
@@ -61,6 +59,24 @@ def test_a_model_is_trained_again_with_what_policies_made_against_it(sources, tm
     before = (out / "run.json").stat().st_mtime_ns
     api.train_reward_model(chosen, data, out, device="cpu")  # a finished one is left as it is
     assert (out / "run.json").stat().st_mtime_ns == before
+
+
+def test_later_trainings_may_go_on_from_the_model_before(sources, tmp_path):
+    generator, _, data = sources
+    out = tmp_path / "rm"
+    chosen = hardened(generator, rounds=2, steps=1, images=2)
+    api.train_reward_model(chosen, data, out, device="cpu")
+    rounds = [out / ".fgr" / f"round-{number}" / "reward" for number in range(2)]
+    assert [runs.read(run)["recipe"]["stages"] for run in (*rounds, out)] == [[1, 2], [1, 1], [1, 1]]
+    assert not (rounds[1] / "stage-0").exists()
+    begun = [runs.read(run)["facts"]["begin"] for run in (rounds[1], out)]
+    assert begun == [file_digest(run / "stage-1" / "model.safetensors") for run in rounds]
+    stages = load_stages(out)  # a curriculum finds all of them
+    assert [stage.stage for stage in stages] == [0, 1]
+    first = load_stages(rounds[0])[0].state_dict()
+    assert all(torch.equal(value, first[name]) for name, value in stages[0].state_dict().items())
+    moved = load_reward_model(rounds[1]).state_dict()
+    assert not all(torch.equal(value, moved[name]) for name, value in stages[1].state_dict().items())
 
 
 def test_outputs_have_the_maps_that_the_dataset_gives_them(sources):

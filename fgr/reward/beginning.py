@@ -1,0 +1,32 @@
+"""What a training goes on from: another reward model, built as the recipe asks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fgr.errors import UserError
+from fgr.reward.model import FinPercepRM
+from fgr.reward.pretrained import folder_of, load_reward_model, resolve
+from fgr.reward.stored_model import WEIGHTS
+from fgr.tensors import file_digest
+
+
+def open_begun(name: str, settings: Mapping[str, Any]) -> FinPercepRM:
+    """The reward model `name`, a run, a folder, a Hub id or fgr-lite. UserError if it is not built as `settings` asks."""
+    model = load_reward_model(name)
+    odd = [
+        f"{key}: {model.settings[key]!r} there, {value!r} by the recipe"
+        for key, value in settings.items()
+        if model.settings[key] != value
+    ]
+    if odd:
+        raise UserError(
+            f"The training cannot go on from {name}, which is built differently:",
+            "Give the recipe the same encoder, model and number of stages, or name another reward model in begin.",
+            odd,
+        )
+    return model
+
+
+def digest_of(name: str) -> str:
+    """The sha256 of the reward model's weights."""
+    return file_digest(resolve(folder_of(name)) / WEIGHTS)
