@@ -28,7 +28,7 @@ def image(seed, height=16, width=16):
 
 def tokenizer(folder: Path) -> int:
     """A CLIP tokenizer that knows letters only; returns the size of its vocabulary."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     words = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), *dict.fromkeys(TOKENS.values())]
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")

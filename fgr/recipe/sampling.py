@@ -31,6 +31,22 @@ class Sampling(Strict):
         "enlarges inputs to fill one",
     )
     latent_overlap: int | None = Field(None, ge=0, description="what neighbouring latent tiles share; below latent_tile")
+    chop: int | None = Field(
+        None,
+        ge=0,
+        description="stablesr, resshift: low-resolution pixels of a side above which inputs are cut into pieces of that size, "
+        "restored one by one and averaged where they overlap; 0 = never",
+    )
+    chop_overlap: int | None = Field(None, ge=0, description="low-resolution pixels that neighbouring pieces share; below chop")
+    encoder_tile: int | None = Field(
+        None,
+        ge=0,
+        multiple_of=32,
+        description="osediff, seesr: side in pixels of the tiles in which the autoencoder encodes what is larger; 0 = whole",
+    )
+    decoder_tile: int | None = Field(
+        None, ge=0, description="osediff, seesr: side of the latent tiles in which the autoencoder decodes; 0 = whole"
+    )
     captions: str | None = Field(
         None,
         description="diffbir: what {caption} stands for: blip, llava, a folder or ORG/REPOSITORY of another captioner of "

@@ -37,7 +37,7 @@ class DiffBIR:
         "guidance": 8.0, "steps": 10, "color_fix": "wavelet", "latent_tile": 0, "latent_overlap": 32, "captions": "blip",
         "base": None,
     }  # fmt: skip
-    multiple = 1
+    multiple, chop = 1, None
     least = 512  # shorter side in pixels that the model is shown at least
     name = "DiffBIR 2.1"
     cleaner_file, control_file = CLEANER, CONTROL

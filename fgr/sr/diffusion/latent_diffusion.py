@@ -20,7 +20,7 @@ class X4Upscaler:
     defaults: Mapping[str, Any] = {
         "prompt": "", "negative_prompt": "", "steps": 75, "guidance": 9.0, "noise_level": 20, "eta": 0.0,
     }  # fmt: skip
-    multiple, smallest_tile = 8, 64
+    multiple, smallest_tile, chop = 8, 64, None
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
         from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel
@@ -85,7 +85,7 @@ class LatentDiffusion:
 
     defaults: Mapping[str, Any] = {"steps": 100, "eta": 1.0}
     text = None
-    multiple, smallest_tile = 8, 64
+    multiple, smallest_tile, chop = 8, 64, None
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
         from diffusers import DDIMScheduler, UNet2DModel, VQModel

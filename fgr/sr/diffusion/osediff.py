@@ -17,6 +17,7 @@ from fgr.sr.diffusion.prompts import TAGS, Prompts, Reader, Words, asks_for_word
 from fgr.sr.diffusion.samplers import AncestralSampler
 from fgr.sr.diffusion.stepwise import SCALE, Start, drawn_latents, embedded
 from fgr.sr.diffusion.tagger import expect_tagger, open_tagger, open_tokens
+from fgr.sr.diffusion.vae_tiles import tile_autoencoder
 from fgr.tensors import unpickled
 
 PIXELS, TIME = 8, 999
@@ -28,9 +29,10 @@ class OSEDiff:
     """One call of the UNet, from the enlarged input's latent to the image's; the prompt begins with what a tagger sees in it."""
 
     defaults: Mapping[str, Any] = {
-        "prompt": f"{TAGS}, ,", "steps": 1, "color_fix": "adain", "latent_tile": 96, "latent_overlap": 32, "base": None,
+        "prompt": f"{TAGS}, ,", "steps": 1, "color_fix": "adain", "latent_tile": 96, "latent_overlap": 32,
+        "encoder_tile": 1024, "decoder_tile": 224, "base": None,
     }  # fmt: skip
-    multiple = 1
+    multiple, chop = 1, None
     least = 512  # shorter side in pixels that the model is shown at least
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
@@ -56,6 +58,7 @@ class OSEDiff:
             words=words,
         )
         self.sampler = AncestralSampler([TIME])
+        tile_autoencoder(self._vae, settings["encoder_tile"], settings["decoder_tile"])
         self.networks = {"unet": self._unet, "vae": self._vae}
         loading.again_in_float32(self._vae.decoder, "The decoder of OSEDiff")
         loading.again_in_float32(self._vae.encoder, "The encoder of OSEDiff")

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from fgr.errors import UserError
 from fgr.sr.diffusion import loading
+from fgr.sr.diffusion.latent_tiles import Chop, even
 from fgr.sr.diffusion.samplers import OneShiftSampler, ResidualShiftSampler
 from fgr.sr.diffusion.stepwise import SCALE, Start, draw
 from fgr.sr.diffusion.swin import NOMINAL, swin_unet
@@ -21,13 +22,14 @@ class ResShift:
     """Fifteen steps; fewer are evenly chosen of them."""
 
     length, least = 15, 0.04
-    defaults: Mapping[str, Any] = {"steps": 15}
+    defaults: Mapping[str, Any] = {"steps": 15, "chop": 512, "chop_overlap": 64}
     multiple = smallest_tile = NOMINAL
     text = None
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
         main, autoencoder = found.values()
         self.settings = settings
+        self.chop = Chop.of(settings, even, clamped=True)
         if settings["steps"] > self.length:
             raise UserError(
                 f"This ResShift model has {self.length} steps, but steps={settings['steps']} was requested.",
@@ -66,13 +68,13 @@ class ResShiftFour(ResShift):
     """The four steps of the journal version."""
 
     length, least = 4, 0.2
-    defaults: Mapping[str, Any] = {"steps": 4}
+    defaults: Mapping[str, Any] = {**ResShift.defaults, "steps": 4}
 
 
 class SinSR(ResShift):
     """SinSR (arXiv 2311.14760): ResShift's network, distilled to give the image's latent from the noisiest state in one call."""
 
-    defaults: Mapping[str, Any] = {"steps": 1}
+    defaults: Mapping[str, Any] = {**ResShift.defaults, "steps": 1}
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
         if settings["steps"] != 1:

@@ -19,6 +19,7 @@ from fgr.sr.diffusion.prompts import TAGS, Prompts, Reader, Words, asks_for_word
 from fgr.sr.diffusion.samplers import STEPS, AncestralSampler
 from fgr.sr.diffusion.stepwise import SCALE, Start, draw, embedded
 from fgr.sr.diffusion.tagger import expect_tagger, open_tagger, open_tokens
+from fgr.sr.diffusion.vae_tiles import tile_autoencoder
 from fgr.tensors import read_tensors
 
 PIXELS = 8
@@ -32,9 +33,10 @@ class SeeSR:
 
     defaults: Mapping[str, Any] = {
         "prompt": f"{TAGS}, ,clean, high-resolution, 8k", "negative_prompt": "dotted, noise, blur, lowres, smooth",
-        "guidance": 5.5, "steps": 50, "color_fix": "adain", "latent_tile": 96, "latent_overlap": 4, "base": None,
+        "guidance": 5.5, "steps": 50, "color_fix": "adain", "latent_tile": 96, "latent_overlap": 4,
+        "encoder_tile": 1024, "decoder_tile": 224, "base": None,
     }  # fmt: skip
-    multiple = 1
+    multiple, chop = 1, None
     least = 512  # shorter side in pixels that the model is shown at least
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
@@ -54,6 +56,7 @@ class SeeSR:
         self._vae = base["vae"]().to(device)
         self._seen = Seen()
         self._unet, self._control = (self._seen.network(found, part).to(device) for part in ("unet", "controlnet"))
+        tile_autoencoder(self._vae, settings["encoder_tile"], settings["decoder_tile"])
         self.networks = {"unet": self._unet, "control": self._control, "vae": self._vae, "tagger": self._tagger}
         loading.again_in_float32(self._vae.decoder, "The decoder of SeeSR")
         loading.again_in_float32(self._vae.encoder, "The encoder of SeeSR")

@@ -11,7 +11,7 @@ from torch.nn import functional
 from fgr.errors import UserError
 from fgr.sr.diffusion import loading
 from fgr.sr.diffusion.files import BASE, folder_of
-from fgr.sr.diffusion.latent_tiles import predict_in_tiles
+from fgr.sr.diffusion.latent_tiles import Chop, predict_in_tiles, weights
 from fgr.sr.diffusion.pixels import COLOR_FIXES
 from fgr.sr.diffusion.prompts import Embed, Prompts, Reader, embed
 from fgr.sr.diffusion.samplers import STEPS, AncestralSampler, ToldDdimSampler, spaced
@@ -30,13 +30,14 @@ class StableSR:
 
     defaults: Mapping[str, Any] = {
         "prompt": "", "negative_prompt": "", "guidance": 1.0, "steps": 200, "cfw": 0.5, "color_fix": "adain",
-        "latent_tile": 64, "latent_overlap": 32, "start": "auto", "input": "auto",
+        "latent_tile": 64, "latent_overlap": 32, "start": "auto", "input": "auto", "chop": 320, "chop_overlap": 70,
     }  # fmt: skip
     multiple = 1
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
         main, wrapped = list(found.values())[:2]
         self.settings = settings
+        self.chop = Chop.of(settings, weights)
         self.smallest_tile = settings["latent_tile"] * PIXELS // SCALE
         if settings["latent_overlap"] >= settings["latent_tile"]:
             raise UserError(
@@ -140,7 +141,7 @@ class StableSR768(StableSR):
     defaults: Mapping[str, Any] = {
         "prompt": "", "negative_prompt": "3d, cartoon, anime, sketches, (worst quality:2), (low quality:2)", "guidance": 7.0,
         "steps": 20, "eta": 1.0, "cfw": 0.0, "color_fix": "wavelet", "latent_tile": 96, "latent_overlap": 48, "start": "noise",
-        "input": "bicubic",
+        "input": "bicubic", "chop": 320, "chop_overlap": 70,
     }  # fmt: skip
 
     def steps(self, number: int) -> AncestralSampler | ToldDdimSampler:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from fgr.sr.diffusion.latent_tiles import Chop
 from fgr.sr.diffusion.prompts import Prompts
 from fgr.sr.diffusion.samplers import Sampler
 
@@ -37,6 +38,7 @@ class DiffusionModel(Protocol):
     networks: Mapping[str, Any]  # its torch modules by what they do: "unet", "vae" and others
     sampler: Sampler
     text: Prompts | None  # its prompts; None where it knows no text
+    chop: Chop | None  # how the upscaler cuts up large inputs; None where they are run whole
 
     def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator], prompts: Sequence[str] | None = None) -> Start:
         """The start of sampling for inputs, float32 (B, 3, h, w) in [0, 1]; noise of row i from `sources[i]`.

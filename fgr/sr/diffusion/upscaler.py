@@ -62,15 +62,21 @@ class DiffusionUpscaler:
 
     def _forward(self, images: np.ndarray, prompt: str | None) -> np.ndarray:
         """uint8 (n, h, w, 3) → float32 (n, h·scale, w·scale, 3). NonFiniteOutput."""
-        height, width = images.shape[1:3]
-        multiple = self.model.multiple
-        padded = np.pad(images, ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0)), mode="reflect")
         sources = generators(list(images), self.model.settings["seed"])
+        prompts = None if prompt is None else [prompt] * len(images)
         with numerics(self.device, self.precision):
-            inputs = torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2).float().div_(255).contiguous()
-            prompts = None if prompt is None else [prompt] * len(images)
-            outputs = sample(self.model, inputs, sources, prompts=prompts).float()
+            inputs = as_tensor(images, self.device)
+            chop = self.model.chop
+            restore = partial(self._sampled, sources=sources, prompts=prompts)
+            outputs = restore(inputs) if chop is None else chop.restore(inputs, restore, self.scale)
             if not torch.isfinite(outputs).all():
                 raise NonFiniteOutput(f"{self.name} gave values that are not finite")
-            cropped = outputs[:, :, : height * self.scale, : width * self.scale]
-            return cropped.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            return outputs.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+    def _sampled(self, inputs: torch.Tensor, sources: list[torch.Generator], prompts: list[str] | None) -> torch.Tensor:
+        """Inputs (B, 3, h, w) of any size → outputs; pieces of an image draw their noise one after the other."""
+        height, width = inputs.shape[2:]
+        rows, columns = (np.pad(np.arange(side), (0, -side % self.model.multiple), mode="reflect") for side in (height, width))
+        padded = inputs[:, :, rows][..., columns]
+        outputs = sample(self.model, padded, sources, prompts=prompts).float()
+        return outputs[:, :, : height * self.scale, : width * self.scale]
