@@ -182,7 +182,7 @@ def test_4_tokens_stay_secret_in_runs_cards_and_reports(tiny, tmp_path, monkeypa
         monkeypatch.setenv(name, SECRET)
     copy = shutil.copytree(tiny, tmp_path / "tiny")
     card.write(copy)
-    page.write(copy, tmp_path / "report.html", 2)
+    page.write(copy, tmp_path / "report.html", 2, 2)
     runs.Run(tmp_path / "run").start("reward", recipe.resolved(recipe.load("tiny", "reward")), {"data": "x"})
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"README.md", "fgr.json", "report.html", "run.json"} <= {path.name for path in written}

@@ -135,7 +135,7 @@ def curve_chart(out: Path, protocol: Protocol, key: str) -> str:
         shortest = min(map(len, found))
         values = np.array([one[:shortest] for one in found]).mean(0)
         series[arm] = (values[:, 0].tolist(), values[:, 1].tolist())
-    return charts.lines(series) + charts.legend(list(series))
+    return charts.lines(series, y="mean over seeds") + charts.legend(list(series))
 
 
 def data(path: Path) -> str:

@@ -11,14 +11,24 @@ from fgr.shipped import REWARD_MODEL
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset directory.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset, or a run of train-rm or rlhf.")],
     out: Annotated[Path | None, typer.Option(help="The page to write; default: DIR/report.html.")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="Samples shown in each part of the gallery.")] = 6,
+    rows: Annotated[int, typer.Option(min=1, help="Pictures in each gallery of a run, and of contested samples.")] = 6,
+    samples: Annotated[int, typer.Option(min=1, help="Samples of a dataset to filter, sort and enlarge.")] = 300,
 ) -> None:
-    """Write one self-contained HTML page that opens offline: counts, drops, histograms, samples to look at."""
-    from fgr.report import page
+    """Write one HTML page that opens offline: a dataset to look through, or a run's verdict, curves and pictures.
 
-    echo(str(page.write(directory, out, rows)))
+    It holds everything it shows. Only where a dataset's full pictures are more than 20 MB do they lie in a folder beside it,
+    NAME-images; the thumbnails are in the page.
+    """
+    from fgr.report import explorer, page
+
+    written = page.write(directory, out, rows, samples)
+    echo(str(written))
+    beside = explorer.folder_of(written)
+    if beside.is_dir() and (files := list(beside.iterdir())):
+        size = sum(file.stat().st_size for file in files) / 1e6
+        echo(f"Full pictures: {beside} ({len(files)} files, {size:.0f} MB); the page shows thumbnails without it.", err=True)
 
 
 def open_app(

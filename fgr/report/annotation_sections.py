@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 from itertools import groupby
 from pathlib import Path
 from statistics import fmean, median
@@ -21,6 +21,7 @@ from fgr.report.section import Section, data_uri, render
 OVERALL = ("scores", "alpha", "alpha_accepted", "dice", "iou")  # figures of the consensus about all annotators together
 MOST_PANELS = 12  # annotators with a histogram of their own, those with most work
 MOST_MAPS = 10  # people shown beside each other
+SHOWN = ("id", "composite", "reference", "mask", "degradation_map")  # of a sample
 Row = Mapping[str, Any]
 
 
@@ -60,29 +61,30 @@ def scores(directory: Path, rows: int) -> Section | None:
     busiest = sorted(by_person, key=lambda name: (-len(by_person[name]), name))[:MOST_PANELS]
     series = {"everybody": [score for mine in by_person.values() for score in mine]} | {name: by_person[name] for name in busiest}
     panels = [
-        (name, f"{len(mine)} scores, mean {fmean(mine):.0f}", charts.histogram({name: mine}, 0, 100, bins=20))
+        (name, f"{len(mine)} scores, mean {fmean(mine):.0f}", charts.histogram({name: mine}, 0, 100, bins=20, x="score"))
         for name, mine in series.items()
     ]
     return Section("Scores by annotator", render("panels.html", panels=panels, legend=""))
 
 
 def contested(directory: Path, rows: int) -> Section | None:
-    """The samples on which people agree least, everyone's maps side by side."""
+    """The samples on which people agree least, everyone's maps side by side; where nobody shares any, those scored lowest."""
     if not tables.shards(directory, "annotations"):
         return None
-    worst = nlargest(rows, _disputes(directory))
-    if not worst:
-        return None
-    wanted = {sample for _, sample in worst}
+    disputes = nlargest(rows, _disputes(directory))
+    lowest = () if disputes else nsmallest(rows, _means(directory))
+    ranked = [*((sample, gap) for gap, sample in disputes), *((sample, None) for _, sample in lowest)]
+    wanted = {sample for sample, _ in ranked}
     work = {sample: group[:MOST_MAPS] for sample, group in _by_sample(directory) if sample in wanted}
     agreed = {row["id"]: row for row in _rows(directory, "consensus") if row["id"] in wanted}
-    images = {row["id"]: row for row in _rows(directory, "samples", ("id", "composite", "reference")) if row["id"] in wanted}
+    images = {row["id"]: row for row in _rows(directory, "samples", SHOWN) if row["id"] in wanted}
     shown = [
-        {"id": sample, "dispute": dispute, "work": work[sample], "pictures": _pictures(images[sample], work[sample], agreed)}
-        for dispute, sample in worst
+        {"id": sample, "dispute": gap, "work": work[sample], "pictures": _pictures(images[sample], work[sample], agreed)}
+        for sample, gap in ranked
         if sample in images
     ]
-    return Section("Most contested samples", render("contested.html", groups=shown, scale=colour_scale()))
+    title = "Most contested samples" if disputes else "Annotated samples, lowest score first"
+    return Section(title, render("contested.html", groups=shown, scale=colour_scale()))
 
 
 def preferences(directory: Path, rows: int) -> Section | None:
@@ -111,6 +113,12 @@ def _disputes(directory: Path) -> Iterator[tuple[float, str]]:
             yield dispute(np.array([row["score"] for row in group]), maps), sample
 
 
+def _means(directory: Path) -> Iterator[tuple[float, str]]:
+    """(mean score, sample) of every sample with opinions."""
+    for sample, group in _by_sample(directory):
+        yield fmean(row["score"] for row in group), sample
+
+
 def _by_sample(directory: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     for sample, group in groupby(tables.read_rows(directory, "annotations"), key=lambda row: row["id"]):  # sorted by sample
         yield str(sample), list(group)
@@ -121,11 +129,13 @@ def _rows(directory: Path, table: str, columns: tuple[str, ...] | None = None) -
 
 
 def _pictures(row: Row, work: list[dict[str, Any]], agreed: Mapping[str, Row]) -> list[tuple[str, str]]:
-    """(caption, data URI) of the reference, the image, the consensus and everybody's map."""
+    """(caption, data URI) of the reference, the image, the dataset's map, the consensus and everybody's map."""
     composite = cells.pixels(row, "composite")
+    label = overlay(composite, cells.pixels(row, "mask"), cells.pixels(row, "degradation_map"))
     maps = [("consensus", agreed[row["id"]])] if row["id"] in agreed else []
     maps += [(f"{one['annotator']} · {one['score']:.0f}", one) for one in work]
     shown = [("reference", data_uri(cells.encoded(row, "reference"))), ("image", data_uri(cells.encoded(row, "composite")))]
+    shown.append(("computed map", data_uri(codec.encode_rgb(label))))
     for caption, one in maps:
         values = cells.pixels(one, "degradation_map", codec.decode_mask)
         outline = np.where(values > 0, 255, 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG. Pure.
+"""Small charts as inline SVG, their axes labelled. Pure.
 
 Numbers in, markup out; all texts are escaped.
 """
@@ -8,63 +8,73 @@ from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT, FOOT, LEFT = 320, 150, 20, 4
+WIDTH, HEIGHT, LEFT, RIGHT, FOOT, HEAD = 320, 176, 44, 8, 34, 10  # of a chart and, inside it, around its axes
 COLOURS = ("var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)", "var(--c6)")
+Range = tuple[float, float]
 
 
-def histogram(values: Mapping[str, Sequence[float]], low: float, high: float, bins: int = 24, log: bool = False) -> str:
+def histogram(
+    values: Mapping[str, Sequence[float]], low: float, high: float, bins: int = 24, log: bool = False, *, x: str,
+    y: str = "samples",
+) -> str:  # fmt: skip
     """Overlaid outline histograms of `values` by name over [low, high]; `log` spaces the bins logarithmically (low > 0).
 
-    Values outside the range count in the outermost bins.
+    Values outside the range count in the outermost bins. `x` and `y` name the axes.
     """
     edges = np.geomspace(low, high, bins + 1) if log else np.linspace(low, high, bins + 1)
     counts = {name: np.histogram(np.clip(list(series), low, high), edges)[0] for name, series in values.items()}
     top = max((int(count.max()) for count in counts.values()), default=0) or 1
     shapes = [_steps(count, top, COLOURS[i % len(COLOURS)], name) for i, (name, count) in enumerate(counts.items())]
     middle = float(np.sqrt(low * high)) if log else (low + high) / 2
-    ticks = "".join(
-        f'<text x="{x}" y="{HEIGHT - 4}" text-anchor="{anchor}">{value:.3g}</text>'
-        for x, value, anchor in ((LEFT, low, "start"), (WIDTH / 2, middle, "middle"), (WIDTH - LEFT, high, "end"))
-    )
-    axis = f'<line x1="{LEFT}" x2="{WIDTH - LEFT}" y1="{HEIGHT - FOOT}" y2="{HEIGHT - FOOT}" class="axis"/>'
+    axes = _axes((LEFT, low), ((LEFT + WIDTH - RIGHT) / 2, middle), (WIDTH - RIGHT, high)) + _ticks(0, top) + _names(x, y)
     label = escape(", ".join(f"{name}: {len(values[name])} values" for name in values), quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Histogram. {label}">{"".join(shapes)}{axis}{ticks}</svg>'
+    return _svg(f"Histogram. {label}", "".join(shapes) + axes)
 
 
 def lines(
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]], marks: Mapping[float, str] | Sequence[float] = (),
-    alarms: Sequence[float] = (),
+    alarms: Sequence[float] = (), *, x: str = "step", y: str = "",
 ) -> str:  # fmt: skip
     """Line chart of named (x, y) series with a common scale; `marks` are x positions of vertical lines, with names or without,
-    `alarms` those of red ones."""
-    points = [(x, y) for xs, ys in series.values() for x, y in zip(xs, ys, strict=True) if np.isfinite(y)]
+    `alarms` those of red ones. `x` and `y` name the axes."""
+    points = [point for xs, ys in series.values() for point in zip(xs, ys, strict=True) if np.isfinite(point[1])]
     if not points:
         return ""
-    (x0, y0), (x1, y1) = np.min(points, axis=0), np.max(points, axis=0)
-
-    def place(x: float, y: float) -> str:
-        across = LEFT + (x - x0) / ((x1 - x0) or 1) * (WIDTH - 2 * LEFT)
-        return f"{across:.1f},{(HEIGHT - FOOT) - (y - y0) / ((y1 - y0) or 1) * (HEIGHT - FOOT - 14):.1f}"
-
+    places, heights = zip(*points, strict=True)
+    at_all = (*places, *marks, *alarms)
+    across, up = (float(min(at_all)), float(max(at_all))), (float(min(heights)), float(max(heights)))
     drawn = "".join(
         f'<polyline fill="none" stroke="{COLOURS[i % len(COLOURS)]}" stroke-width="1.5" points="'
-        + " ".join(place(x, y) for x, y in zip(xs, ys, strict=True) if np.isfinite(y))
+        + " ".join(_place(at, value, across, up) for at, value in zip(xs, ys, strict=True) if np.isfinite(value))
         + f'"><title>{escape(name)}</title></polyline>'
         for i, (name, (xs, ys)) in enumerate(series.items())
     )
-    drawn_at = [("mark", x) for x in marks] + [("alarm", x) for x in alarms]
-    vertical = "".join(f'<polyline class="{kind}" points="{place(x, y0)} {place(x, y1)}"/>' for kind, x in drawn_at)
+    drawn_at = [("mark", at) for at in marks] + [("alarm", at) for at in alarms]
+    vertical = "".join(
+        f'<polyline class="{kind}" points="{_place(at, up[0], across, up)} {_place(at, up[1], across, up)}"/>'
+        for kind, at in drawn_at
+    )
     if isinstance(marks, Mapping):
-        corners = {x: place(x, y1).split(",")[0] for x in marks}
+        corners = {at: _place(at, up[1], across, up).split(",")[0] for at in marks}
         vertical += "".join(
-            f'<text x="{float(at) + 2:.1f}" y="{HEIGHT - 4}">{escape(marks[x])}</text>' for x, at in corners.items()
+            f'<text x="{float(corner) + 2:.1f}" y="{HEAD + 8}">{escape(marks[at])}</text>' for at, corner in corners.items()
         )
-    named = isinstance(marks, Mapping) and any(x - x0 < 0.08 * (x1 - x0) for x in marks)  # a name stands where the number would
-    texts = "" if named else f'<text x="{LEFT}" y="{HEIGHT - 4}">{x0:g}</text>'
-    texts += f'<text x="{WIDTH - LEFT}" y="{HEIGHT - 4}" text-anchor="end">{x1:g}</text>'
-    texts += f'<text x="{LEFT}" y="10">{y1:.3g}</text><text x="{LEFT}" y="{HEIGHT - FOOT - 3}">{y0:.3g}</text>'
-    label = escape(", ".join(series), quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="Curves of {label}">{vertical}{drawn}{texts}</svg>'
+    axes = _axes((LEFT, across[0]), (WIDTH - RIGHT, across[1])) + _ticks(*up) + _names(x, y)
+    return _svg(f"Curves of {escape(', '.join(series), quote=True)}", vertical + drawn + axes)
+
+
+def scatter(groups: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str) -> str:
+    """Points of named groups, each axis over its own range; `x` and `y` name the axes."""
+    points = [point for group in groups.values() for point in group]
+    across, up = ((float(min(axis)), float(max(axis))) for axis in zip(*points, strict=True))
+    drawn = []
+    for number, (name, group) in enumerate(groups.items()):
+        for point in group:
+            left, top = _place(*point, across, up).split(",")
+            title = f"<title>{escape(name)}: {point[0]:.3g}, {point[1]:.3g}</title>"
+            drawn.append(f'<circle cx="{left}" cy="{top}" r="2.5" fill="{COLOURS[number % len(COLOURS)]}">{title}</circle>')
+    axes = _axes((LEFT, across[0]), (WIDTH - RIGHT, across[1])) + _ticks(*up) + _names(x, y)
+    return _svg(f"Scatter plot of {len(points)} points", "".join(drawn) + axes)
 
 
 def dots(rows: Sequence[tuple[str, float, float, float, Sequence[float]]], marks: Mapping[float, str]) -> str:
@@ -106,11 +116,52 @@ def legend(names: Sequence[str]) -> str:
     return f'<p class="legend">{"".join(keys)}</p>'
 
 
+def _svg(label: str, content: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{content}</svg>'
+
+
+def _place(x: float, y: float, across: Range, up: Range) -> str:
+    """Where a point of the ranges is drawn: "left,top"."""
+    left = LEFT + (x - across[0]) / ((across[1] - across[0]) or 1) * (WIDTH - LEFT - RIGHT)
+    top = (HEIGHT - FOOT) - (y - up[0]) / ((up[1] - up[0]) or 1) * (HEIGHT - FOOT - HEAD)
+    return f"{left:.1f},{top:.1f}"
+
+
+def _axes(*ticks: tuple[float, float]) -> str:
+    """Both axes, and numbers (left, value) below the horizontal one: the first and the last at its ends."""
+    foot = HEIGHT - FOOT
+    drawn = f'<polyline class="axis" fill="none" points="{LEFT},{HEAD} {LEFT},{foot} {WIDTH - RIGHT},{foot}"/>'
+    anchors = ["start", *["middle"] * (len(ticks) - 2), "end"]
+    return drawn + "".join(
+        f'<text x="{left:g}" y="{foot + 12}" text-anchor="{anchor}">{_number(value)}</text>'
+        for (left, value), anchor in zip(ticks, anchors, strict=True)
+    )
+
+
+def _ticks(low: float, high: float) -> str:
+    """The numbers at both ends of the vertical axis."""
+    ends = ((low, HEIGHT - FOOT), (high, HEAD + 8))
+    return "".join(f'<text x="{LEFT - 4}" y="{top}" text-anchor="end">{_number(value)}</text>' for value, top in ends)
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) else f"{value:.3g}" if abs(value) >= 0.01 else f"{value:.2g}"
+
+
+def _names(x: str, y: str) -> str:
+    """What the axes show."""
+    left, top = (LEFT + WIDTH - RIGHT) / 2, (HEAD + HEIGHT - FOOT) / 2
+    below = f'<text x="{left:g}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>'
+    beside = f'<text transform="translate(12 {top:g}) rotate(-90)" text-anchor="middle">{escape(y)}</text>' if y else ""
+    return below + beside
+
+
 def _steps(count: np.ndarray, top: int, colour: str, name: str) -> str:
-    step = (WIDTH - 2 * LEFT) / len(count)
-    heights = (HEIGHT - FOOT) - count / top * (HEIGHT - FOOT - 6)
+    foot, step = HEIGHT - FOOT, (WIDTH - LEFT - RIGHT) / len(count)
+    heights = foot - count / top * (foot - HEAD)
     corners = [f"{LEFT + (i + side) * step:.1f},{height:.1f}" for i, height in enumerate(heights) for side in (0, 1)]
-    foot = f"{LEFT},{HEIGHT - FOOT}"
-    end = f"{WIDTH - LEFT},{HEIGHT - FOOT}"
     style = f'fill="{colour}" fill-opacity=".18" stroke="{colour}"'
-    return f'<polygon points="{foot} {" ".join(corners)} {end}" {style}><title>{escape(name)}</title></polygon>'
+    return (
+        f'<polygon points="{LEFT},{foot} {" ".join(corners)} {WIDTH - RIGHT},{foot}" {style}>'
+        f"<title>{escape(name)}</title></polygon>"
+    )

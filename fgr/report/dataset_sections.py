@@ -1,7 +1,6 @@
-"""Report on a dataset: counts, distributions, a gallery of samples."""
+"""Report on a dataset: counts, distributions; how maps are drawn."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import cv2
 import numpy as np
 
 from fgr import records
-from fgr.dataset import cells, manifest, tables
+from fgr.dataset import manifest, tables
 from fgr.images import codec
 from fgr.report import charts
 from fgr.report.section import Section, data_uri, render
@@ -17,7 +16,6 @@ from fgr.report.section import Section, data_uri, render
 SCALARS = (
     "id", "model", "mask_kind", "mask_area", "score", "pixel_difference", "feature_difference", "license", "attribution",
 )  # fmt: skip
-IMAGES = ("reference", "sr", "composite", "mask", "degradation_map")
 
 
 def title(directory: Path) -> str:
@@ -28,7 +26,7 @@ def title(directory: Path) -> str:
 def summary(directory: Path, rows: int) -> Section:
     """Counts by split, model and mask kind, drops, models, and how it was made."""
     content = manifest.read(directory)
-    table = _scalars(directory)
+    table = scalars(directory)
     names = {"split": "split", "SR model": "model", "mask": "mask_kind", "licence": "license"}
     counts = {name: Counter(row[column] for row in table) for name, column in names.items()}
     return Section(
@@ -38,7 +36,7 @@ def summary(directory: Path, rows: int) -> Section:
 
 def distributions(directory: Path, rows: int) -> Section:
     """Histograms of severity, area and score by SR model. Sham rows, which have no defect, are left out."""
-    table = [row for row in _scalars(directory) if row["mask_kind"] != "sham"]
+    table = [row for row in scalars(directory) if row["mask_kind"] != "sham"]
     models = sorted({row["model"] for row in table})
     grouped: dict[str, dict[str, list[float]]] = {
         key: {model: [] for model in models} for key in ("severity", "mask_area", "score")
@@ -50,23 +48,19 @@ def distributions(directory: Path, rows: int) -> Section:
         (
             "Severity",
             "mean difference inside the mask × scale; 1 = the worst percent",
-            charts.histogram(grouped["severity"], 0, 1),
+            charts.histogram(grouped["severity"], 0, 1, x="severity"),
         ),
-        ("Swapped area", "share of the image, logarithmic", charts.histogram(grouped["mask_area"], 0.005, 1, log=True)),
-        ("Score", "1 − pooled map", charts.histogram(grouped["score"], 0, 1)),
+        (
+            "Swapped area",
+            "logarithmic scale",
+            charts.histogram(grouped["mask_area"], 0.005, 1, log=True, x="share of the image"),
+        ),
+        ("Score", "1 − pooled map; 1 = no visible defect", charts.histogram(grouped["score"], 0, 1, x="score")),
     ]
     return Section("Distributions", render("panels.html", panels=panels, legend=charts.legend(models)))
 
 
-def gallery(directory: Path, rows: int) -> Section:
-    """The worst and the subtlest samples, and one of each mask kind, as pictures."""
-    groups = examples(_scalars(directory), rows)
-    pictures = _pictures(directory, {row["id"] for group in groups.values() for row in group})
-    shown = [(name, [row | pictures[row["id"]] for row in group]) for name, group in groups.items() if group]
-    return Section("Samples", render("gallery.html", groups=shown, scale=colour_scale()))
-
-
-def _scalars(directory: Path) -> list[dict[str, Any]]:
+def scalars(directory: Path) -> list[dict[str, Any]]:
     """The small columns of every row, with its split and severity: a few hundred bytes a row, no image is read."""
     content = manifest.read(directory)
     alpha, scale = content["recipe"]["map"]["alpha"], content["calibration"]["scale"]
@@ -80,37 +74,6 @@ def _scalars(directory: Path) -> list[dict[str, Any]]:
         if tables.shards(directory, "samples", split)
         for row in tables.read_rows(directory, "samples", SCALARS, split)
     ]
-
-
-def examples(table: list[dict[str, Any]], rows: int) -> dict[str, list[dict[str, Any]]]:
-    """Up to `rows` rows with the highest and with the lowest `severity`, and one of each mask kind, by the group's title."""
-    real = sorted(
-        (row for row in table if row["mask_kind"] not in ("sham", "full")), key=lambda row: (row["severity"], row["id"])
-    )
-    by_kind: Mapping[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in table:
-        by_kind[row["mask_kind"]].append(row)
-    kinds = [by_kind[kind][len(by_kind[kind]) // 2] for kind in records.MASK_KINDS if by_kind[kind]]
-    worst = real[::-1][:rows]
-    subtlest = [row for row in real[:rows] if row not in worst]
-    return {"Worst first": worst, "Subtlest first": subtlest, "One of each mask": kinds}
-
-
-def _pictures(directory: Path, ids: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Data URIs of the chosen samples' images; only shards that hold one are read, a few rows at a time."""
-    wanted = set(ids)
-    uris: dict[str, dict[str, str]] = {}
-    for shard in tables.shards(directory, "samples"):
-        here = {row["id"] for row in tables.read_shard(shard, ["id"])} & wanted
-        if here:
-            uris |= {row["id"]: _uris(row) for row in tables.read_shard(shard, ["id", *IMAGES], batch=1) if row["id"] in here}
-    return uris
-
-
-def _uris(row: Mapping[str, Any]) -> dict[str, str]:
-    uris = {name: data_uri(cells.encoded(row, name)) for name in ("reference", "sr", "composite")}
-    shown = overlay(*(cells.pixels(row, name) for name in ("composite", "mask", "degradation_map")))
-    return uris | {"overlay": data_uri(codec.encode_rgb(shown))}
 
 
 def overlay(composite: np.ndarray, mask: np.ndarray, values: np.ndarray) -> np.ndarray:

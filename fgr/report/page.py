@@ -1,14 +1,15 @@
-"""`fgr report`: one self-contained HTML page, joined from the sections that apply to a directory."""
+"""`fgr report`: one HTML page that opens offline, joined from the sections that apply to a directory."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fgr import atomic
 from fgr.errors import UserError
-from fgr.report import annotation_sections, dataset_sections, reward_sections, tuning_sections
+from fgr.report import annotation_sections, dataset_sections, explorer, reward_sections, tuning_sections
 from fgr.report.section import Section, render
 from fgr.training import directory as runs
 
+SAMPLES = 300  # of a dataset that a page lets one look through
 Build = Callable[[Path, int], Section | None]  # (directory, samples in a gallery) → a section, if it applies
 
 TITLES: dict[str, Callable[[Path], str]] = {
@@ -18,27 +19,31 @@ TITLES: dict[str, Callable[[Path], str]] = {
 }
 SECTIONS: dict[str, Sequence[Build]] = {
     "dataset": (
-        dataset_sections.summary, dataset_sections.distributions, dataset_sections.gallery, annotation_sections.coverage,
-        annotation_sections.scores, annotation_sections.contested, annotation_sections.preferences,
+        dataset_sections.summary, dataset_sections.distributions, annotation_sections.coverage, annotation_sections.scores,
+        annotation_sections.contested, annotation_sections.preferences,
     ),
     "reward": (
-        reward_sections.summary, reward_sections.curves, reward_sections.rounds, reward_sections.scores, reward_sections.gallery,
+        reward_sections.verdict, reward_sections.curves, reward_sections.rounds, reward_sections.scores, reward_sections.gallery,
+        reward_sections.summary,
     ),
     "rlhf": (
-        tuning_sections.verdict, tuning_sections.summary, tuning_sections.curves, tuning_sections.planted,
-        tuning_sections.comparison, tuning_sections.gallery,
+        tuning_sections.verdict, tuning_sections.curves, tuning_sections.comparison, tuning_sections.planted,
+        tuning_sections.gallery, tuning_sections.summary,
     ),
 }  # fmt: skip
 
 
-def write(directory: Path, out: Path | None = None, rows: int = 6) -> Path:
+def write(directory: Path, out: Path | None = None, rows: int = 6, samples: int = SAMPLES) -> Path:
     """Write the page about `directory` to `out` (default: report.html in it) and return its path.
 
-    `rows` bounds how many samples each gallery shows. UserError if the directory is neither a dataset nor a training run.
+    `rows` bounds how many pictures each gallery of a run or of annotations shows, `samples` how many samples of a dataset can be
+    looked through. UserError if the directory is neither a dataset nor a training run.
     """
     kind = _kind(directory)
-    sections = [section for build in SECTIONS[kind] if (section := build(directory, rows))]
     out = out or directory / "report.html"
+    sections = [section for build in SECTIONS[kind] if (section := build(directory, rows))]
+    if kind == "dataset":
+        sections.insert(2, explorer.section(directory, out, samples))  # after summary and distributions
     atomic.write_text(out, render("page.html", title=TITLES[kind](directory), sections=sections))
     return out
 

@@ -1,9 +1,8 @@
-"""Report on a reward model's run: recipe, training curves, scores, maps."""
+"""Report on a reward model's run: verdict, training curves, scores, maps, recipe."""
 
 import json
 import math
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from fgr.training import directory as runs
 
 PICTURES = ("reference", "composite", "target", "predicted")
 FIGURES = ("ap", "cc", "triplets", "sham")
-SIDE = 300  # of the scatter plot
 
 
 def title(directory: Path) -> str:
@@ -21,8 +19,39 @@ def title(directory: Path) -> str:
     return f"{runs.read(directory)['recipe']['name']} – reward model"
 
 
+def verdict(directory: Path, rows: int) -> Section:
+    """What the validation of the newest phase says, in words, and how far the run is."""
+    phases = list(_by_phase(directory).values())
+    validated = [line for line in phases[-1] if line["split"] == "validation"] if phases else []
+    words = [_in_words(min(validated, key=lambda line: line["total"]))] if validated else ["Nothing was validated yet."]
+    if (directory / "examples.json").is_file():
+        words.append(
+            "Validation chose these weights, so its figures flatter them; fgr evaluate --reward measures the test split."
+        )
+    else:
+        words.append("The run is not finished: the same command goes on.")
+    return Section("Verdict", render("verdict.html", words=words))
+
+
+def _in_words(line: Mapping[str, Any]) -> str:
+    """A validation's figures as a sentence."""
+    said = []
+    if line.get("triplets") is not None:
+        said.append(f"{100 * line['triplets']:.0f} % of triplets are in order (SR image < composite < reference; by chance 17 %)")
+    if line.get("ap") is not None:
+        said.append(f"maps find the labelled pixels with an average precision of {line['ap']:.2f}")
+    if line.get("cc") is not None:
+        said.append(f"they correlate with the labels by {line['cc']:.2f}")
+    if line.get("planted") is not None:
+        said.append(f"{100 * line['planted']:.0f} % of planted defects lower the score and raise the map")
+    if line.get("sham") is not None:
+        said.append(f"maps that should be empty have a mean of {line['sham']:.3f}")
+    where = f"{line['phase']}, as of step {line['step']}"
+    return f"{where}: {'; '.join(said) or 'loss ' + format(line['total'], '.3f')}."
+
+
 def summary(directory: Path, rows: int) -> Section:
-    """Data, recipe, and each phase's last validation."""
+    """Each phase's last validation, data, and the recipe, folded."""
     run = runs.read(directory)
     phases = [_phase(name, lines) for name, lines in _by_phase(directory).items()]
     return Section("Run", render("recipe.html", data=run["facts"]["data"], recipe=dotted(run["recipe"]), phases=phases))
@@ -45,9 +74,9 @@ def curves(directory: Path, rows: int) -> Section | None:
         return None
     losses = {name: thinned(series[name]) for name in ("training", "validation")}
     figures = {name: series[name] for name in FIGURES if series[name][0]}
-    panels = [("Loss", "vertical lines begin a phase", charts.lines(losses, starts) + charts.legend(list(losses)))]
+    panels = [("Loss", "vertical lines begin a phase", charts.lines(losses, starts, y="loss") + charts.legend(list(losses)))]
     if figures:
-        drawn = charts.lines(figures, starts) + charts.legend(list(figures))
+        drawn = charts.lines(figures, starts, y="figure") + charts.legend(list(figures))
         panels.append(("Validation", "map AP and CC, triplets in order, mean map of sham rows", drawn))
     return Section("Curves", render("panels.html", panels=panels, legend=""))
 
@@ -63,9 +92,8 @@ def scores(directory: Path, rows: int) -> Section | None:
     groups: dict[str, list[tuple[float, float]]] = {}
     for row in examples["rows"]:
         groups.setdefault(row["model"], []).append((row["label"], row["score"]))
-    panels = [
-        ("Score of composites", f"across: the dataset's; up: predicted. {note}", scatter(groups) + charts.legend(list(groups)))
-    ]
+    drawn = charts.scatter(groups, x="the dataset's score", y="predicted score") + charts.legend(list(groups))
+    panels = [("Score of composites", note, drawn)]
     return Section("Scores", render("panels.html", panels=panels, legend=""))
 
 
@@ -105,24 +133,6 @@ def rounds(directory: Path, rows: int) -> Section | None:
 def _closed(outcome: Mapping[str, Any]) -> list[str]:
     names = ("closure", "closure_full_reference", "hacking_index", "ceiling")
     return ["–" if outcome.get(name) is None else f"{outcome[name]:+.2f}" for name in names]
-
-
-def scatter(groups: Mapping[str, list[tuple[float, float]]]) -> str:
-    """Points of named groups as inline SVG, each axis over its own range."""
-    points = [point for group in groups.values() for point in group]
-    (x0, x1), (y0, y1) = ((min(axis), max(axis)) for axis in zip(*points, strict=True))
-    dots = []
-    for number, group in enumerate(groups.values()):
-        colour = charts.COLOURS[number % len(charts.COLOURS)]
-        for x, y in group:
-            across, up = (x - x0) / ((x1 - x0) or 1), (y - y0) / ((y1 - y0) or 1)
-            dots.append(
-                f'<circle cx="{30 + across * (SIDE - 40):.1f}" cy="{SIDE - 20 - up * (SIDE - 40):.1f}" r="3" fill="{colour}"/>'
-            )
-    ends = ((30, SIDE - 6, f"{x0:.2f}"), (SIDE - 30, SIDE - 6, f"{x1:.2f}"), (0, SIDE - 20, f"{y0:.2f}"), (0, 24, f"{y1:.2f}"))
-    texts = "".join(f'<text x="{x}" y="{y}">{text}</text>' for x, y, text in ends)
-    label = escape(f"{len(points)} scores", quote=True)
-    return f'<svg viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="Scatter plot of {label}">{"".join(dots)}{texts}</svg>'
 
 
 def _by_phase(directory: Path) -> dict[str, list[dict[str, Any]]]:

@@ -4,23 +4,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from fgr import atomic
 from fgr.report.dataset_sections import colour_scale
-from fgr.report.section import Section, data_uri, render
+from fgr.report.section import Section, data_uri, jpeg, render, smaller
 
 SIDE = 480  # pixels that a picture in the page has at most
 
 
 def thumbnail(image: np.ndarray) -> str:
     """A uint8 (H, W, 3) image, made smaller to at most SIDE pixels, as a data URI."""
-    factor = min(1.0, SIDE / max(image.shape[:2]))
-    size = tuple(max(1, round(side * factor)) for side in image.shape[1::-1])
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if factor < 1 else image
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return data_uri(data.tobytes())
+    return data_uri(jpeg(smaller(image, SIDE), 88))
 
 
 def write(

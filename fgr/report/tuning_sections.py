@@ -30,11 +30,14 @@ def title(directory: Path) -> str:
     return f"{audited} audited" if audited else f"{run['recipe']['name']} – {run['facts']['generator']['name']} tuned"
 
 
-def verdict(directory: Path, rows: int) -> Section | None:
-    """The audit's verdict in words, every figure's gap closure on one axis, and what the reward was worth."""
+def verdict(directory: Path, rows: int) -> Section:
+    """The audit's verdict in words, every figure's gap closure on one axis, and what the reward was worth.
+
+    Of an unfinished run, where it stands; of one of an earlier version, its figures in words.
+    """
     outcome = _summary(directory)
-    if not outcome or "verdict" not in outcome:  # runs of earlier versions
-        return None
+    if not outcome or "verdict" not in outcome:
+        return Section("Verdict", render("verdict.html", words=_standing(directory, outcome)))
     closures: list[Any] = [
         (_label(row), *(_number(row[name]) for name in ("value", "low", "high")), list(row["photographs"].values()))
         for row in outcome.get("closures", ())
@@ -72,7 +75,6 @@ def planted(directory: Path, rows: int) -> Section | None:
 def summary(directory: Path, rows: int) -> Section:
     """How the run ended, and what it was."""
     run, outcome = runs.read(directory), _summary(directory)
-    audits = _lines(directory, "audit")
     facts = [("generator", run["facts"]["generator"]["name"]), ("weights", run["facts"]["generator"]["digest"][:16] + "…")]
     facts.append(("stages of the reward model", str(len(run["facts"]["reward"]))))
     if outcome and "audited" in outcome:
@@ -88,8 +90,6 @@ def summary(directory: Path, rows: int) -> Section:
             ("alarms", ", ".join(map(str, outcome["alarms"])) or "none"), ("rollbacks", str(outcome["rollbacks"])),
             ("steps without a usable gradient", str(outcome["skipped"])), ("audited images", str(outcome["images"])),
         ]  # fmt: skip
-    elif audits:
-        facts += [("last audit", f"step {audits[-1]['step']}"), ("ended", "not yet: the same command goes on")]
     events = [(line["step"], line["event"], line["reason"]) for line in _lines(directory, "event")]
     return Section("Run", render("tuning_run.html", facts=facts, events=events, recipe=dotted(run["recipe"])))
 
@@ -104,18 +104,19 @@ def curves(directory: Path, rows: int) -> Section | None:
     panels = []
     if any(line.get("closure") is not None for line in audits):
         note = "share of the way from the start to the references that is done; dashed: a stage begins; red: alarm"
-        panels.append(_panel("Gap closure", note, audits, CLOSURES, stages, alarms))
+        panels.append(_panel("Gap closure", note, audits, CLOSURES, stages, alarms, "gap closure"))
     names = {"trained reward": "reward", "held-out metrics": "held_out"}
     names |= {} if panels else {"hacking index": "hacking_index"}  # of earlier versions, in sd
     panels.append(_panel("Reward and held-out metrics", "in sd over images since the start; dashed: a stage begins; red: alarm",
-                         audits, names, stages, alarms))  # fmt: skip
+                         audits, names, stages, alarms, "sd"))  # fmt: skip
     groups = {name.removeprefix("held_out_"): name for name in audits[-1] if name.startswith("held_out_")}
     if groups:
-        panels.append(_panel("Held-out metrics by group", "mean change, larger = better", audits, groups, stages, alarms))
+        panels.append(_panel("Held-out metrics by group", "mean change, larger = better", audits, groups, stages, alarms, "sd"))
     if steps:
         rise = _thinned(steps)
-        panels.append(_panel("Training", "the stage's reward in its z-units, each batch", rise, {"reward": "reward"}, stages, []))
-        panels.append(_panel("Gradient", "norm before clipping", rise, {"norm": "norm"}, stages, []))
+        note = "the stage's reward in its z-units, each batch"
+        panels.append(_panel("Training", note, rise, {"reward": "reward"}, stages, [], "reward"))
+        panels.append(_panel("Gradient", "norm before clipping", rise, {"norm": "norm"}, stages, [], "norm"))
     return Section("Curves", render("panels.html", panels=panels, legend=""))
 
 
@@ -163,6 +164,17 @@ def _index(outcome: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [("hacking index", f"{index:+.2f} {_interval(outcome['hacking_index_low'], outcome['hacking_index_high'], '+.2f')}")]
 
 
+def _standing(directory: Path, outcome: Mapping[str, Any] | None) -> list[str]:
+    """What can be said without the audit's verdict."""
+    if outcome:
+        alarms = f"Alarms at the steps {', '.join(map(str, outcome['alarms']))}" if outcome["alarms"] else "No alarm"
+        changes = f"trained reward {outcome['reward']:+.2f} sd, held-out metrics {outcome['held_out']:+.2f} sd"
+        return [f"{alarms}; {changes}.", "An earlier version made this run: its summary has no verdict."]
+    audits = _lines(directory, "audit")
+    last = f"The last audit was at step {audits[-1]['step']}." if audits else "There was no audit yet."
+    return ["The run is not finished: the same command goes on.", last]
+
+
 def _usefulness(control: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The comparison with the anchor-only control, as the template takes it."""
     if not control:
@@ -201,10 +213,10 @@ def _number(value: float | None) -> float:
 
 def _panel(
     name: str, note: str, lines: Sequence[Mapping[str, Any]], names: Mapping[str, str], stages: Mapping[float, str],
-    alarms: Sequence[float],
+    alarms: Sequence[float], axis: str,
 ) -> tuple[str, str, str]:  # fmt: skip
-    series = {label: _series(lines, key) for label, key in names.items()}
-    return name, note, charts.lines(series, stages, alarms) + charts.legend(list(series))
+    series = {label: found for label, key in names.items() if (found := _series(lines, key))[0]}
+    return name, note, charts.lines(series, stages, alarms, y=axis) + charts.legend(list(series))
 
 
 def _series(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:

@@ -42,7 +42,7 @@ def annotated(tiny, tmp_path_factory):
 
 def test_coverage_histograms_and_disputes_are_shown(annotated, tmp_path):
     folder, ids = annotated
-    text = page.write(folder, tmp_path / "report.html", rows=2).read_text()
+    text = page.write(folder, tmp_path / "report.html", rows=2, samples=1).read_text()
     total = tables.count_rows(folder, "samples")
     assert f"6 of {total} samples have opinions of 3 annotators" in text
     assert f'<tr><td>none</td><td class="n">{total - 6}</td></tr><tr><td>1</td><td class="n">1</td>' in text
@@ -57,7 +57,7 @@ def test_coverage_histograms_and_disputes_are_shown(annotated, tmp_path):
 
 
 def test_comments_and_names_are_escaped(annotated, tmp_path):
-    text = page.write(annotated[0], tmp_path / "report.html", rows=1).read_text()
+    text = page.write(annotated[0], tmp_path / "report.html", rows=1, samples=1).read_text()
     assert ATTACK not in text
     assert "<img src=x" not in text
     assert text.count("&lt;script&gt;alert(1)") >= 2, "the comment and the project"
@@ -73,9 +73,21 @@ def test_what_consensus_found_is_shown(annotated, tmp_path):
     }  # fmt: skip
     report = {"scores": "mle", "alpha": 0.4321, "alpha_accepted": None, "dice": 0.5, "iou": 0.4, "annotators": [verdict]}
     (folder / "consensus" / "annotators.json").write_text(json.dumps(report))
-    text = page.write(folder, None, rows=1).read_text()
+    text = page.write(folder, None, rows=1, samples=1).read_text()
     for part in ("1 of 3 gold samples right", "0.432", ">1/3<"):
         assert part in text
+
+
+def test_one_annotators_maps_are_shown_the_lowest_score_first(annotated, tmp_path):
+    folder = shutil.copytree(annotated[0], tmp_path / "dataset")
+    alone = [row for row in tables.read_rows(folder, "annotations") if row["annotator"] == "p-a"]
+    tables.write_small(folder, "annotations", alone)
+    section = annotation_sections.contested(folder, 2)
+    assert section.title == "Annotated samples, lowest score first"
+    assert [section.html.index(f"image, {sample[:12]}") > 0 for sample in annotated[1][:2]] == [True, True]
+    assert section.html.index(annotated[1][0][:12]) < section.html.index(annotated[1][1][:12])
+    assert section.html.count("<span>p-a · 8") == 2
+    assert section.html.count("computed map") == 6
 
 
 def test_dispute_by_hand():

@@ -12,12 +12,14 @@ def written(trained, tmp_path_factory):
 
 
 def test_a_run_shows_curves_scores_and_maps(written, trained):
-    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Run", "Curves", "Scores", "Maps"]
+    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Verdict", "Curves", "Scores", "Maps", "Run"]
     assert written.count("<circle") == 2  # two validation rows
     shown = json.loads((trained / "examples.json").read_text())
     pictures = 4 * sum(map(len, shown["groups"].values()))
     assert written.count("data:image/webp;base64,") == pictures > 0
     assert "stage-1" in written
+    assert "of triplets are in order" in written
+    assert "<details><summary>Recipe" in written
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", written)
 
 
@@ -43,7 +45,10 @@ def test_rounds_show_how_much_less_could_be_bought(tmp_path):
 def test_an_unfinished_run_has_a_page_too(trained, tmp_path):
     (tmp_path / "run.json").write_text((trained / "run.json").read_text())
     (tmp_path / "metrics.jsonl").write_text((trained / "metrics.jsonl").read_text()[:200])
-    assert re.findall(r"<h2>(.*?)</h2>", page.write(tmp_path).read_text())[0] == "Run"
+    assert re.findall(r"<h2>(.*?)</h2>", page.write(tmp_path).read_text()) == ["Verdict", "Run"]
+    written = (tmp_path / "report.html").read_text()
+    assert "Nothing was validated yet" in written
+    assert "the same command goes on" in written
 
 
 def test_names_cannot_break_out(tmp_path, trained):

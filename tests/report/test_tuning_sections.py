@@ -28,7 +28,7 @@ def tuned(network_files, reward_run, tiny, tmp_path_factory):
 
 def test_a_run_shows_curves_table_and_pictures_in_one_file(tuned):
     written = page.write(tuned).read_text()
-    parts = ["Verdict", "Run", "Curves", "Known defects", "Start and end", "Pictures"]
+    parts = ["Verdict", "Curves", "Start and end", "Known defects", "Pictures", "Run"]
     assert re.findall(r"<h2>(.*?)</h2>", written) == parts
     assert written.count("data:image/webp;base64,") == 2 * 7
     assert ">RM_1</text>" in written
@@ -51,7 +51,7 @@ def test_an_unfinished_run_shows_its_newest_sheet(tuned, tmp_path):
     shutil.copytree(tuned, out)
     (out / "summary.json").unlink()
     written = page.write(out).read_text()
-    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Run", "Curves", "Pictures"]
+    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Verdict", "Curves", "Pictures", "Run"]
     assert "step-000006" in written
     assert "the same command goes on" in written
 
@@ -76,7 +76,7 @@ def test_a_run_of_an_earlier_version_still_opens(tuned, tmp_path):
         row |= {"low": -0.5, "high": 0.5}
     (out / "summary.json").write_text(json.dumps(older))
     written = page.write(out).read_text()
-    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Run", "Curves", "Start and end", "Pictures"]
+    assert re.findall(r"<h2>(.*?)</h2>", written) == ["Verdict", "Curves", "Start and end", "Pictures", "Run"]
     assert "+4.50 sd" in written
     assert "bootstrap interval over images" in written
 
