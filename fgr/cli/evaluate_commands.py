@@ -33,12 +33,13 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="FILE|DIR|NAME",
-            help="People's opinions: a table image,mos or left,right,choice, or SRIQA-Bench; or regions that they marked: a "
-            "table image,mask,prominence, or sr-prominence, desra, sr-ground, whose folder --data names.",
+            help="People's opinions: a table image,mos or group,image,rank or left,right,choice, SRIQA-Bench, or disrqad, "
+            "vha-bench, qualisr-set120, isrgen-qa, refsr-18k; or regions that they marked: a table image,mask,prominence, or "
+            "sr-prominence, desra, sr-ground. --data names the folder of a set that is given by name.",
         ),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A=B,…", help="What a table of masks calls its columns: mask=region,prominence=votes.")
+        str | None, typer.Option(metavar="A=B,…", help="What a benchmark's table calls its columns: image=file,mos=votes.")
     ] = None,
     maps: Annotated[
         str | None,
@@ -58,7 +59,10 @@ def evaluate(
         str, typer.Option(help="How a folder is arranged: auto, realsr, drealsr, pairs, reallq250, references.")
     ] = "auto",
     scale: Annotated[int | None, typer.Option(help="The factor, where the images do not tell it.")] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, validation or test. Of a dataset: test. Of a benchmark of scores, by scene: all of it."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images or rows, spread over the set.")] = None,
     tile: Annotated[int, typer.Option(help="SR models run in tiles of this many input pixels; 0 = whole.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the summary and its protocol here as JSON.")] = None,
@@ -112,8 +116,8 @@ def evaluate(
         from fgr.evaluate import show
 
         result, records = api.evaluate_systems(
-            systems, data, split=split, layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward, border=border,
-            luma=luma, tile=tile, device=device, keep=keep,
+            systems, data, split=split or "test", layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward,
+            border=border, luma=luma, tile=tile, device=device, keep=keep,
         )  # fmt: skip
         inputs = result["protocol"]["test_set"].get("inputs")
         title = f"{data}: {result['images']} images of {result['photos']} photographs"
@@ -121,11 +125,11 @@ def evaluate(
     elif benchmark:
         result, records = _benchmark(
             benchmark, data, columns, maps, {"reward": reward, "metrics": wanted or [], "device": device},
-            {"border": border, "luma": luma}, {"limit": limit, "draws": draws},
+            {"border": border, "luma": luma, "split": split}, {"limit": limit, "draws": draws},
         )  # fmt: skip
     else:
         result = _reward_model(
-            reward or REWARD_MODEL, data, split=split, limit=limit, device=device, parts=listed(parts), pairs=pairs,
+            reward or REWARD_MODEL, data, split=split or "test", limit=limit, device=device, parts=listed(parts), pairs=pairs,
             systems=listed(tuned) or [], start=start, workers=workers, draws=draws,
         )  # fmt: skip
     if table and records:
@@ -149,28 +153,29 @@ def name_left_out(left_out: Mapping[str, str], what: tuple[str, str] = ("image",
         raise typer.Exit(1)
 
 
-def _opinions(benchmark: str, *, reward: str | None, metrics: list[str], **settings: Any) -> dict[str, Any]:
-    if not metrics:
-        reward = reward or REWARD_MODEL
+def _benchmark(
+    benchmark: str, data: str | None, columns: str | None, maps: str | None, shared: dict[str, Any], of_scores: dict[str, Any],
+    both: dict[str, Any],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
+    """A benchmark of scores or of maps: the summary, and a record an image or a marked region."""
+    from fgr.people.map_layouts import is_of_maps
+
+    names, folders = named(columns, "--columns"), named(maps, "--maps")
+    if folders or is_of_maps(benchmark, names):
+        return _marked_maps(benchmark, data, columns=names, maps=folders, **shared, **both)
+    return _opinions(benchmark, data, columns=names, **shared, **of_scores, **both)
+
+
+def _opinions(
+    benchmark: str, data: str | None, *, reward: str | None, metrics: list[str], **settings: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     from fgr.evaluate import show
     from fgr.evaluate.benchmark import evaluate_on_benchmark
 
-    result = evaluate_on_benchmark(benchmark, reward=reward, metrics=metrics, **settings)
-    _print(f"{benchmark}: {result['protocol']['images']} images", show.opinions(result))
-    return result
-
-
-def _benchmark(
-    benchmark: str, data: str | None, columns: str | None, maps: str | None, shared: dict[str, Any], of_scores: dict[str, Any],
-    of_maps: dict[str, Any],
-) -> tuple[dict[str, Any], list[dict[str, Any]] | None]:  # fmt: skip
-    """A benchmark of scores or of maps: the summary, and a record a marked region."""
-    from fgr.evaluate.map_layouts import is_of_maps
-
-    names, folders = named(columns, "--columns"), named(maps, "--maps")
-    if names or folders or is_of_maps(benchmark, names):
-        return _marked_maps(benchmark, data, columns=names, maps=folders, **shared, **of_maps)
-    return _opinions(benchmark, **shared, **of_scores), None
+    reward = reward if metrics else reward or REWARD_MODEL
+    result, records = evaluate_on_benchmark(benchmark, data=data, reward=reward, metrics=metrics, **settings)
+    _print(show.opinions_title(result), show.opinions(result), show.opinions_notes(result))
+    return result, records
 
 
 def _marked_maps(benchmark: str, data: str | None, **settings: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -198,7 +203,7 @@ def _reward_model(reward: str, data: str | None, **settings: Any) -> dict[str, A
     return result
 
 
-def _print(title: str, tables: Iterable[tuple[str, list[str], list[list[str]]]]) -> None:
+def _print(title: str, tables: Iterable[tuple[str, list[str], list[list[str]]]], notes: Iterable[str] = ()) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -212,3 +217,5 @@ def _print(title: str, tables: Iterable[tuple[str, list[str], list[list[str]]]])
         for row in rows:
             table.add_row(*(escape(printable(cell)) for cell in row))
         console.print(table)
+    for note in notes:
+        console.print(printable(note), highlight=False, markup=False)

@@ -1,220 +1,191 @@
-"""Benchmarks of scores: images with people's opinions, or pairs with choices; agreement with them.
+"""Scores against people's opinions of images: a reward model's, beside those of metrics and what others published."""
 
-scores   columns `image`, `mos` (larger = better); optional `group` (images of one scene), `reference`
-pairs    columns `left`, `right`, `choice` (left, right, tie, or the share of people for left); optional `group`, `reference`
-folder   images/METHOD/NAME_METHOD.png and MOS/NAME.txt with lines FILE,SCORE, as SRIQA-Bench comes
-
-Tables are CSV or Parquet; paths in them are relative to the table.
-"""
-
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from fgr import __version__
+from fgr.dataset.tables import evenly_drawn
 from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.image_files import ImageFileError, read_image
+from fgr.image_files import ImageFileError
 from fgr.images.arrays import as_tensor
 from fgr.metrics import ranks
 from fgr.metrics.registry import Metric, Options, open_metrics
+from fgr.people.opinions import FORMATS, RatedImage, RatedPair, ScoreBenchmark, read_source
+from fgr.people.published import published
+from fgr.people.scenes import PARTS, part_of
+from fgr.people.score_layouts import open_score_benchmark
 from fgr.progress import Progress
 from fgr.reward import baselines
 from fgr.reward.pretrained import load_reward_model
-from fgr.reward.score import score
+from fgr.reward.score import score_many, worst
 
-CHOICES = {"left": 1.0, "right": 0.0, "tie": 0.5}
-FORMATS = "It needs the columns image and mos, or left, right and choice."
-
-
-@dataclass(frozen=True, slots=True)
-class Benchmark:
-    """Images with `mos` and `groups` (by image), or `pairs`: (left, right, share for left, group) of image numbers."""
-
-    name: str
-    images: list[Path]
-    references: dict[int, Path] = field(default_factory=dict)
-    mos: list[float] = field(default_factory=list)
-    groups: list[str] = field(default_factory=list)
-    pairs: list[tuple[int, int, float, str]] = field(default_factory=list)
+TOGETHER = 16  # images that are judged together
+REWARD, MEAN_MAP, WORST_MAP = "reward", "reward, mean map alone", "reward, worst of the map alone"
+COMBINED = "score and map together: the score is computed of features gated by the map, so it falls as the map rises"
 
 
 def evaluate_on_benchmark(
-    path: str, *, reward: str | None = None, metrics: Sequence[str] = (), border: int = 0, luma: bool = False,
-    device: str = "auto",
-) -> dict[str, Any]:  # fmt: skip
-    """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines beside them.
+    path: str, *, data: str | None = None, columns: Mapping[str, str] | None = None, split: str | None = None,
+    reward: str | None = None, metrics: Sequence[str] = (), border: int = 0, luma: bool = False, limit: int | None = None,
+    draws: int = 0, device: str = "auto",
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
+    """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines and published figures beside them.
 
-    Images that cannot be read are left out with the pairs they are in, and named with the reason in `left_out`.
+    The summary, and a record an image. `split` takes a part of the scenes (`people.scenes`), None all; `limit` so many images.
+    Images that cannot be used are left out with the pairs they are in, and named with the reason in `left_out`. UserError for a
+    benchmark that is absent or incomplete, and if nothing of it can be used.
     """
-    chosen, found = choose_device(device), open_benchmark(path)
+    chosen, opened = choose_device(device), open_score_benchmark(path, data, columns)
     chosen_metrics = open_metrics(metrics, Options(chosen, border, luma))
+    found = _part(opened, split, limit)
     _expect_references(found, chosen_metrics)
     model = load_reward_model(reward, chosen) if reward else None
     scores: dict[str, list[float]] = {}
-    left_out: dict[int, str] = {}
-    with Progress("benchmark", len(found.images), "images") as progress:
-        for number in range(len(found.images)):
-            try:
-                figures = _scored(found, number, model, chosen_metrics, chosen)
-            except ImageFileError as error:
-                left_out[number] = error.message
-                progress.advance(1, {error.reason: 1})
-                continue
-            for name, value in figures.items():
-                scores.setdefault(name, []).append(value)
-            progress.advance()
-    names = {str(found.images[number]): reason for number, reason in left_out.items()}
-    found = _without(found, left_out)
+    sizes: dict[str, set[tuple[int, ...]]] = {}
+    kept: list[int] = []
+    for number, size, figures in _scored(found, model, chosen_metrics, chosen, draws):
+        kept.append(number)
+        sizes.setdefault(found.rows[number].scene, set()).add(size)
+        for name, value in figures.items():
+            scores.setdefault(name, []).append(value)
+    found = _only(found, kept)
     lower = [metric.name for metric in chosen_metrics if metric.lower_is_better]
-    arrays = {name: np.array(values) for name, values in scores.items()}
-    return {
+    signed = {name: (-1 if name in lower else 1) * np.array(values) for name, values in scores.items()}
+    result = {
         "protocol": {
-            "fgr": __version__, "benchmark": str(path), "images": len(found.images), "reward": reward,
-            "reward_model": model.settings if model is not None else None, "channel": "Y" if luma else "RGB", "border": border,
+            "fgr": __version__, "benchmark": str(path), "data": data, "images": len(found.rows), "reward": reward,
+            "reward_model": model.settings if model is not None else None, "reward_is": COMBINED, "draws": draws,
+            "channel": "Y" if luma else "RGB", "border": border, "opinions": found.opinions,
+            "opinions_hidden": len(found.hidden), "split": split, "scenes": len({row.scene for row in found.rows}),
+            "scenes_of_several_sizes": sum(len(one) > 1 for one in sizes.values()) if not found.pairs else 0,
             "metrics": {metric.name: metric.origin for metric in chosen_metrics},
-            "accuracy": "ties of people left out, equal scores as half", "resampled": "groups",
+            "accuracy": "ties of people left out, equal scores as half", "resampled": "scenes",
         },
-        "kind": "scores" if found.mos else "pairs",
-        "figures": _figures(arrays, found, lower), "left_out": names,
+        "kind": "pairs" if found.pairs else "scores", **_summary(found, signed), "left_out": found.left_out,
     }  # fmt: skip
+    return result, list(_records(found, scores))
 
 
-def _scored(found: Benchmark, number: int, model: Any, metrics: Sequence[Metric], device: str) -> dict[str, float]:
-    """What each scorer says of an image. ImageFileError."""
-    image = read_image(found.images[number])
-    target = as_tensor([read_image(found.references[number])], device) if number in found.references else None
-    scores = {} if model is None else {"reward": score(model, image)[0]}
-    scores |= {metric.name: metric.value(as_tensor([image], device), target) for metric in metrics}
+def _part(found: ScoreBenchmark, split: str | None, limit: int | None) -> ScoreBenchmark:
+    """The rows of a part of the scenes, at most `limit`. UserError."""
+    if split is not None and split not in PARTS:
+        raise UserError(f"A benchmark has no split '{split}'.", f"Known: {', '.join(PARTS)}; without --split all of it.")
+    if found.pairs and (split or limit):
+        raise UserError("A benchmark of pairs is evaluated whole.", "Leave --split and --limit out.")
+    kept = [number for number, row in enumerate(found.rows) if split is None or part_of(row.scene) == split]
+    if not kept:
+        raise UserError(f"No scene of {found.name} is in the part {split}.", "Leave --split out.")
+    if limit and limit < len(kept):
+        kept = [kept[place] for place in evenly_drawn(len(kept), limit)]
+    return found if len(kept) == len(found.rows) else _only(found, kept)
+
+
+def _scored(
+    found: ScoreBenchmark, model: Any, metrics: Sequence[Metric], device: str, draws: int
+) -> Iterator[tuple[int, tuple[int, ...], dict[str, float]]]:
+    """Of each image that can be used its number, its size, and what each scorer says; the others go to `found.left_out`."""
+    paired = any(metric.needs_reference for metric in metrics)
+    with Progress("benchmark", len(found.rows), "images") as progress:
+        for begin in range(0, len(found.rows), TOGETHER):
+            read = []
+            for number, row in enumerate(found.rows[begin : begin + TOGETHER], begin):
+                try:
+                    read.append((number, *_read(row, paired)))
+                except ImageFileError as error:
+                    found.left_out[str(row.image)] = error.message
+                    progress.advance(1, {error.reason: 1})
+            judged = score_many(model, (image for _, image, _ in read), draws=draws) if model is not None else repeat(None)
+            for (number, image, reference), said in zip(read, judged, strict=False):
+                try:
+                    figures = _figures(image, reference, metrics, device)
+                except ValueError as error:
+                    found.left_out[str(found.rows[number].image)] = f"it cannot be measured: {error}."
+                    progress.advance(1, {"size": 1})
+                    continue
+                of_model = {} if said is None else {REWARD: said[0], MEAN_MAP: -float(said[1].mean()), WORST_MAP: -worst(said[1])}
+                yield number, image.shape[:2], of_model | figures
+                progress.advance()
+
+
+def _read(row: RatedImage, paired: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """An image and, if needed, its reference. ImageFileError."""
+    image = read_source(row.image)
+    if not paired or row.reference is None:
+        return image, None
+    reference = read_source(row.reference)
+    if reference.shape != image.shape:
+        sizes = " and ".join(f"{one.shape[1]}×{one.shape[0]}" for one in (image, reference))
+        raise ImageFileError(f"the image and its reference {row.reference} have {sizes} pixels.", None, "two_sizes")
+    return image, reference
+
+
+def _figures(image: np.ndarray, reference: np.ndarray | None, metrics: Sequence[Metric], device: str) -> dict[str, float]:
+    """ValueError for an image that is too small."""
+    tensor, target = as_tensor([image], device), None if reference is None else as_tensor([reference], device)
+    scores = {metric.name: metric.value(tensor, target) for metric in metrics}
     return scores | {name: baseline(image) for name, baseline in baselines.SCORES.items()}
 
 
-def _without(found: Benchmark, left_out: Collection[int]) -> Benchmark:
-    """The benchmark without some of its images. UserError if nothing is left to compare."""
-    if not left_out:
-        return found
-    kept = [number for number in range(len(found.images)) if number not in left_out]
+def _only(found: ScoreBenchmark, kept: Sequence[int]) -> ScoreBenchmark:
+    """The benchmark with some of its images, and the pairs that are whole. UserError if nothing is left to compare."""
     place = {number: i for i, number in enumerate(kept)}
-    pairs = [(place[a], place[b], share, group) for a, b, share, group in found.pairs if a in place and b in place]
+    pairs = [
+        RatedPair(place[left], place[right], share, group)
+        for left, right, share, group in found.pairs
+        if left in place and right in place
+    ]
     if not kept or (found.pairs and not pairs):
-        raise UserError(f"No image of {found.name} can be read.", "Check the images.")
-    return replace(
-        found, images=[found.images[i] for i in kept], pairs=pairs,
-        references={place[i]: file for i, file in found.references.items() if i in place},
-        mos=[found.mos[i] for i in kept] if found.mos else [], groups=[found.groups[i] for i in kept] if found.groups else [],
-    )  # fmt: skip
+        reasons = [f"{file}: {reason}" for file, reason in list(found.left_out.items())[:3]]
+        raise UserError(f"No image of {found.name} can be used.", f"Check the images. {FORMATS}", reasons)
+    return replace(found, rows=[found.rows[number] for number in kept], pairs=pairs)
 
 
-def open_benchmark(path: str | Path) -> Benchmark:
-    """The benchmark in a table or folder. UserError, also for images that do not exist."""
-    place = Path(path).expanduser()
-    if place.is_dir():
-        found = _folder(place)
-    elif place.is_file():
-        found = _table(place)
-    else:
-        raise UserError(f"There is no benchmark at {place}.", FORMATS)
-    missing = [file for file in [*found.images, *found.references.values()] if not file.is_file()]
-    if missing:
-        raise UserError(
-            f"{place} names {len(missing)} images that do not exist, for example {missing[0]}.",
-            "Paths are relative to the table.",
-        )
-    return found
-
-
-def _table(path: Path) -> Benchmark:
-    import polars
-
-    try:
-        table = polars.read_csv(path, infer_schema_length=None) if path.suffix.lower() == ".csv" else polars.read_parquet(path)
-    except (polars.exceptions.PolarsError, OSError) as error:
-        raise UserError(f"{path} is neither CSV nor Parquet: {' '.join(str(error).split())[:160]}", FORMATS) from None
-    rows, columns = table.to_dicts(), set(table.columns)
-    if not rows:
-        raise UserError(f"{path} has no rows.", FORMATS)
-    if {"image", "mos"} <= columns:
-        return _scores(path, rows)
-    if {"left", "right", "choice"} <= columns:
-        return _pairs(path, rows)
-    raise UserError(f"{path} has the columns {', '.join(table.columns)}.", FORMATS)
-
-
-def _scores(path: Path, rows: list[dict[str, Any]]) -> Benchmark:
-    images = [path.parent / str(row["image"]) for row in rows]
-    references = {i: path.parent / row["reference"] for i, row in enumerate(rows) if row.get("reference")}
-    groups = [str(row.get("group", i)) for i, row in enumerate(rows)]
-    return Benchmark(path.name, images, references, [_number(path, row["mos"], "mos") for row in rows], groups)
-
-
-def _pairs(path: Path, rows: list[dict[str, Any]]) -> Benchmark:
-    numbers: dict[str, int] = {}
-    references: dict[int, Path] = {}
-    pairs = []
-    for line, row in enumerate(rows):
-        left, right = (numbers.setdefault(str(row[side]), len(numbers)) for side in ("left", "right"))
-        if row.get("reference"):
-            references |= dict.fromkeys((left, right), path.parent / row["reference"])
-        pairs.append((left, right, _choice(path, row["choice"]), str(row.get("group", line))))
-    return Benchmark(path.name, [path.parent / name for name in numbers], references, pairs=pairs)
-
-
-def _choice(path: Path, value: Any) -> float:
-    if str(value).lower() in CHOICES:
-        return CHOICES[str(value).lower()]
-    share = _number(path, value, "choice")
-    if not 0 <= share <= 1:
-        raise UserError(f"{path}: the choice {value} is neither left, right or tie nor a share in 0 … 1.", FORMATS)
-    return share
-
-
-def _number(path: Path, value: Any, column: str) -> float:
-    import math
-
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise UserError(f"{path}: '{value}' in the column {column} is not a number.", FORMATS)
-    return number
-
-
-def _folder(folder: Path) -> Benchmark:
-    labels = sorted((folder / "MOS").glob("*.txt"))
-    if not labels or not (folder / "images").is_dir():
-        raise UserError(f"{folder} is not a known benchmark.", "SRIQA-Bench has images/METHOD/ and MOS/NAME.txt. " + FORMATS)
-    images: list[Path] = []
-    mos, groups, references = [], [], {}
-    for file in labels:
-        original = folder / "images" / "Original" / f"{file.stem}_Original.png"
-        for line in file.read_text(encoding="utf-8").split("\n"):
-            name, score = [*line.replace(",", " ").split(), "", ""][:2]
-            if name:
-                if original.is_file():
-                    references[len(images)] = original
-                images.append(folder / "images" / Path(name).stem.rpartition("_")[2] / name)
-                mos.append(_number(file, score, "score"))
-                groups.append(file.stem)
-    return Benchmark(folder.name, images, references, mos, groups)
-
-
-def _expect_references(found: Benchmark, metrics: Sequence[Metric]) -> None:
+def _expect_references(found: ScoreBenchmark, metrics: Sequence[Metric]) -> None:
     blind = [metric.name for metric in metrics if metric.needs_reference]
-    if blind and len(found.references) < len(found.images):
-        raise UserError(f"The benchmark has no references, which {', '.join(blind)} need.", "Add the column reference.")
+    absent = sum(row.reference is None for row in found.rows)
+    if blind and absent:
+        raise UserError(
+            f"{absent} of {len(found.rows)} images of the benchmark have no references, which {', '.join(blind)} need.",
+            "Add the column reference.",
+        )
 
 
-def _figures(scores: Mapping[str, np.ndarray], benchmark: Benchmark, lower: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By scorer: agreement of its scores (N,) with people; scores of those in `lower` are negated."""
-    found = {}
+def _summary(found: ScoreBenchmark, scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Agreement with people by scorer: of all, `by_family`, `by_generator`; and what is published of the benchmark."""
+    if found.pairs:
+        return {"figures": {name: ranks.choice_figures(values, found.pairs) for name, values in scores.items()}}
+    known = published(found.name)
+    summary: dict[str, Any] = {"figures": _agreement(found.rows, scores), "published": known._asdict()}
+    for key in ("family", "generator"):
+        names = np.array([getattr(row, key) for row in found.rows])
+        values = sorted({*names.tolist()} - {""})
+        told = len(values) > 1 or any(value in known.figures for value in values)
+        summary[f"by_{key}"] = {value: _agreement(found.rows, scores, names == value) for value in values} if told else {}
+    return summary
+
+
+def _agreement(
+    rows: Sequence[RatedImage], scores: Mapping[str, np.ndarray], chosen: np.ndarray | None = None
+) -> dict[str, dict[str, Any]]:
+    """By scorer, of the `chosen` images (N,), a mask."""
+    kept = np.flatnonzero(np.ones(len(rows), bool) if chosen is None else chosen)
+    mos, scenes = np.array([rows[number].mos for number in kept]), [rows[number].scene for number in kept]
+    found: dict[str, dict[str, Any]] = {}
     for name, values in scores.items():
-        signed = -values if name in lower else values
-        if benchmark.mos:
-            found[name] = ranks.opinion_figures(signed, np.array(benchmark.mos), benchmark.groups)
-        else:
-            found[name] = ranks.choice_figures(signed, benchmark.pairs)
+        figures = ranks.opinion_figures(values[kept], mos, scenes)
+        best = ranks.best_of(values[kept], mos, scenes)
+        found[name] = figures | {"images": len(kept)} | ({"best_of": best} if best else {})
     return found
+
+
+def _records(found: ScoreBenchmark, scores: Mapping[str, Sequence[float]]) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(found.rows):
+        facts: dict[str, Any] = {"image": str(row.image)}
+        if not found.pairs:
+            facts |= {"scene": row.scene, "generator": row.generator, "family": row.family, "mos": row.mos}
+        yield facts | {name: values[number] for name, values in scores.items()}

@@ -11,12 +11,13 @@ import numpy as np
 from fgr import __version__
 from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.evaluate.map_layouts import MapBenchmark, Marked, by_image, open_map_benchmark
 from fgr.evaluate.map_rivals import STEP, WINDOW, Rival, Scene, fitted, given, rivals
 from fgr.image_files import ImageFileError, read_file, read_image
 from fgr.metrics import marked
 from fgr.metrics.maps import detection
 from fgr.metrics.registry import Options, open_metrics
+from fgr.people.map_layouts import MapBenchmark, Marked, by_image, open_map_benchmark
+from fgr.people.published import published
 from fgr.progress import Progress
 from fgr.reward.pretrained import load_reward_model
 
@@ -68,7 +69,7 @@ def evaluate_on_map_benchmark(
             "references": "MSE-SR" if benchmark == "desra" else "references", "border": marked.BORDER,
             "thresholds": "of the best IoU on the other half of the images", "prominent": f"prominence ≥ {marked.HALF}",
         },
-        "kind": "maps", "rated": found.rated, "left_out": found.left_out,
+        "kind": "maps", "rated": found.rated, "published": published(benchmark)._asdict(), "left_out": found.left_out,
     }, list(_records(measured))  # fmt: skip
 
 

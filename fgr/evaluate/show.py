@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Table = tuple[str, list[str], list[list[str]]]
-OPINIONS = (
-    "srcc", "srcc_low", "srcc_high", "plcc", "plcc_logistic", "krcc", "srcc_within", "accuracy", "low", "high", "pairs", "ties",
-)  # fmt: skip
+OPINIONS = ("images", "srcc", "plcc", "plcc_logistic", "krcc", "srcc_within", "accuracy", "pairs", "ties")
+PUBLISHED = " (published)"
 CHANGES = ["", "score, gaps", "map, gaps"]
 COMPARED = {"lead": "lead over 1 − SSIM", "above_reference": "above reference"}
 INVARIANCES = {
@@ -27,11 +26,57 @@ def systems(summary: Mapping[str, Any]) -> Iterator[Table]:
         yield f"{system} against {summary['against']}", ["", "difference", "win rate", "ties", "images"], rows
 
 
+def opinions_title(summary: Mapping[str, Any]) -> str:
+    """What the figures are of, in words."""
+    protocol = summary["protocol"]
+    part = f", part {protocol['split']} of the scenes" if protocol["split"] else ""
+    of = f" of {protocol['scenes']} scenes" if summary["kind"] == "scores" else ""
+    notes = [
+        (protocol["opinions_hidden"], "rows whose opinions are not public"),
+        (protocol["scenes_of_several_sizes"], "scenes with images of several sizes"),
+    ]
+    counted = "".join(f"; {count} {what}" for count, what in notes if count)
+    opinions = f"; opinions: {protocol['opinions']}" if protocol["opinions"].startswith("−") else ""
+    return f"{protocol['benchmark']}: {protocol['images']} images{of}{part}{counted}{opinions}"
+
+
+def opinions_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader of the figures has to know."""
+    notes = [f"reward: {summary['protocol']['reward_is']}"] if summary["protocol"]["reward"] else []
+    source = summary.get("published", {}).get("source")
+    return [*notes, f"published: {source}"] if source else notes
+
+
 def opinions(summary: Mapping[str, Any]) -> Iterator[Table]:
-    """Agreement with people by scorer."""
-    columns = [name for name in OPINIONS if any(name in figures for figures in summary["figures"].values())]
-    rows = [[name, *(_number(figures.get(column)) for column in columns)] for name, figures in summary["figures"].items()]
-    yield "Agreement with people", ["", *columns], rows
+    """Agreement with people by scorer, published figures below; then by family, within generators, and choice among several."""
+    known = summary.get("published", {}).get("figures", {})
+    yield _agreement("Agreement with people", summary["figures"], known.get("", {}))
+    for family, figures in summary.get("by_family", {}).items():
+        yield _agreement(f"Family {family}", figures, known.get(family, {}))
+    generators = summary.get("by_generator", {})
+    if generators:
+        rows = [
+            [name, *(_short(figures[name]["srcc"]) for figures in generators.values())]
+            for name in next(iter(generators.values()))
+        ]
+        counted = [f"{name} ({next(iter(figures.values()))['images']})" for name, figures in generators.items()]
+        yield "SRCC within a generator (images)", ["", *counted], rows
+    chosen = {name: figures["best_of"] for name, figures in summary["figures"].items() if "best_of" in figures}
+    if chosen:
+        columns = ("groups", "first", "gain", "possible", "share")
+        yield _named("Best of a scene's images, chosen by each: people's opinion above the mean", chosen, columns, ("share",))
+
+
+def _agreement(title: str, figures: Mapping[str, Any], known: Mapping[str, Mapping[str, float]]) -> Table:
+    shown = {name: _with_accuracy_interval(one) for name, one in figures.items()}
+    columns = tuple(name for name in OPINIONS if any(name in one for one in shown.values()))
+    rows = {**shown, **{f"{name}{PUBLISHED}": one for name, one in known.items()}}
+    return _named(title, rows, columns, ("srcc", "accuracy"))
+
+
+def _with_accuracy_interval(figures: Mapping[str, Any]) -> dict[str, Any]:
+    ends = {f"accuracy_{end}": figures[end] for end in ("low", "high") if end in figures}
+    return {**figures, **ends}
 
 
 def marked_maps(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -41,7 +86,8 @@ def marked_maps(summary: Mapping[str, Any]) -> Iterator[Table]:
         columns = ("masks", "prominent", "srcc", "plcc", "ap", "auc")
         yield _named("Map in each mask against the share of viewers who see it", figures, columns, ("srcc", "auc"))
     columns = ("images", "iou", "precision", "recall", "pixel_ap", "pixel_auc")
-    yield _named(f"{'Prominent' if rated else 'Marked'} regions found", figures, columns, ("iou",))
+    known = {f"{name}{PUBLISHED}": one for name, one in summary["published"]["figures"].get("", {}).items()}
+    yield _named(f"{'Prominent' if rated else 'Marked'} regions found", {**figures, **known}, columns, ("iou",))
     short = ("masks", "srcc", "auc", "iou", "pixel_auc") if rated else ("masks", "iou", "precision", "recall", "pixel_auc")
     for key in ("subset", "generator"):
         for value, part in summary[f"by_{key}"].items():

@@ -7,8 +7,10 @@ from typer.testing import CliRunner
 
 from fgr.cli import app
 from fgr.errors import UserError
-from fgr.evaluate.benchmark import evaluate_on_benchmark, open_benchmark
+from fgr.evaluate.benchmark import evaluate_on_benchmark
 from fgr.metrics.registry import Metric
+from fgr.people.scenes import part_of
+from fgr.people.score_layouts import open_score_benchmark
 
 
 @pytest.fixture
@@ -38,19 +40,20 @@ def mos_table(folder, suffix="csv"):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_of_scores(noisy, suffix):
-    found = open_benchmark(mos_table(noisy, suffix))
-    assert len(found.images) == 9
-    assert found.mos[:3] == [90, 78, 42]
-    assert found.groups[3] == "g1"
-    assert found.references[4] == noisy / "img" / "1-0.png"
+    found = open_score_benchmark(mos_table(noisy, suffix))
+    assert len(found.rows) == 9
+    assert [row.mos for row in found.rows[:3]] == [90, 78, 42]
+    assert found.rows[3].scene == "g1"
+    assert found.rows[4].reference == noisy / "img" / "1-0.png"
 
 
 def test_psnr_orders_noise_within_a_scene(noisy, reward):
-    result = evaluate_on_benchmark(str(mos_table(noisy)), reward=str(reward), metrics=["ssim"], device="cpu")
+    result, _ = evaluate_on_benchmark(str(mos_table(noisy)), reward=str(reward), metrics=["ssim"], device="cpu")
     assert result["kind"] == "scores"
     assert result["figures"]["ssim"]["accuracy"] == 1
     assert result["figures"]["ssim"]["srcc_within"] == 1
-    assert {"reward", "ssim", "no-reference PSNR", "smoothness", "gradient energy"} == set(result["figures"])
+    of_reward = {"reward", "reward, mean map alone", "reward, worst of the map alone"}
+    assert of_reward | {"ssim", "no-reference PSNR", "smoothness", "gradient energy"} == set(result["figures"])
     assert result["protocol"]["reward_model"]["encoder"]
 
 
@@ -76,12 +79,13 @@ def test_sriqa_bench_as_it_comes_the_method_behind_the_last_underscore(tmp_path,
         write_image(tmp_path / "images" / method / f"online_20_{method}.png", photos[0])
     (tmp_path / "MOS").mkdir()
     (tmp_path / "MOS" / "online_20.txt").write_text("online_20_StableSR.png,100.0\nonline_20_HAT.png 25.5\n")
-    found = open_benchmark(tmp_path)
-    assert [file.name for file in found.images] == ["online_20_StableSR.png", "online_20_HAT.png"]
-    assert [file.parent.name for file in found.images] == ["StableSR", "HAT"]
-    assert found.mos == [100, 25.5]
-    assert found.groups == ["online_20"] * 2
-    assert found.references[1].name == "online_20_Original.png"
+    found = open_score_benchmark(tmp_path)
+    assert [row.image.name for row in found.rows] == ["online_20_StableSR.png", "online_20_HAT.png"]
+    assert [row.image.parent.name for row in found.rows] == ["StableSR", "HAT"]
+    assert [(row.generator, row.family) for row in found.rows] == [("StableSR", "diffusion"), ("HAT", "classic")]
+    assert [row.mos for row in found.rows] == [100, 25.5]
+    assert [row.scene for row in found.rows] == ["online_20"] * 2
+    assert found.rows[1].reference.name == "online_20_Original.png"
 
 
 @pytest.mark.parametrize(
@@ -98,26 +102,26 @@ def test_sriqa_bench_as_it_comes_the_method_behind_the_last_underscore(tmp_path,
 def test_mistakes_in_a_table_are_sentences(tmp_path, text, message):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UserError, match=message):
-        open_benchmark(tmp_path / "t.csv")
+        open_score_benchmark(tmp_path / "t.csv")
 
 
 def test_what_is_no_benchmark_is_a_sentence(tmp_path, noisy):
     with pytest.raises(UserError, match="no benchmark at"):
-        open_benchmark(tmp_path / "absent.csv")
+        open_score_benchmark(tmp_path / "absent.csv")
     with pytest.raises(UserError, match="not a known benchmark"):
-        open_benchmark(tmp_path)
+        open_score_benchmark(tmp_path)
     (tmp_path / "x.parquet").write_bytes(b"nothing")
-    with pytest.raises(UserError, match="neither CSV nor Parquet"):
-        open_benchmark(tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="cannot be read"):
+        open_score_benchmark(tmp_path / "x.parquet")
     (noisy / "plain.csv").write_text("image,mos\nimg/0-0.png,3\nimg/1-0.png,4\n")
-    with pytest.raises(UserError, match="no references, which psnr need"):
+    with pytest.raises(UserError, match="2 of 2 images of the benchmark have no references, which psnr need"):
         evaluate_on_benchmark(str(noisy / "plain.csv"), metrics=["psnr"], device="cpu")
 
 
 def test_a_score_that_falls_with_quality_is_negated(noisy, monkeypatch):
     error = Metric("error", True, True, True, "here", lambda image, reference: (image - reference).square().mean((1, 2, 3)))
     monkeypatch.setattr("fgr.evaluate.benchmark.open_metrics", lambda names, options: [error])
-    result = evaluate_on_benchmark(str(mos_table(noisy)), metrics=["error"], device="cpu")
+    result, _ = evaluate_on_benchmark(str(mos_table(noisy)), metrics=["error"], device="cpu")
     assert result["figures"]["error"]["accuracy"] == 1
 
 
@@ -126,18 +130,71 @@ def test_images_that_cannot_be_read_are_left_out_with_their_pairs(tmp_path, phot
         write_image(tmp_path / f"{number}.png", photo)
     (tmp_path / "1.png").write_bytes(b"no image")
     (tmp_path / "mos.csv").write_text("image,mos\n" + "".join(f"{number}.png,{number}\n" for number in range(4)))
-    result = evaluate_on_benchmark(str(tmp_path / "mos.csv"), device="cpu")
+    result, _ = evaluate_on_benchmark(str(tmp_path / "mos.csv"), device="cpu")
     assert result["protocol"]["images"] == 3
     assert list(result["left_out"]) == [str(tmp_path / "1.png")]
     (tmp_path / "pairs.csv").write_text("left,right,choice\n0.png,1.png,left\n2.png,3.png,right\n0.png,3.png,left\n")
-    result = evaluate_on_benchmark(str(tmp_path / "pairs.csv"), device="cpu")
+    result, _ = evaluate_on_benchmark(str(tmp_path / "pairs.csv"), device="cpu")
     assert result["protocol"]["images"] == 3
     (tmp_path / "pairs.csv").write_text("left,right,choice\n0.png,1.png,left\n")
-    with pytest.raises(UserError, match="can be read"):
+    with pytest.raises(UserError, match="can be used"):
         evaluate_on_benchmark(str(tmp_path / "pairs.csv"), device="cpu")
 
 
 def test_opinions_may_be_whole_numbers_for_long(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "t.csv").write_text("image,mos\n" + "a.png,3\n" * 120 + "a.png,3.5\n")
-    assert open_benchmark(tmp_path / "t.csv").mos[-1] == 3.5
+    assert open_score_benchmark(tmp_path / "t.csv").rows[-1].mos == 3.5
+
+
+@pytest.fixture
+def disrqad(tmp_path, photos, write_image):
+    """Made-up outputs in DISRQAD's layout, two methods a family, each with its own noise, which lowers opinions."""
+    methods, rng, lines = {"SeeSR": 4, "SUPIR": 20, "HAT": 10, "SwinIR": 40}, np.random.default_rng(0), ["img_name,mos"]
+    for number, photo in enumerate(photos):
+        write_image(tmp_path / "hr" / f"{number:05d}.png", photo)
+        for method, level in methods.items():
+            name = f"{method}_x4_{number:05d}_blur_x4.png"
+            noisy_photo = np.clip(photo + rng.normal(0, level, photo.shape), 0, 255).astype(np.uint8)
+            write_image(tmp_path / "sr_x4" / name, noisy_photo)
+            lines.append(f"{name},{5 - level / 10}")
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "mos.csv").write_text("\n".join([*lines, "HAT_x4_00009_blur_x4.png,"]) + "\n")
+    return tmp_path
+
+
+def test_a_public_set_by_family_and_generator_beside_what_is_published(disrqad, reward, tmp_path):
+    out, table = tmp_path / "o.json", tmp_path / "images.csv"
+    command = ["evaluate", "--reward", str(reward), "--benchmark", "disrqad", "--data", str(disrqad), "--metrics", "psnr"]
+    done = CliRunner().invoke(app, [*command, "--device", "cpu", "--out", str(out), "--table", str(table)])
+    assert done.exit_code == 0, done.output
+    assert "disrqad: 16 images of 4 scenes; 1 rows whose opinions are not public" in done.stdout
+    assert "Q-ReAlign-pro (published)" in done.stdout
+    found = json.loads(out.read_text())
+    assert found["protocol"]["reward_is"].startswith("score and map together")
+    assert set(found["by_family"]) == {"classic", "diffusion"}
+    for figures in (found["figures"], *found["by_family"].values()):
+        assert figures["psnr"]["accuracy"] == 1
+        assert figures["psnr"]["best_of"]["share"] == 1
+    assert found["figures"]["psnr"]["best_of"]["gain"] == pytest.approx(np.mean([4, 20, 10, 40]) / 10 - 0.4)
+    assert set(found["by_generator"]) == {"SeeSR", "SUPIR", "HAT", "SwinIR"}
+    assert found["by_generator"]["HAT"]["psnr"]["images"] == 4
+    records = polars.read_csv(table)
+    assert records["reward, mean map alone"].max() < 0
+    assert records.height == 16
+
+
+def test_a_part_of_the_scenes_and_images_of_two_scales(disrqad, write_image):
+    whole, _ = evaluate_on_benchmark("disrqad", data=str(disrqad), metrics=["psnr"], device="cpu")
+    scenes = [f"{number:05d}" for number in range(4)]
+    for part in {part_of(scene) for scene in scenes}:
+        found, records = evaluate_on_benchmark("disrqad", data=str(disrqad), split=part, device="cpu")
+        assert {row["scene"] for row in records} == {scene for scene in scenes if part_of(scene) == part}
+        assert found["protocol"]["scenes"] < whole["protocol"]["scenes"] == 4
+    write_image(disrqad / "sr_x4" / "HAT_x4_00001_blur_x4.png", np.zeros((48, 48, 3), np.uint8))
+    found, _ = evaluate_on_benchmark("disrqad", data=str(disrqad), metrics=["psnr"], device="cpu")
+    assert "48×48 and 96×96 pixels" in found["left_out"][str(disrqad / "sr_x4" / "HAT_x4_00001_blur_x4.png")]
+    found, _ = evaluate_on_benchmark("disrqad", data=str(disrqad), device="cpu")
+    assert found["protocol"]["scenes_of_several_sizes"] == 1
+    with pytest.raises(UserError, match="no split 'tests'"):
+        evaluate_on_benchmark("disrqad", data=str(disrqad), split="tests", device="cpu")

@@ -21,6 +21,14 @@ def test_scenes_of_one_image_have_no_pairs():
     assert "accuracy" not in found
 
 
+def test_the_best_of_several_by_hand():
+    """Of a's images 5, 1, 3 the first is chosen: 2 above their mean; of b's the scores say nothing: the mean of 0 and 4."""
+    found = ranks.best_of(np.array([3.0, 2, 1, 7, 7, 9]), np.array([5.0, 1, 3, 0, 4, 1]), list("aaabbc"))
+    assert (found["groups"], found["first"], found["gain"], found["possible"], found["share"]) == (2, 0.5, 1, 2, 0.5)
+    assert found["by_count"] == {2: pytest.approx(((5 + 5 + 1) / 3 - 3) / 2), 3: pytest.approx(2)}
+    assert ranks.best_of(np.ones(2), np.ones(2), ["a", "b"]) == {}
+
+
 def test_a_logistic_fit_straightens_a_saturating_score():
     scores = np.linspace(-4, 4, 40)
     mos = 1 / (1 + np.exp(-2 * scores))

@@ -7,7 +7,7 @@ import polars
 import pytest
 
 from fgr.errors import UserError
-from fgr.evaluate.map_layouts import is_of_maps, open_map_benchmark
+from fgr.people.map_layouts import is_of_maps, open_map_benchmark
 
 
 def touch(*files):
@@ -71,7 +71,7 @@ def test_what_is_wrong_with_a_row_is_named(tmp_path):
     assert list(found.left_out) == [f"t.csv, row {number}" for number in (2, 3, 4, 5, 6, 7)]
     wanted = (
         "in the table twice",
-        "40.0 is not a share",
+        "40 is not a share",
         "the mask .*absent.png does not exist",
         "the image .*b.png",
         "nothing in",

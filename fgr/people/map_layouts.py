@@ -1,7 +1,7 @@
 """Benchmarks of maps: images with masks that people marked, tables or layouts of public sets.
 
 table         columns `image`, `mask`, `prominence` (0 … 1) and, where there, `reference`, `lr`, `subset`, `generator`, `group`
-sr-prominence tables of that kind (CSV, Parquet, JSON) directly in a folder
+sr-prominence tables of that kind directly in a folder
 desra         GENERATOR/{GAN-SR,GT-Mask}/NAME.png and, where there, MSE-SR, DeSRA-Mask, LR
 sr-ground     masks_for_markup.json, a table of that kind, beside datasets/SR_PRESET/NAME[@SR@|@LR@|@RF@].png and
               outputs/SR_PRESET/sr_artifacts/NAME.npy.gz
@@ -9,21 +9,19 @@ sr-ground     masks_for_markup.json, a table of that kind, beside datasets/SR_PR
 Names of columns are options where a set calls them otherwise. What cannot be used is left out by name, with the reason.
 """
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fgr.errors import UserError
 from fgr.image_files import images_in
+from fgr.people import table_files
 
 NEEDED = ("image", "mask")
 COLUMNS = (*NEEDED, "prominence", "reference", "lr", "subset", "generator", "group")
 FORMATS = f"It needs the columns image and mask; optional: {', '.join(COLUMNS[2:])}. --columns mask=NAME,… names them otherwise."
-TABLES = (".csv", ".parquet", ".json")
 GAN, MARKED, PLAIN, DETECTED = "GAN-SR", "GT-Mask", "MSE-SR", "DeSRA-Mask"
 MARKUP = "masks_for_markup.json"
 
@@ -55,12 +53,12 @@ class MapBenchmark:
 def is_of_maps(name: str, columns: Mapping[str, str]) -> bool:
     """Whether `--benchmark` names a benchmark of maps: a layout, or a table with masks."""
     place = Path(name).expanduser()
-    if name in LAYOUTS or place.suffix.lower() == ".json":
+    if name in LAYOUTS:
         return True
-    if place.suffix.lower() not in TABLES or not place.is_file():
+    if place.suffix.lower() not in table_files.SUFFIXES or not place.is_file():
         return False
     try:
-        return columns.get("mask", "mask") in _read(place)[0]
+        return columns.get("mask", "mask") in table_files.read(place)[0]
     except UserError:
         return False  # a benchmark of scores says what is wrong with its table
 
@@ -87,39 +85,10 @@ def open_map_benchmark(name: str, data: str | None = None, columns: Mapping[str,
     return found
 
 
-def _read(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows of a table. UserError."""
-    import polars
-
-    readers: dict[str, Callable[[Path], Any]] = {
-        ".csv": partial(polars.read_csv, infer_schema_length=None),
-        ".parquet": polars.read_parquet,
-        ".json": _json,
-    }
-    if path.suffix.lower() not in readers:
-        raise UserError(f"{path} is not a table.", f"Known suffixes: {', '.join(TABLES)}.")
-    try:
-        table = readers[path.suffix.lower()](path)
-    except (polars.exceptions.PolarsError, OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:160]}", FORMATS) from None
-    return table.columns, table.to_dicts()
-
-
-def _json(path: Path) -> Any:
-    """A list of records, or records by id, as a table."""
-    import polars
-
-    found = json.loads(path.read_text(encoding="utf-8"))
-    rows = [{"id": key, **one} for key, one in found.items() if isinstance(one, dict)] if isinstance(found, dict) else found
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("neither a list of records nor records by id")
-    return polars.DataFrame(rows, infer_schema_length=None, strict=False)
-
-
 def _of_table(found: MapBenchmark, path: Path, columns: Mapping[str, str], subset: str = "") -> None:
     if not path.is_file():
         raise UserError(f"There is no benchmark at {path}.", f"Known by name: {', '.join(LAYOUTS)}; or a table. {FORMATS}")
-    present, rows = _read(path)
+    present, rows = table_files.read(path, FORMATS)
     names = {column: columns.get(column, column) for column in COLUMNS}
     missing = [names[column] for column in COLUMNS if (column in NEEDED or column in columns) and names[column] not in present]
     if missing:
@@ -168,7 +137,7 @@ def _share(value: Any) -> float:
 
 
 def _sr_prominence(root: Path, columns: Mapping[str, str]) -> MapBenchmark:
-    tables = [root] if root.is_file() else sorted(file for file in root.iterdir() if file.suffix.lower() in TABLES)
+    tables = [root] if root.is_file() else sorted(file for file in root.iterdir() if file.suffix.lower() in table_files.SUFFIXES)
     if not tables:
         raise UserError(f"{root} holds no table.", f"Name a folder with the set's CSV, or the CSV itself. {FORMATS}")
     found = MapBenchmark(root if root.is_dir() else root.parent)
