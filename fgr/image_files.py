@@ -3,13 +3,13 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
 from fgr.images.photos import PhotoError, decode_photo
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".jp2", ".j2k")
@@ -52,17 +52,25 @@ class Listing:
         """What was left out, in words; empty if nothing was."""
         return in_words(self.left_out)
 
+    def note(self, folder: Path) -> str:
+        """A sentence for the user on what was left out of `folder`, with an example of each reason; empty if nothing was."""
+        if not self.left_out:
+            return ""
+        examples = ", ".join(str(self.examples[reason]) for reason in sorted(self.left_out))
+        return f"{folder}: left out {self.sentence()}; for example {examples}."
+
 
 def in_words(left_out: Mapping[str, int]) -> str:
     """Counts by the reasons of LEFT_OUT as a part of a sentence."""
     return "; ".join(f"{count} {LEFT_OUT[reason]}" for reason, count in sorted(left_out.items()) if reason in LEFT_OUT)
 
 
-def list_images(folder: Path, *, deep: bool = True) -> Listing:
+def list_images(folder: Path, *, deep: bool = True, known: Collection[Path] = ()) -> Listing:
     """The image files in a folder and, where `deep`, in its subfolders; links are followed, each folder is read once.
 
     Left out and counted: hidden files, all in hidden folders and in those that systems make (`@eaDir`, `__MACOSX`, trash), other
-    suffixes, what is no regular file, links that lead nowhere or to a folder that was read already.
+    suffixes, what is no regular file, links that lead nowhere or to a folder that was read already. `known` files are neither
+    images nor left out.
     """
     found = Listing()
     links: list[Path] = []
@@ -75,7 +83,7 @@ def list_images(folder: Path, *, deep: bool = True) -> Listing:
             found.leave_out("seen_before", place)
             continue
         seen.add((status.st_dev, status.st_ino))
-        for path in _entries(place, found):
+        for path in _entries(place, found, known):
             if _is_folder(path):
                 if _is_hidden(path):
                     _count_hidden(path, found)
@@ -94,9 +102,12 @@ def images_in(folder: Path) -> list[Path]:
     return list_images(folder, deep=False).files
 
 
-def images_below(folder: Path) -> list[Path]:
-    """The image files in a folder and its subfolders, sorted."""
-    return list_images(folder).files
+def images_below(folder: Path, announce: bool = False) -> list[Path]:
+    """The image files in a folder and its subfolders, sorted; where `announce`, the user is told what was left out."""
+    found = list_images(folder)
+    if announce and (note := found.note(folder)):
+        notice(note)
+    return found.files
 
 
 def expand(paths: list[Path]) -> tuple[list[Path], Counter[str]]:
@@ -147,13 +158,13 @@ def read_image(path: Path, max_pixels: int = MAX_PIXELS, *, transparent: bool = 
         raise ImageFileError(f"{path} cannot be read: {error}.", KNOWN_SUFFIXES, error.reason) from None
 
 
-def _entries(folder: Path, found: Listing) -> Iterator[Path]:
+def _entries(folder: Path, found: Listing, known: Collection[Path]) -> Iterator[Path]:
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         found.leave_out("no_permission", folder)
         return
-    yield from (folder / name for name in names)
+    yield from (path for name in names if (path := folder / name) not in known)
 
 
 def _is_folder(path: Path) -> bool:

@@ -44,8 +44,8 @@ class ToyModel:
         return images.mean((2, 3), keepdim=True) * 2 - 1
 
 
-def toy(steps=6):
-    policy = DiffusionPolicy("toy", ToyModel(steps), "0", "none")
+def toy(steps=6, model=ToyModel):
+    policy = DiffusionPolicy("toy", model(steps), "0", "none")
     torch.manual_seed(0)
     policy.learn(low_rank(2, 2))
     return policy

@@ -21,12 +21,16 @@ def encoded(row: Mapping[str, Any], column: str) -> bytes:
     content = cell.get("bytes") if isinstance(cell, Mapping) else cell
     if isinstance(content, bytes) and content:
         return content
-    path = cell.get("path") if isinstance(cell, Mapping) else None
-    what = f"only the path {str(path)[:80]!r}, which is not followed" if path else "no image"
+    what = lack(cell.get("path") if isinstance(cell, Mapping) else None)
     raise UserError(
         f"The dataset's row {row.get('id', '?')!s:.64} has {what} in the column {column}.",
         "Images must be embedded in the Parquet files, as `fgr generate` does.",
     )
+
+
+def lack(path: Any) -> str:
+    """What an image cell without bytes has, in words: nothing, or a path."""
+    return f"only the path {str(path)[:80]!r}, which is not followed" if path else "no image"
 
 
 def pixels(row: Mapping[str, Any], column: str, decode: Callable[[bytes], np.ndarray] | None = None) -> np.ndarray:

@@ -79,7 +79,7 @@ class OutputFolder:
 
     def __init__(self, name: str, folder: Path, items: list[Item]) -> None:
         self.name, self.folder = name, folder
-        files = images_below(folder)
+        files = images_below(folder, announce=True)
         if not files:
             raise UserError(f"The folder {folder} holds no images.", KNOWN_SUFFIXES)
         self._files = _match(folder, files, items)

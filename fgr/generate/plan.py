@@ -93,7 +93,7 @@ def build(folder: Path, source: Source, splits: Splits, workers: int, limit: int
         for note in opened.notes:
             notice(note)
         _screen_all(folder, opened, source, workers)
-        _write_index(folder, source.duplicate_bits, splits.model_dump(), opened.left_out)
+        _write_index(folder, source.duplicate_bits, splits.model_dump(), opened)
     plan = load(folder)
     if not plan.references:
         dropped = ", ".join(f"{reason} {count}" for reason, count in sorted(plan.drops.items())) or "it has none"
@@ -195,10 +195,10 @@ def _write_images(path: Path, images: list[bytes]) -> None:
         pq.write_table(pa.table({"image": images}), file, row_group_size=1, compression="none", use_dictionary=False)
 
 
-def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float], no_photographs: Counter[str]) -> None:
-    left_out = Counter(no_photographs)
-    drops = Counter({reason: count for reason, count in no_photographs.items() if reason != NOT_NEEDED})
-    seen = no_photographs.total()
+def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float], opened: PhotoSource) -> None:
+    left_out = Counter(opened.left_out)
+    drops = Counter({reason: count for reason, count in left_out.items() if reason != NOT_NEEDED})
+    seen = left_out.total()
     photos: list[dict[str, Any]] = []
     for done in sorted(folder.glob("part-*.json")):
         block = json.loads(done.read_text())
@@ -212,7 +212,7 @@ def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float],
     for counter in (drops, left_out):
         counter.update({"duplicate": len(photos) - len(unique), "near_duplicate": int(near.sum())})
     kept = [photo for photo, twin in zip(unique, near, strict=True) if not twin]
-    by_photo = _splits(kept, splits) if kept else {}
+    by_photo = _splits(kept, splits, opened.count) if kept else {}
     references: dict[str, Reference] = {}
     for photo in kept:
         split = by_photo[photo["photo_id"]]
@@ -231,10 +231,13 @@ def _write_index(folder: Path, duplicate_bits: int, splits: Mapping[str, float],
     atomic.write_once(folder / INDEX, json.dumps(content).encode())
 
 
-def _splits(photos: Sequence[Mapping[str, Any]], shares: Mapping[str, float]) -> dict[str, str]:
-    """The split of each photograph by its digest; said, where a split is filled otherwise or cannot be."""
+def _splits(photos: Sequence[Mapping[str, Any]], shares: Mapping[str, float], expected: int | None) -> dict[str, str]:
+    """The split of each photograph by its digest; said, where a split is filled otherwise or cannot be.
+
+    What follows from the number of photographs was said before the run, if all that were `expected` are left.
+    """
     names = {photo["photo_id"]: photo["photo"] for photo in photos}
-    if unfilled := unfilled_splits(len(names), shares):
+    if len(names) != expected and (unfilled := unfilled_splits(len(names), shares)):
         notice(unfilled)
     found, moved = screen.splits_of(list(names), fillable(len(names), shares))
     for split, photo_id in moved.items():

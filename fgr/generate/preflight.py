@@ -155,7 +155,7 @@ def _crops(recipe: GenerateRecipe, source: PhotoSource) -> tuple[float, float]:
 
     sizes = []
     for photo in islice(source.photos, LOOKED_AT):
-        if isinstance(photo.content, bytes):
+        if not isinstance(photo.content, Path):
             return float(recipe.source.crops_per_photo), 2.0
         try:
             with Image.open(photo.content) as image:

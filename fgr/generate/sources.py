@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fgr.dataset import manifest
+from fgr.dataset import cells, manifest
 from fgr.dataset.damage import dataset_error
 from fgr.errors import UserError
 from fgr.generate.source_metadata import STATED, column_as_text, read_metadata, stated
 from fgr.hub_files import folder_or_hub
-from fgr.image_files import KNOWN_SUFFIXES, Listing, list_images, read_file
+from fgr.image_files import KNOWN_SUFFIXES, ImageFileError, list_images, read_file
 
 PACKAGED = {  # photographs inside installed packages: file, licence, author, as the packages' documentation states them
     "astronaut": ("skimage/data/astronaut.png", "public domain", "NASA"),
@@ -36,20 +36,26 @@ IMAGE_COLUMNS = ("image", "reference", "hr", "gt")
 
 @dataclass(frozen=True, slots=True)
 class EncodedPhoto:
-    """A photograph not yet decoded: a file's path, or its bytes. `name` is unique in its source and has no suffix."""
+    """A photograph not yet decoded: a file's path, or its bytes, or None where a row has none; then `lack` says what it has.
+
+    `name` is unique in its source and has no suffix.
+    """
 
     name: str
-    content: Path | bytes
+    content: Path | bytes | None
     license: str
     attribution: str
+    lack: str = ""
 
     @property
     def place(self) -> str:
         """The file, or the row's name."""
-        return self.name if isinstance(self.content, bytes) else str(self.content)
+        return str(self.content) if isinstance(self.content, Path) else self.name
 
     def read(self) -> bytes:
-        """The encoded bytes, none of a cell that is empty. ImageFileError if the file cannot be read."""
+        """The encoded bytes. ImageFileError if the file cannot be read, or the row has no bytes."""
+        if self.content is None:
+            raise ImageFileError(f"the row has {self.lack}.", "Images must be embedded in the Parquet files.", "no_image")
         return self.content if isinstance(self.content, bytes) else read_file(self.content)
 
 
@@ -101,12 +107,9 @@ def _embedded(name: str) -> Iterator[EncodedPhoto]:
 
 
 def _folder(folder: Path, license: str, attribution: str, limit: int | None) -> PhotoSource:
-    found = list_images(folder)
     table, rows = read_metadata(folder)
-    if table is not None:
-        found.left_out["other_suffix"] -= 1  # it is read
-    found.left_out = left_out = +found.left_out
-    notes = [f"{folder}: left out {found.sentence()}; for example {_examples(found)}."] if left_out else []
+    found = list_images(folder, known=[table] if table else [])
+    notes = [note] if (note := found.note(folder)) else []
     if not found.files:
         raise UserError(f"The folder {folder} holds no photographs.", KNOWN_SUFFIXES, notes)
     photographs = {file.relative_to(folder).as_posix(): file for file in found.files}
@@ -116,7 +119,7 @@ def _folder(folder: Path, license: str, attribution: str, limit: int | None) -> 
     default = {"license": license, "attribution": attribution}
     chosen = set(_drawn(photographs, limit))
     beyond = Counter({NOT_NEEDED: len(photographs) - len(chosen)})
-    return PhotoSource(_photographs(photographs, chosen, rows, default), len(chosen), left_out + beyond, tuple(notes))
+    return PhotoSource(_photographs(photographs, chosen, rows, default), len(chosen), found.left_out + beyond, tuple(notes))
 
 
 def _drawn(names: Iterable[str], limit: int | None) -> list[str]:
@@ -136,10 +139,6 @@ def _photographs(
             continue
         own = {**default, **rows.get(relative, {})}
         yield EncodedPhoto(name, file, own["license"], own["attribution"])
-
-
-def _examples(found: Listing) -> str:
-    return ", ".join(str(found.examples[reason]) for reason in sorted(found.left_out))
 
 
 def _dataset(path: str, license: str, attribution: str, limit: int | None) -> PhotoSource:
@@ -174,8 +173,7 @@ def _rows(path: str, license: str, attribution: str) -> Iterator[EncodedPhoto]:
         stem = Path(str(cell.get("path") or row.get("source_id") or "")).stem
         label = f"{number:08d}-{stem}" if stem else f"{number:08d}"
         own = default | stated({key: text(row.get(key)) for key, text in texts.items()}, f"{name}: row {number}")
-        # a path in a cell is never followed: it would make a foreign dataset read this machine's files
-        yield EncodedPhoto(label, cell.get("bytes") or b"", own["license"], own["attribution"])
+        yield EncodedPhoto(label, cell.get("bytes"), own["license"], own["attribution"], cells.lack(cell.get("path")))
 
 
 def _whole(rows: Any, name: str) -> Iterator[Mapping[str, Any]]:

@@ -45,7 +45,7 @@ def decode_photo(data: bytes, max_pixels: int, *, transparent: bool = False) -> 
     decoded).
     """
     if not data:
-        raise PhotoError("empty", "the file is empty")
+        raise PhotoError("empty", "it is empty")
     if data.startswith(PNG_SIGNATURE):
         data, profile = _without_large_metadata(data)
     else:

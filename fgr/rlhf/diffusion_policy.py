@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from fgr.errors import UserError
 from fgr.images.arrays import as_images
 from fgr.recipe import rlhf as recipe
+from fgr.rlhf.gradient_reach import SIDE, without_part
 from fgr.rlhf.policy import Policy
 from fgr.sr.diffusion.lora import ATTENTION, LAYERS, PREFIX
 from fgr.sr.diffusion.samplers import NoiseSchedule, Transition
@@ -57,6 +58,12 @@ class DiffusionPolicy(Policy):
         chosen = [name for name in layers if name.endswith(ATTENTION)] or layers
         self._adapt(chosen, settings.lora_rank, settings.lora_alpha)
         self._scaling = settings.lora_alpha / settings.lora_rank
+
+    def expect_gradients(self) -> None:
+        """UserError where a prediction passes no gradient to low-rank changes that have a part in it; `left_out` has no part."""
+        low = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(next(self.network.parameters()).device)
+        start = self.begin(low, self.sources(low, 0))
+        self.left_out = without_part(self.name, self.network, lambda _, latents: self.predict(latents, 0, start), start.latents)
 
     @torch.no_grad()
     def forward(self, low: torch.Tensor) -> torch.Tensor:

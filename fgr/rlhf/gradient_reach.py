@@ -38,13 +38,30 @@ def choose_mode(name: str, network: nn.Module, run: Run) -> frozenset[str]:
         if len(reached) < len(missed) and _difference(run, network, learning, low) < ALIKE:
             set_own_training(network)
             missed = reached
-        if _has_part(network, missed, run, low):
-            learned = sum(value.requires_grad for value in network.parameters())
-            raise UserError(
-                f"{name} passes no gradient to {len(missed)} of the {learned} tensors that would learn: {first_keys(missed)}.",
-                "Its architecture detaches them, so that it cannot be tuned: choose another SR model.",
-            )
+        _expect_no_part(name, network, missed, run, low)
     return frozenset(missed)
+
+
+def without_part(name: str, network: nn.Module, run: Run, low: torch.Tensor) -> frozenset[str]:
+    """The names of the learning parameters of `network` that have no part in the output; its mode stays as it is.
+
+    `run(network, low)` gives an output. UserError naming the parameters that have a part in it and get no gradient.
+    """
+    with torch.random.fork_rng(devices=[]):
+        missed = _missed(network, run, low)
+        if missed:
+            _expect_no_part(name, network, missed, run, low)
+    return frozenset(missed)
+
+
+def _expect_no_part(name: str, network: nn.Module, missed: list[str], run: Run, low: torch.Tensor) -> None:
+    """UserError if other values of the parameters that get no gradient change the output."""
+    if _has_part(network, missed, run, low):
+        learned = sum(value.requires_grad for value in network.parameters())
+        raise UserError(
+            f"{name} passes no gradient to {len(missed)} of the {learned} tensors that would learn: {first_keys(missed)}.",
+            "Its architecture detaches them, so that it cannot be tuned: choose another SR model.",
+        )
 
 
 def set_own_training(network: nn.Module) -> None:
@@ -75,9 +92,12 @@ def _difference(run: Run, one: nn.Module, other: nn.Module, low: torch.Tensor) -
 
 @torch.no_grad()
 def _has_part(network: nn.Module, names: list[str], run: Run, low: torch.Tensor) -> bool:
-    """Whether other values of these parameters change the output."""
-    changed = copy.deepcopy(network)
-    for key, value in changed.named_parameters():
-        if key in names:
-            value.add_(torch.randn_like(value))
-    return bool((run(network, low) != run(changed, low)).any())
+    """Whether other values of these parameters change the output; they have their own again afterwards."""
+    before = run(network, low)
+    changed = {value: value.clone() for key, value in network.named_parameters() if key in names}
+    for value in changed:
+        value.add_(torch.randn_like(value))
+    after = run(network, low)
+    for value, kept in changed.items():
+        value.copy_(kept)
+    return bool((before != after).any())

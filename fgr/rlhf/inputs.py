@@ -96,7 +96,7 @@ class Folder:
     """
 
     def __init__(self, folder: Path, split: str) -> None:
-        files = images_below(folder)
+        files = images_below(folder, announce=split == "train")
         if len(files) < 2:
             raise UserError(
                 f"The folder {folder} holds {len(files) or 'no'} images; at least two are needed, to train and to audit on.",

@@ -43,6 +43,9 @@ class Policy(nn.Module):
         """Let learn what the recipe's `policy` says. UserError for what the model cannot do."""
         raise NotImplementedError
 
+    def expect_gradients(self) -> None:
+        """UserError where gradients do not reach what learns; asked once, on the device of the run. `learn` may have asked."""
+
     def save(self, path: Path, **about: str) -> None:
         """Write the tuned model as the upscalers open it; `about` becomes the file's metadata."""
         raise NotImplementedError

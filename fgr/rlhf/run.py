@@ -91,6 +91,8 @@ def open_loop(setup: Setup) -> TuningLoop:
     torch.manual_seed(recipe.seed)  # low-rank changes begin at random
     policy.learn(recipe.policy)
     policy.to(setup.device)
+    with setup.accelerator.autocast():
+        policy.expect_gradients()
     perceptual = {name: metric.measure for name, metric in setup.perceptual.items()}
     around = Surroundings(setup.accelerator.autocast, perceptual, setup.accelerator.gather)
     algorithm = open_algorithm(policy, recipe, setup.stages, around)

@@ -148,6 +148,9 @@ def test_every_split_gets_a_photograph_while_there_are_enough(noise, tmp_path, c
     assert "no photograph's digest falls into 'test': it is given the nearest one, " in capsys.readouterr().err
     two = plan.build(tmp_path / "two", Source(path=str(noise), **SOURCE), Splits(**shares), 1, limit=2)
     assert two.photographs == {"train": 1, "validation": 1, "test": 0}
+    assert "cannot fill" not in capsys.readouterr().err  # that is said before the run
+    (noise / f"{next(iter(two.references.values())).photo}.png").write_bytes(b"")
+    plan.build(tmp_path / "fewer", Source(path=str(noise), **SOURCE), Splits(**shares), 1, limit=3)
     assert "2 photographs cannot fill 3 splits, since none is in two: nothing in test." in capsys.readouterr().err
 
 

@@ -160,17 +160,21 @@ def test_cells_without_an_image_are_counted_and_named(tmp_path, capsys):
         {"image": datasets.Image(), "license": datasets.Value("string")},
     )
     made = plan.build(tmp_path / "plan", Source(path=str(folder), crop=128), Splits(train=1, validation=0, test=0), 1)
-    assert made.drops["empty"] == 5
-    assert made.source == {"seen": 8, "used": 1, "left_out": {"empty": 5, "truncated": 1, "unreadable": 1}}
+    assert (made.drops["no_image"], made.drops["empty"]) == (4, 1)
+    assert made.source == {"seen": 8, "used": 1, "left_out": {"empty": 1, "no_image": 4, "truncated": 1, "unreadable": 1}}
     said = capsys.readouterr().err
-    for name in ("00000001", "00000003-x", "00000004-y", "00000005-mine", "00000007"):
-        assert f"fgr: {name} is left out" in said
+    for name, why in {
+        "00000001": "the row has no image.", "00000002": "the row has no image.", "00000003-x": "it is empty",
+        "00000004-y": "it is not", "00000005-mine": f"the row has only the path '{tmp_path / 'mine.jpeg'}', which is not",
+        "00000006-x": "the row has only the path 'http://127.0.0.1:9/x.png'", "00000007": "its pixels cannot be decoded",
+    }.items():  # fmt: skip
+        assert f"fgr: {name} is left out: {why}" in said
 
 
 def test_bytes_alone_are_an_image_column(tmp_path):
     content = encodings(Image.fromarray(data.astronaut()))["png.png"]
     folder = parquet(tmp_path / "set", {"hr": pa.array([content, None], pa.binary()), "n": [1, 2]})
-    assert [photo.read() for photo in photographs(str(folder), "l", "a")] == [content, b""]
+    assert [photo.content for photo in photographs(str(folder), "l", "a")] == [content, None]
 
 
 def test_licences_of_a_dataset_become_text(tmp_path):
@@ -222,16 +226,15 @@ def test_metadata_that_is_no_text_is_refused_with_its_row(tmp_path):
 
 
 def test_what_is_left_out_of_a_folder_is_said(tmp_path):
-    for name in ("a.png", ".b.png", "c.txt"):
+    for name in ("a.png", ".b.png", "n.txt"):
         (tmp_path / name).touch()
     source = open_source(str(tmp_path), license="", attribution="")
     assert source.left_out == {"hidden": 1, "other_suffix": 1}
     assert "1 hidden, or in a hidden or system folder; 1 without an image's suffix; for example" in source.notes[0]
-    (tmp_path / "c.txt").rename(tmp_path / "metadata.csv")
     (tmp_path / "metadata.csv").write_text("file_name,license\na.png,cc0\n")
     source = open_source(str(tmp_path), license="", attribution="")
-    assert source.left_out == {"hidden": 1}
-    assert "suffix" not in source.notes[0]
+    assert source.left_out == {"hidden": 1, "other_suffix": 1}  # not the table, which is read
+    assert source.notes[0].endswith(f"{tmp_path / 'n.txt'}.")
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match="holds no photographs") as caught:
         open_source(str(tmp_path), license="", attribution="")

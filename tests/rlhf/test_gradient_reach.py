@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from toy_diffusion import ToyModel, toy
 
 from fgr.errors import UserError
 from fgr.recipe.rlhf import Policy as PolicySettings
@@ -69,6 +70,25 @@ def test_what_has_no_part_in_the_output_is_left_out():
     network = Detaching()
     network.second.weight.requires_grad_(False)
     assert choose_mode("x", network, lambda network, low: network(low)) == {"third.weight", "third.bias"}
+
+
+class DetachingModel(ToyModel):
+    """Its network's prediction carries no gradient."""
+
+    def predict(self, latents, times, start):
+        return super().predict(latents, times, start).detach()
+
+
+def test_a_diffusion_model_whose_prediction_carries_no_gradient_is_refused():
+    policy = toy(model=DetachingModel)
+    before = {name: value.clone() for name, value in policy.learned().items()}
+    with pytest.raises(UserError, match=r"^toy passes no gradient to 2 of the 2 tensors that would learn: .*lora_A"):
+        policy.expect_gradients()
+    assert all(torch.equal(value, before[name]) for name, value in policy.learned().items())
+    policy = toy()
+    policy.expect_gradients()
+    assert not policy.left_out
+    assert all(value.grad is None for value in policy.parameters())
 
 
 def test_weights_that_are_not_finite_are_blamed_on_the_policy(span, tmp_path):

@@ -90,7 +90,7 @@ def break_empty(folder):
         (break_size, "599×400 pixels, its photograph 600×400"),
         (break_truncated, "mirrored.PNG cannot be read: its pixels"),
         (break_text, "mirrored.PNG cannot be read: it is not an image"),
-        (break_empty, "mirrored.PNG cannot be read: the file is empty"),
+        (break_empty, "mirrored.PNG cannot be read: it is empty"),
     ],
 )
 def test_bad_outputs(outputs, damage, says):

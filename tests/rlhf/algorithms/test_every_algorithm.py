@@ -10,10 +10,12 @@ from small_rlhf import interrupted_after
 from toy_diffusion import BEST, grey_reward, optimized, toy
 
 from fgr import recipe as recipes
+from fgr.errors import UserError
 from fgr.recipe.algorithms import DpoSettings, DraftLvSettings, DraftSettings, GrpoSettings, ReflSettings
 from fgr.rlhf.algorithms.dpo import Dpo
 from fgr.rlhf.algorithms.grpo import Grpo
 from fgr.rlhf.algorithms.pathwise import Pathwise
+from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.run import tune
 from fgr.training import directory as runs
 
@@ -102,3 +104,18 @@ def test_a_diffusion_run_resumes_to_the_same_numbers(folder, reward_run, tiny, t
     tune(recipe, *sources, tmp_path / "run", "cpu")
     a, b = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "run"))
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_model_that_passes_no_gradient_is_refused_before_the_first_step(folder, reward_run, tiny, tmp_path, monkeypatch):
+    predict = DiffusionPolicy.predict_at
+    monkeypatch.setattr(DiffusionPolicy, "predict_at", lambda *inputs: predict(*inputs).detach())
+    with pytest.raises(UserError, match=r"^ldm-sr passes no gradient to"):
+        tune(
+            recipes.load("demo", "rlhf", [*SMALL, "algorithm={name: refl}"]),
+            "ldm-sr",
+            str(reward_run),
+            str(tiny),
+            tmp_path / "run",
+            "cpu",
+        )
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
