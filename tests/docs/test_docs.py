@@ -27,7 +27,7 @@ ELSEWHERE = {  # commands that cannot run here, and why; their options are check
     r"/shared/|^accelerate ": "needs a cluster",
     r"--fetch": "needs a network",
     r"^fgr publish (?!.*--dry-run)": "needs the Hub: tests/dataset/test_publish.py",
-    r"lpips|SRIQA-Bench|sr-prominence|desra": "needs weights or data from elsewhere",
+    r"lpips|SRIQA-Bench|sr-prominence|desra|disrqad|vha-bench|qualisr|isrgen|refsr": "needs weights or data from elsewhere",
     r"^fgr generate (?!demo)": "needs DINOv3's weights",
 }
 OTHERS = ("make", ".", "export", "hf", "accelerate", "git", "pip", "sbatch", "python")  # what else begins a line
