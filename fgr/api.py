@@ -279,7 +279,7 @@ def evaluate_reward_model(
         data: A dataset directory, or a dataset's id on the Hub.
         split: `train`, `validation` or `test`.
         limit: At most so many rows, drawn evenly.
-        parts: Of `labels`, `planted`, `random`, `ascent`, `invariances`, `systems`; None means all but `ascent`.
+        parts: Of `labels`, `planted`, `random`, `approach`, `ascent`, `invariances`, `systems`; None means all but `ascent`.
         pairs: References, with an SR output of each, that all parts but `labels` are measured on.
         systems: SR networks tuned against a reward model: how much of the gap to the references they close by this one.
         start: What the systems were tuned from; runs of `fgr rlhf` say it themselves.

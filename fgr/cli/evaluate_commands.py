@@ -72,8 +72,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="A,B,…",
-            help="What of a reward model on a dataset: labels planted random ascent invariances systems. Default: all but ascent "
-            "(it takes long), systems where --systems names some.",
+            help="What of a reward model on a dataset: labels planted random approach ascent invariances systems. Default: all "
+            "but ascent (it takes long), systems where --systems names some.",
         ),
     ] = None,
     pairs: Annotated[

@@ -126,6 +126,11 @@ def probed(probes: Mapping[str, Any]) -> Iterator[Table]:
     if "random" in probes and "ascent" not in probes:
         rows = [[f"random ±{step} of 255", *_changes(one)] for step, one in probes["random"].items()]
         yield "SR outputs with every value changed a little", CHANGES, rows
+    if "approach" in probes:
+        rows = [
+            [f"{float(share):.0%}", *_changes(one), _within(one["ssim"], "value")] for share, one in probes["approach"].items()
+        ]
+        yield "SR outputs moved a part of the way to their references", [*CHANGES, "1 − SSIM, gaps"], rows
     if "ascent" in probes:
         names = {"ascent": "gradient ascent within", "random": "random"}
         rows = [

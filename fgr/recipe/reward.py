@@ -91,6 +91,11 @@ class Planted(Strict):
     unseen: Share = Field(
         0.2, description="share of the planted that are noise or lattices of a step or two of 8 bits: score and map have to stay"
     )
+    restored: Share = Field(
+        0.0,
+        description="share of those on SR outputs that are no defect but the same output moved a part of the way to its "
+        "reference, which has to be the better one: so small steps in the right direction pay",
+    )
     score_pairs: Weight = Field(4.0, description="weight of: scores below those without the defect, place by place")
     map_pairs: Weight = Field(2.0, description="weight of: maps above those without the defect, in log odds and in proportion")
     steady: Weight = Field(2.0, description="weight of: what is not seen changes neither score nor map")

@@ -56,7 +56,8 @@ class Samples(Dataset):
         index, seed = draw
         rng = np.random.default_rng(seed)
         if self.mined and rng.random() < self.mined_share:
-            return self.cut(mined.decoded(self.mined[int(rng.integers(len(self.mined)))]), rng)
+            row = self.mined[int(rng.integers(len(self.mined)))]
+            return self.cut(mined.decoded(row, turned=bool(rng.integers(2))), rng)
         return self.cut(self._decoded(index), rng)
 
     def cut(self, sample: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:

@@ -56,13 +56,16 @@ def digest(rows: Sequence[Row]) -> str:
     return sha.hexdigest()[:16]
 
 
-def decoded(row: Row) -> dict[str, Any]:
-    """A row as `Samples` decodes its own: the tuned output is a planted image on the SR output `start`.
+def decoded(row: Row, turned: bool = False) -> dict[str, Any]:
+    """A row as `Samples` decodes its own: the tuned output is a planted image on the SR output `start`; `turned` the other way.
 
-    It counts as worse only where its map is above the start's: most of what a policy does is no harm.
+    The planted one counts as worse only where its map is above the other's: some of what a policy does is harm, some is gain, and
+    most is neither.
     """
     reference, start, tuned = (codec.decode_rgb(row[name]) for name in IMAGES)
     before, after = (codec.decode_words(row[name]) for name in MAPS)
+    if turned:
+        start, tuned, before, after = tuned, start, after, before
     empty = np.zeros(before.shape, np.uint8)
     arrays = {
         "reference": reference, "sr": start, "composite": tuned, "mask": empty + 255, "target": after, "sr_target": before,

@@ -21,6 +21,7 @@ Judge = Callable[[Sequence[np.ndarray]], Iterable[tuple[float, np.ndarray]]]  # 
 WORST = 0.05  # share of a map's pixels whose mean is its severity
 NAN = float("nan")
 STEPS = (1, 2)  # of 255, of the random change
+SHARES = (0.1, 0.25, 0.5)  # of the way from SR outputs to their references
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,22 @@ class Probe:
         """`compared` by step: SR outputs with every value changed by + or − that many 255ths at random. Nobody sees that."""
         return {str(step): self._on(self.pairs.outputs, self.outputs, _stepped(step), f"random {step}") for step in steps}
 
+    def approach(self, shares: Sequence[float] = SHARES) -> dict[str, Any]:
+        """`compared` by share of the way: SR outputs moved so far, pixel by pixel, to their references, and `ssim`, the share of
+        its gap that 1 − SSIM says is closed then.
+
+        A policy climbs in small steps. A score that rises at the end of the way alone teaches it nothing, however well it orders.
+        """
+        goals, outputs = self.pairs.references, self.pairs.outputs
+        start = np.array([float(ssim_difference(goal, output).mean()) for goal, output in zip(goals, outputs, strict=True)])
+        found = {}
+        for share in shares:
+            moved = [_moved(output, goal, share) for goal, output in zip(goals, outputs, strict=True)]
+            left = np.array([float(ssim_difference(goal, image).mean()) for goal, image in zip(goals, moved, strict=True)])
+            closed = ratio(start - left, start, self.pairs.photographs)
+            found[f"{share:g}"] = self.compared(self.outputs, judged(self.judge, moved)) | {"ssim": closed}
+        return found
+
     def compared(self, before: Judged, after: Judged, numbers: Sequence[int] | None = None) -> dict[str, Any]:
         """What changed between two judgements, of the pairs of these `numbers` or of all.
 
@@ -138,6 +155,10 @@ def _is_nearer(goal: np.ndarray, before: np.ndarray, after: np.ndarray) -> bool:
     structure = [float(ssim_difference(image, goal).mean()) for image in (before, after)]
     value = [float(np.abs(image.astype(np.float32) - goal).mean()) for image in (before, after)]
     return structure[1] < structure[0] and value[1] < value[0]
+
+
+def _moved(image: np.ndarray, goal: np.ndarray, share: float) -> np.ndarray:
+    return np.rint(image + share * (goal.astype(np.float32) - image)).astype(np.uint8)
 
 
 def _stepped(step: int) -> Change:

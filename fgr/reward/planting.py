@@ -19,6 +19,7 @@ PROBE = 128  # side of the middle of an image in which the search compares
 IN_PHOTOGRAPHS = frozenset(("grain", "sharpening", "smoothing", "blur", "texture-swap", "warp", "colour-cast"))
 UNNATURAL = 0.25  # share of the floor that kinds have which photographs never show: lattices are seen where grain is not
 CAN_IMPROVE = frozenset(("sharpening", "smoothing", "blur"))  # kinds that can bring an SR output nearer to its reference
+RESTORED = (0.05, 0.6)  # shares of the way to the reference that SR outputs are moved
 UNSEEN_LATTICE = (0.022, 0.026)  # strengths at which a lattice's amplitude is a step of 8 bits
 WORDS = 65535  # a map's value 1 as it is stored
 
@@ -27,7 +28,8 @@ class Planting(NamedTuple):
     """A planted crop in the place of the composite, with its labels; maps are uint16 (H, W), value · 65535.
 
     `planted` is 1, `on_sr` says whether it is the SR output that carries the defect (else the reference), and `steady` whether
-    the change is below what is seen, so that map and score must stay. Of a row without a defect all are 0.
+    the change is below what is seen, so that map and score must stay. Of a row without a defect all are 0. Where the SR output
+    has been restored, it stands in the place of the composite, as the worse one, and the restored one in its own.
     """
 
     arrays: dict[str, np.ndarray]
@@ -56,6 +58,8 @@ class Planter:
             return Planting({"planted_map": nothing})
         reference, sr = (np.ascontiguousarray(crop[name]) for name in ("reference", "sr"))
         on_sr = self.on_sr and rng.random() < 0.5
+        if on_sr and self.settings.restored and rng.random() < self.settings.restored:
+            return Planting(self._restored(reference, sr, crop["sr_target"], rng), 1.0, 1.0)
         plain, known = (sr, crop["sr_target"]) if on_sr else (reference, nothing)
         whole = np.full(shape, 255, np.uint8)
         if rng.random() < self.settings.unseen:
@@ -99,6 +103,22 @@ class Planter:
             step = (wanted / max(found, 1e-4)) ** (1 / SLOPE)
             strength = float(np.clip(strength * np.clip(step, 1 / LARGEST_STEP, LARGEST_STEP), 0.005, 1))
         return defects.at_strength(plain, apply, strength)
+
+    def _restored(
+        self, reference: np.ndarray, sr: np.ndarray, known: np.ndarray, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """The SR output and the same moved a part of the way to its reference, all over or under a mask.
+
+        1 − SSIM falls with the square of what is left of an error, and the map with it.
+        """
+        mask = self._mask(rng, *known.shape)
+        share = rng.uniform(*RESTORED) * (mask.astype(np.float32) / 255)
+        moved = sr + share[..., None] * (reference.astype(np.float32) - sr)
+        better = np.rint(known * (1 - share) ** 2).astype(np.uint16)
+        return {
+            "sr": np.rint(moved).astype(np.uint8), "sr_target": better, "composite": sr, "target": known,
+            "mask": np.full(known.shape, 255, np.uint8), "planted_map": known - better,
+        }  # fmt: skip
 
     def _unseen(self, plain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Noise of one or two steps of 8 bits, or as faint a lattice: nothing that people or maps see, much for a network."""

@@ -18,9 +18,9 @@ from fgr.reward.randomize import Randomized
 from fgr.reward.score import score_many
 from fgr.reward.system_closure import SystemClosure
 
-PROBES = ("planted", "random", "ascent", "invariances", "systems")
+PROBES = ("planted", "random", "approach", "ascent", "invariances", "systems")
 PARTS = ("labels", *PROBES)
-CHEAP = ("labels", "planted", "random", "invariances")  # what is measured unless parts are named
+CHEAP = ("labels", "planted", "random", "approach", "invariances")  # what is measured unless parts are named
 LARGEST = 512  # side of what is cut out of the middle of larger images
 TILE_SHARE = 2  # an image's side is so many tiles where tiles are compared with the whole
 
@@ -76,6 +76,7 @@ def measured(
     measures: dict[str, Callable[[], Any]] = {
         "planted": lambda: probe.planted(planting.held_out, planting.held_out_periods),
         "random": probe.random,
+        "approach": probe.approach,
         "ascent": lambda: ascent(Randomized(model, draws) if draws else model, probe),
         "invariances": lambda: _invariances(model, probe, draws),
         "systems": lambda: closure.measure(judge, chosen) if closure else None,

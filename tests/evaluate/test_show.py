@@ -37,6 +37,7 @@ def test_probes_are_shown_in_gaps_with_their_verdicts():
     found = list(show.probed({
         "pairs": {"images": 4, "photographs": 3}, "gap": {"score": mean, "map": mean}, "planting": {"share": 0.0},
         "planted": {"kinds": {"dots 4, 8": kind}, "right": right}, "random": {"1": both},
+        "approach": {"0.25": both | {"ssim": {"value": 0.4, "low": 0.3, "high": 0.5}}},
         "invariances": {"shift": {"score": {"gaps": 0.1, "low": 0.0, "high": 0.2}, "map": mean, "worst": 0.25}},
         "systems": {"start": {"name": "s"}, "systems": {"t": of_system}, "images": 4, "photographs": 3},
     }))  # fmt: skip
@@ -55,8 +56,9 @@ def test_probes_are_shown_in_gaps_with_their_verdicts():
         ["right, of 1", "1", "0", "0", "0"],
     ]
     assert found[2][2] == [["random ±1 of 255", "-0.50 [-1.00, -0.25]", "-0.50 [-1.00, -0.25]"]]
-    assert found[3][2] == [["shift by a pixel", "0.10 [0.00, 0.20]", "0.10 [0.05, 0.20]", "0.250"]]
-    assert found[4][2] == [["t", "0.45 [0.40, 0.50]", "0.45 [0.40, 0.50]"]]
+    assert found[3][2] == [["25%", *["-0.50 [-1.00, -0.25]"] * 2, "0.40 [0.30, 0.50]"]]
+    assert found[4][2] == [["shift by a pixel", "0.10 [0.00, 0.20]", "0.10 [0.05, 0.20]", "0.250"]]
+    assert found[5][2] == [["t", "0.45 [0.40, 0.50]", "0.45 [0.40, 0.50]"]]
     assert list(show.probed({})) == []
 
 

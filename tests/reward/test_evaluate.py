@@ -64,7 +64,7 @@ def test_a_model_that_knows_the_defects_beats_the_baselines(data):
 
 def test_what_labels_do_not_show_is_beside_them(result):
     probes = result["probes"]
-    assert set(probes) == {"pairs", "gap", "planting", "planted", "random", "invariances"}
+    assert set(probes) == {"pairs", "gap", "planting", "planted", "random", "approach", "invariances"}
     assert probes["pairs"]["photographs"] == probes["pairs"]["images"] == 5  # of six rows one is a sham
     assert set(probes["planted"]["kinds"]["noise 4"]["sr"]["score"]) >= {"change", "low", "high", "gaps", "right"}
     assert probes["invariances"]["batch"]["worst"] < 1e-4

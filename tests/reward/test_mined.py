@@ -31,6 +31,15 @@ def test_a_row_is_a_planted_image_on_the_start(row):
     assert (sample["planted"], sample["planted_on_sr"], sample["steady"], sample["human_weight"]) == (1, 1, 0, 0)
 
 
+def test_a_row_turned_round_says_where_tuning_helped(row):
+    sample = mined.decoded(row[0], turned=True)
+    for name, own in (("reference", "reference"), ("sr", "tuned"), ("composite", "start")):
+        assert np.array_equal(sample[name], row[1][own])
+    assert not sample["planted_map"][:, :48].any()
+    assert sample["planted_map"][:, 48:].min() / 65535 == pytest.approx(0.3, abs=2 * codec.MAP_ERROR)
+    assert sample["sr_target"][0, 95] < sample["target"][0, 95]
+
+
 def test_files_come_back_whole_and_in_order(row, tmp_path):
     other = row[0] | {"start": row[0]["tuned"]}
     for name, rows in (("a", [row[0]]), ("b", [other, row[0]])):
@@ -49,7 +58,7 @@ def test_a_share_of_the_draws_is_mined_and_fits_the_others(row, data):
     samples = batches.Samples(rows, 48, True, planter=planter, mined_rows=[row[0]], mined_share=0.3)
     loaded = list(batches.loader(samples, batches.Draws(len(rows), 6, 0, 10), 0))
     assert all(batch["planted_map"].shape == (6, 1, 48, 48) for batch in loaded)
-    start = {tuple(pixel) for pixel in row[1]["start"].reshape(-1, 3)}
+    start = {tuple(pixel) for name in ("start", "tuned") for pixel in row[1][name].reshape(-1, 3)}  # either way round
     found = sum(
         tuple(image[:, 0, 0].tolist()) in start and len(image.unique()) > 250 for batch in loaded for image in batch["sr"]
     )

@@ -137,3 +137,17 @@ def test_a_judge_that_gives_no_numbers_is_refused():
         judged(lambda images: [(float("nan"), np.zeros((2, 2)))] * len(images), [flat(1)])
     with pytest.raises(ValueError, match="1 judgements of 2 images"):
         judged(lambda images: brightness(images[:1]), [flat(1)] * 2)
+
+
+def test_the_way_to_the_reference_is_measured_in_its_small_steps():
+    """A judge that sees nothing but the last step, and one that sees each."""
+
+    def late(images):
+        return [(float(image.mean() > 190), np.full((SIDE, SIDE), float(image.mean() < 190))) for image in images]
+
+    even, blind = (Probe(judge, pairs()).approach() for judge in (brightness, late))
+    assert list(even) == ["0.1", "0.25", "0.5"]
+    for share, one in even.items():
+        assert [one[name]["gaps"] for name in ("score", "map")] == pytest.approx([float(share)] * 2, abs=0.01)
+        assert 0 < one["ssim"]["value"] < 1  # flat images: luminance alone
+    assert all(one["score"]["gaps"] == one["map"]["gaps"] == 0 for one in blind.values())

@@ -173,3 +173,31 @@ def test_crops_of_a_dataset_come_planted_with_their_labels(data):
 def test_impossible_wishes_are_sentences(keys, sentence):
     with pytest.raises(ValueError, match=sentence):
         Planted(**keys)
+
+
+def test_a_restored_output_is_the_better_of_the_pair_by_what_its_map_lost():
+    settings = Planted(share=1.0, unseen=0.0, restored=1.0)
+    before, drawn = planted(settings, 60)
+    restored = [one for one in drawn if one.on_sr]
+    assert len(restored) > 15
+    distance = np.abs(before["sr"].astype(float) - before["reference"]).mean()
+    for one in restored:
+        arrays = one.arrays
+        assert np.array_equal(arrays["composite"], before["sr"])  # the worse one, with all of its map
+        assert np.array_equal(arrays["target"], before["sr_target"])
+        assert np.array_equal(arrays["planted_map"] + arrays["sr_target"], before["sr_target"])
+        left = np.abs(arrays["sr"].astype(float) - before["reference"]).mean()
+        assert left < distance
+        known = 1 - np.sqrt(arrays["sr_target"] / (KNOWN * 65535))  # how far it was moved, place by place
+        assert known.mean() == pytest.approx(1 - left / distance, abs=0.15)
+    assert not any((one.arrays.get("sr") is not None) for one in drawn if not one.on_sr)
+
+
+def test_maps_fall_on_the_way_to_the_reference_as_restored_ones_are_said_to():
+    from fgr.images.structural import ssim_difference
+
+    reference, sr = PHOTO.astype(np.float32), crop()["sr"].astype(np.float32)
+    whole = ssim_difference(PHOTO, crop()["sr"]).mean()
+    for share in (0.1, 0.25, 0.5):
+        moved = np.rint(sr + share * (reference - sr)).astype(np.uint8)
+        assert ssim_difference(PHOTO, moved).mean() / whole == pytest.approx((1 - share) ** 2, abs=0.05)
