@@ -171,13 +171,26 @@ def base(folder: Path) -> None:
     text_encoder(49408, 64).save_pretrained(folder / "text_encoder")
 
 
+def filled_base(folder: Path, *parts: str) -> None:
+    """The base with weights that follow from their names in these parts, by default in all."""
+    base(folder)
+    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+    for part in parts or kinds:
+        module = kinds[part].from_pretrained(folder / part)
+        module.load_state_dict(filled({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}))
+        module.save_pretrained(folder / part)
+
+
+def pisasr(folder: Path) -> None:
+    """csslc/PiSA-SR's file, and the base that it stands on."""
+    filled_base(folder / "sd2.1-base")
+    tensors = filled(recorded("pisasr_reference.npz").shapes("adapters"))
+    torch.save({"lora_rank_unet_pix": 4, "lora_rank_unet_sem": 4, "state_dict_unet": tensors}, folder / "pisa_sr.pkl")
+
+
 def osediff(folder: Path) -> None:
     """cswry/OSEDiff's file, and the base that it stands on."""
-    base(folder / "sd2.1-base")
-    for part, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
-        module = kind.from_pretrained(folder / "sd2.1-base" / part)
-        module.load_state_dict(filled({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}))
-        module.save_pretrained(folder / "sd2.1-base" / part)
+    filled_base(folder / "sd2.1-base")
     reference = recorded("osediff_reference.npz")
     content = {
         "rank_unet": 4, "rank_vae": 4, "state_dict_unet": filled(reference.shapes("unet_adapters")),
@@ -267,11 +280,7 @@ def seesr(folder: Path) -> None:
         (folder / "seesr" / part / "config.json").write_text(json.dumps(SEESR | more))
         save_file(filled(reference.shapes(key)), folder / "seesr" / part / "diffusion_pytorch_model.safetensors")
     tagger(folder)
-    base(folder / "sd2.1-base")
-    for part, kind in (("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
-        module = kind.from_pretrained(folder / "sd2.1-base" / part)
-        module.load_state_dict(filled({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}))
-        module.save_pretrained(folder / "sd2.1-base" / part)
+    filled_base(folder / "sd2.1-base", "vae", "text_encoder")
 
 
 SMALL = {  # model → what puts its files into a weights folder
@@ -280,6 +289,7 @@ SMALL = {  # model → what puts its files into a weights folder
     "stablesr": stablesr,
     "resshift": resshift,
     "osediff": osediff,
+    "pisasr": pisasr,
     "diffbir": diffbir,
     "diffbir-v2": diffbir_2,
     "seesr": seesr,

@@ -23,6 +23,8 @@ class Sampling(Strict):
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance scale; 1 = none, and half the time")
     noise_level: int | None = Field(None, ge=0, le=350, description="sd-x4-upscaler: noise added to the input before it is shown")
     cfw: float | None = Field(None, ge=0, le=1, description="stablesr: weight w of the input's features in the decoder")
+    lambda_pix: float | None = Field(None, ge=0, description="pisasr: weight of the change for pixels; less restores less")
+    lambda_sem: float | None = Field(None, ge=0, description="pisasr: weight of the change for meaning; more invents more")
     color_fix: Literal["none", "adain", "wavelet"] | None = Field(None, description="colours of the output from the input")
     latent_tile: int | None = Field(
         None,
@@ -42,10 +44,10 @@ class Sampling(Strict):
         None,
         ge=0,
         multiple_of=32,
-        description="osediff, seesr: side in pixels of the tiles in which the autoencoder encodes what is larger; 0 = whole",
+        description="osediff, pisasr, seesr: side in pixels of tiles in which the autoencoder encodes what is larger; 0 = whole",
     )
     decoder_tile: int | None = Field(
-        None, ge=0, description="osediff, seesr: side of the latent tiles in which the autoencoder decodes; 0 = whole"
+        None, ge=0, description="osediff, pisasr, seesr: side of the latent tiles in which the autoencoder decodes; 0 = whole"
     )
     captions: str | None = Field(
         None,

@@ -22,16 +22,27 @@ from fgr.sr.diffusion.lora import ATTENTION, LAYERS, PREFIX
 from fgr.sr.diffusion.samplers import NoiseSchedule, Transition
 from fgr.sr.diffusion.stepwise import SCALE, DiffusionModel, Start, generators, sample
 
+
+def _one_step(name: str) -> dict[str, str]:
+    """What makes no sense of a model that restores the input's latent in one step."""
+    return {
+        "draft-lv": f"it denoises the finished sample anew, and {name} begins with the input's latent, never with noise",
+        "grpo": f"it needs stochastic steps, and {name} has one step, which is not",
+        "dpo": f"it compares errors at random times under noise, and {name} is only ever asked at one, of the input's latent",
+    }
+
+
 TUNABLE: dict[str, Mapping[str, str]] = {  # name in the zoo → algorithms that make no sense of it, and why
     "sd-x4-upscaler": {},
     "ldm-sr": {},
     "stablesr": {},
     "stablesr-turbo": {},
-    "osediff": {
-        "draft-lv": "it denoises the finished sample anew, and OSEDiff begins with the input's latent, never with noise",
-        "grpo": "it needs stochastic steps, and OSEDiff has one step, which is not",
-        "dpo": "it compares errors at random times under noise, and OSEDiff is only ever asked at one, of the input's latent",
-    },
+    "stablesr-768": {},
+    "seesr": {},
+    "diffbir": {},
+    "diffbir-v2": {},
+    "osediff": _one_step("OSEDiff"),
+    "pisasr": _one_step("PiSA-SR"),
 }
 
 

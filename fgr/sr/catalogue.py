@@ -20,7 +20,7 @@ def catalogue(names: list[str], ask: bool = False) -> list[dict[str, Any]]:
     """A row for each of `names`, or for all that are known. Weights are located and hashed, not loaded.
 
     `state` is here, fetchable (a source is known), or what is missing; with `ask` the sources of what is fetchable are asked, and
-    it may turn out gated, gone or unreachable. UserError for names that are not known.
+    it may turn out gated, gone, unreachable or, in part, to be brought by hand. UserError for names that are not known.
     """
     specs = [name if name.startswith(backbone_weights.KIND) else parse_name(name) for name in names or known_names()]
     rows = [_backbone_row(spec) if isinstance(spec, str) else _row(spec) for spec in specs]
@@ -96,7 +96,7 @@ def _pinned(listed: Sequence[WeightFile]) -> str | None:
 def _fetchable(spec: ModelSpec, error: UserError) -> bool:
     """Whether a source is known for a model that has no weights here, not even damaged ones."""
     if spec.release and spec.release.is_diffusion:
-        return any(files.present(file) is None for file in spec.release.files)
+        return any(files.present(file) is None for file in spec.release.files if file.sources)
     return isinstance(error, weights.Absent) or spec.on_hub is not None
 
 

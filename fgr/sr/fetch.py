@@ -14,7 +14,7 @@ from fgr.sr.release import NcnnFiles, WeightFile, hub_place
 from fgr.sr.spec import ModelSpec, parse_name
 from fgr.tensors import file_digest
 
-FETCHABLE = "fetchable"
+FETCHABLE, BY_HAND = "fetchable", "by hand"
 AGAIN = "un the same command again: it continues where it stopped"
 
 
@@ -45,7 +45,8 @@ def _fetch(spec: ModelSpec) -> list[Path]:
     if not spec.release.files and spec.release.ncnn:
         return _fetch_ncnn(spec.text, spec.release.ncnn)
     try:
-        return [_fetch_file(spec.text, file) for file in spec.release.all_files]
+        files = sorted(spec.release.all_files, key=lambda file: not file.sources)  # what is left to people comes last
+        return [_fetch_file(spec.text, file) for file in files]
     except NoSource as error:
         if spec.release.ncnn is None:
             raise
@@ -53,7 +54,7 @@ def _fetch(spec: ModelSpec) -> list[Path]:
 
 
 def ask(name: str) -> str:
-    """Whether the files of `name` could be fetched now: fetchable, gated, gone, offline or unreachable; by the worst."""
+    """Whether the files of `name` could be fetched now: fetchable, by hand, gated, gone, offline or unreachable; by the worst."""
     if name.startswith(backbone_weights.KIND):
         return _ask_file((backbone_weights.source(name.removeprefix(backbone_weights.KIND)),))
     files = [_ask_file(sources) for part in parse_name(name).parts() for sources in _sources(part)]
@@ -82,7 +83,7 @@ def _ask_file(sources: tuple[str, ...]) -> str:
             states.append(error.state)
         else:
             return FETCHABLE
-    return states[0]
+    return states[0] if states else BY_HAND
 
 
 def _ask_source(source: str) -> None:
@@ -113,6 +114,11 @@ def _fetch_ncnn(name: str, files: NcnnFiles, before: "NoSource | None" = None) -
 def _fetch_file(name: str, file: WeightFile) -> Path:
     if (there := _here(file)) is not None:
         return there
+    if not file.sources:
+        raise UserError(
+            f"{file.name} of '{name}' cannot be fetched: its authors offer it on {file.page} alone.",
+            f"Download it there and put it into {weights.folder()}.",
+        )
     target = weights.folder() / file.name
     failures = []
     for source in file.sources:

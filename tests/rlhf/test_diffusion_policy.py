@@ -7,11 +7,12 @@ from small_diffusion import image, restored
 from toy_diffusion import LOW as TOY_LOW
 from toy_diffusion import diffusion_policy, moved, toy
 
-MODELS = ("sd-x4-upscaler", "ldm-sr", "stablesr", "osediff")
+MODELS = ("sd-x4-upscaler", "ldm-sr", "stablesr", "osediff", "diffbir", "seesr")
 STEPS = {"steps": 3}
 SETTINGS = {
     "sd-x4-upscaler": STEPS, "ldm-sr": STEPS | {"eta": 0.0}, "osediff": {"prompt": ""},
-    "stablesr": STEPS | {"latent_tile": 16, "latent_overlap": 8},
+    "stablesr": STEPS | {"latent_tile": 16, "latent_overlap": 8}, "diffbir": {"steps": 2, "prompt": ""},
+    "seesr": {"steps": 2, "prompt": ""},
 }  # fmt: skip
 DETERMINISTIC = ("sd-x4-upscaler", "ldm-sr", "osediff")  # the upscaler samples by the policy's own steps
 LOW = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -49,9 +50,10 @@ def test_the_lora_file_makes_the_upscaler_give_the_policys_samples(folder, name,
     assert np.abs(restored(name, pixels, SETTINGS[name]) - wanted).max() > 1
 
 
-def test_stablesr_begins_and_ends_as_the_upscaler_does_but_takes_deterministic_steps(folder, tmp_path):
-    policy = diffusion_policy("stablesr", SETTINGS["stablesr"])
-    assert policy.times == [999, 500, 0]
+@pytest.mark.parametrize(("name", "times"), [("stablesr", [999, 500, 0]), ("diffbir", [999, 499]), ("seesr", [501, 1])])
+def test_others_begin_and_end_as_the_upscaler_does_but_take_deterministic_steps(folder, name, times, tmp_path):
+    policy = diffusion_policy(name, SETTINGS[name])
+    assert policy.times == times
     begun = policy.begin(LOW, policy.sources(LOW, 0))
     step = policy.step(begun.latents, 0, begun)
     assert step.sd == 0
@@ -63,8 +65,8 @@ def test_stablesr_begins_and_ends_as_the_upscaler_does_but_takes_deterministic_s
     moved(policy)
     assert torch.equal(policy.start(LOW), start)
     policy.save(tmp_path / "best.safetensors")
-    names = ("stablesr", f"stablesr+lora:{tmp_path / 'best.safetensors'}")
-    outputs = [restored(one, image(0), SETTINGS["stablesr"]).astype(int) for one in names]
+    names = (name, f"{name}+lora:{tmp_path / 'best.safetensors'}")
+    outputs = [restored(one, image(0), SETTINGS[name]).astype(int) for one in names]
     assert np.abs(outputs[0] - outputs[1]).max() > 5
 
 

@@ -22,7 +22,7 @@ FEW = Sampling(steps=3)
         ("osediff", "draft-lv", r"begins with the input's latent, never with noise.\n.*algorithm.name=refl or draft\."),
         ("osediff", "grpo", "it needs stochastic steps, and OSEDiff has one step, which is not"),
         ("osediff", "dpo", "it compares errors at random times under noise, and OSEDiff is only ever asked at one"),
-        ("seesr", "refl", "'seesr' cannot be tuned yet"),
+        ("resshift", "refl", "'resshift' cannot be tuned yet"),
     ],
 )
 def test_an_algorithm_of_the_other_kind_of_policy_is_refused(folder, name, algorithm, said):

@@ -87,6 +87,11 @@ def weights(height: int, width: int) -> torch.Tensor:
     return torch.outer(_gaussian(height, height / 2), _gaussian(width, (width - 1) / 2)).float()
 
 
+def centred(height: int, width: int) -> torch.Tensor:
+    """The same with the middle of both sides where it is, as PiSA-SR has them."""
+    return torch.outer(_gaussian(height, (height - 1) / 2), _gaussian(width, (width - 1) / 2)).float()
+
+
 def even(height: int, width: int) -> torch.Tensor:
     """Ones: all that a tile gives counts alike."""
     return torch.ones(height, width)

@@ -155,6 +155,12 @@ def expect_steps(steps: int, what: str) -> None:
         raise UserError(f"{what} needs 2 steps or more, but steps={steps} was requested.", "Leave steps out, or raise it.")
 
 
+def expect_one_step(steps: int, what: str) -> None:
+    """UserError for more steps than the one that a model was tuned to restore in."""
+    if steps != 1:
+        raise UserError(f"{what} has one step, but steps={steps} was requested.", "Leave steps out, or set it to 1.")
+
+
 def again_in_float32(module: Any, what: str) -> None:
     """Let `module` run once more in float32 whenever its output under autocast holds NaN or infinity; say so the first time."""
     reported = False

@@ -24,6 +24,7 @@ MODELS = {  # name in the zoo → module and class
     "resshift-bicubic": ("resshift", "ResShiftFour"),
     "sinsr": ("resshift", "SinSR"),
     "osediff": ("osediff", "OSEDiff"),
+    "pisasr": ("pisasr", "PiSASR"),
     "diffbir": ("diffbir", "DiffBIR"),
     "diffbir-v2": ("diffbir", "DiffBIR2"),
     "seesr": ("seesr", "SeeSR"),

@@ -1,6 +1,6 @@
 """OSEDiff (arXiv 2406.08177): Stable Diffusion 2.1 base, tuned by LoRA to restore in one step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,10 @@ from PIL import Image
 from fgr.errors import UserError
 from fgr.sr.diffusion import loading
 from fgr.sr.diffusion.files import BASE, another_base, folder_of
-from fgr.sr.diffusion.latent_tiles import predict_in_tiles, square_tile
+from fgr.sr.diffusion.latent_tiles import predict_in_tiles, square_tile, weights
 from fgr.sr.diffusion.pixels import COLOR_FIXES, enlarge_twice, fitted
 from fgr.sr.diffusion.prompts import TAGS, Prompts, Reader, Words, asks_for_words, embed
-from fgr.sr.diffusion.samplers import AncestralSampler
+from fgr.sr.diffusion.samplers import AncestralSampler, Sampler
 from fgr.sr.diffusion.stepwise import SCALE, Start, drawn_latents, embedded
 from fgr.sr.diffusion.tagger import expect_tagger, open_tagger, open_tokens
 from fgr.sr.diffusion.vae_tiles import tile_autoencoder
@@ -34,20 +34,17 @@ class OSEDiff:
     }  # fmt: skip
     multiple, chop = 1, None
     least = 512  # shorter side in pixels that the model is shown at least
+    name = "OSEDiff"
+    weigh = staticmethod(weights)  # of latent tiles
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
         self.settings = settings
         self.smallest_tile = self.least // SCALE
-        if settings["steps"] != 1:
-            raise UserError(
-                f"OSEDiff has one step, but steps={settings['steps']} was requested.", "Leave steps out, or set it to 1."
-            )
-        folder, file = folder_of(found, BASE), found["osediff.pkl"]
-        adapters, base = _read(file), loading.base_parts(folder)
-        self._unet, self._vae = (
-            with_adapters(base[name](), adapters[f"state_dict_{name}"], adapters[f"rank_{name}"], folder, file).to(device)
-            for name in ("unet", "vae")
-        )
+        loading.expect_one_step(settings["steps"], self.name)
+        folder = folder_of(found, BASE)
+        base = loading.base_parts(folder)
+        self.networks = {name: network.to(device) for name, network in self._tuned(base, found).items()}
+        self._unet, self._vae = self.networks["unet"], self.networks["vae"]
         words = self._tags(found, device) if asks_for_words(settings["prompt"]) else None
         text_encoder = base["text_encoder"]
         self.text = Prompts(
@@ -57,11 +54,23 @@ class OSEDiff:
             guided=False,
             words=words,
         )
-        self.sampler = AncestralSampler([TIME])
+        self.sampler = self.step()
         tile_autoencoder(self._vae, settings["encoder_tile"], settings["decoder_tile"])
-        self.networks = {"unet": self._unet, "vae": self._vae}
-        loading.again_in_float32(self._vae.decoder, "The decoder of OSEDiff")
-        loading.again_in_float32(self._vae.encoder, "The encoder of OSEDiff")
+        loading.again_in_float32(self._vae.decoder, f"The decoder of {self.name}")
+        loading.again_in_float32(self._vae.encoder, f"The encoder of {self.name}")
+
+    def step(self) -> Sampler:
+        """The only step."""
+        return AncestralSampler([TIME])
+
+    def _tuned(self, base: Mapping[str, Callable[[], Any]], found: Mapping[str, Path]) -> dict[str, Any]:
+        """UNet and autoencoder of the base with what the model's own file adds to them."""
+        folder, file = folder_of(found, BASE), found["osediff.pkl"]
+        content = read_adapters(file, PARTS, self.name)
+        return {
+            name: with_adapters(base[name](), content[f"state_dict_{name}"], content[f"rank_{name}"], folder, file)
+            for name in ("unet", "vae")
+        }
 
     def begin(self, images: torch.Tensor, sources: Sequence[torch.Generator], prompts: Sequence[str] | None = None) -> Start:
         """See `DiffusionModel`; the latents are the input's own."""
@@ -75,10 +84,14 @@ class OSEDiff:
         text = start.condition["text"]
 
         def predict(latent: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-            return self._unet(latent, times, encoder_hidden_states=text, return_dict=False)[0]
+            return self._call(latent, times, text)
 
         tile, overlap = square_tile(latents, self.settings["latent_tile"], self.settings["latent_overlap"])
-        return predict_in_tiles(predict, latents, latents, tile, overlap).float()
+        return predict_in_tiles(predict, latents, latents, tile, overlap, weigh=self.weigh).float()
+
+    def _call(self, latent: torch.Tensor, times: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self._unet(latent, times, encoder_hidden_states=text, return_dict=False)[0]
+        return output
 
     def decode(self, latents: torch.Tensor, start: Start) -> torch.Tensor:
         """See `DiffusionModel`; with the colours of the inputs."""
@@ -134,8 +147,9 @@ def _expect_shape(own: Mapping[str, Any], name: str, shape: tuple[int, ...], fol
         raise another_base(folder, f"its {name} has the shape {tuple(own[name].shape)}, not {tuple(shape)}")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_adapters(file: Path, parts: Sequence[str], what: str) -> dict[str, Any]:
+    """The content of a checkpoint of adapters. UserError if one of its `parts` is not in it."""
     content = unpickled(file)
-    if not isinstance(content, dict) or any(part not in content for part in PARTS):
-        raise UserError(f"{file} does not hold OSEDiff's adapters ({', '.join(PARTS)}).", "Put osediff.pkl in its place.")
+    if not isinstance(content, dict) or any(part not in content for part in parts):
+        raise UserError(f"{file} does not hold {what}'s adapters ({', '.join(parts)}).", f"Put {file.name} in its place.")
     return content

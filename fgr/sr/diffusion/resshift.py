@@ -77,10 +77,7 @@ class SinSR(ResShift):
     defaults: Mapping[str, Any] = {**ResShift.defaults, "steps": 1}
 
     def __init__(self, found: Mapping[str, Path], settings: Mapping[str, Any], device: torch.device) -> None:
-        if settings["steps"] != 1:
-            raise UserError(
-                f"SinSR has one step, but steps={settings['steps']} was requested.", "Leave steps out, or set it to 1."
-            )
+        loading.expect_one_step(settings["steps"], "SinSR")
         super().__init__(found, settings, device)
         self.sampler = OneShiftSampler(self.length, self.least)
 

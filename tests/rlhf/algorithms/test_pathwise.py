@@ -4,11 +4,25 @@ import numpy as np
 import pytest
 import torch
 from toy_diffusion import LOW as TOY_LOW
-from toy_diffusion import grey_reward, optimized, toy, training_step
+from toy_diffusion import diffusion_policy, grey_reward, optimized, toy, training_step
 
 from fgr.recipe.algorithms import DraftSettings, ReflSettings
 from fgr.rlhf.algorithms.pathwise import Pathwise, drawn_steps
 from fgr.rlhf.inputs import Batch
+
+MODELS = ("diffbir", "seesr")  # one folder of weights
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("settings", [ReflSettings(name="refl", hinge=None), DraftSettings(name="draft", hinge=None)])
+def test_policies_under_a_control_net_get_a_gradient_wherever_they_learn(folder, name, settings):
+    policy = diffusion_policy(name, {"steps": 2})
+    low = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    Pathwise(policy, [grey_reward()], settings).step(Batch(low, None), training_step(policy))
+    gradients = {key: value.grad for key, value in policy.learned().items()}
+    assert all(one is not None and one.isfinite().all() for one in gradients.values())
+    assert any(one.abs().max() > 0 for one in gradients.values())
+    assert any("image_attentions" in key for key in gradients) == (name == "seesr")
 
 
 def test_a_hinge_lets_go_of_images_that_are_good_enough():
