@@ -10,7 +10,7 @@ API = {  # name → the module that has it, imported when it is first asked for;
     "evaluate_reward_model": "fgr.api",
     "evaluate_systems": "fgr.api",
     "generate_dataset": "fgr.api",
-    "load_reward_model": "fgr.api",
+    "load_reward_model": "fgr.reward.pretrained",
     "load_samples": "fgr.dataset.load",
     "score": "fgr.api",
     "train_reward_model": "fgr.api",

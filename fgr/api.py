@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fgr.errors import UserError
+from fgr.api_arguments import Changes, as_pixels, as_recipe
 from fgr.shipped import REWARD_MODEL
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from fgr.recipe.rlhf import RlhfRecipe
     from fgr.reward.model import FinPercepRM
     from fgr.reward.score import ScoredImage
-
-Changes = Mapping[str, Any]  # dotted recipe keys → values
 
 
 def generate_dataset(
@@ -102,33 +100,6 @@ def train_reward_model(
     return run.train_reward_model(chosen, str(data), Path(out), device)
 
 
-def load_reward_model(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> "FinPercepRM":
-    """Open a reward model, ready to score.
-
-    A `torch.nn.Module`: `score_B, map_B1HW = model(images_B3HW)`, images float32 RGB in [0, 1], larger scores better, maps in
-    [0, 1], larger worse. It is differentiable by the images.
-
-    Args:
-        reward: `fgr-lite`, which ships with the package; a run of `train_reward_model` (its last finished stage), a stage's
-            folder, or a reward model's id on the Hub.
-        device: A torch device.
-
-    Returns:
-        A `fgr.reward.FinPercepRM` in evaluation mode.
-
-    Raises:
-        UserError: There is no such reward model, or its files are damaged.
-
-    Examples:
-        ```python
-        model = fgr.load_reward_model("out/rm")
-        ```
-    """
-    from fgr.reward import pretrained
-
-    return pretrained.load_reward_model(reward, device)
-
-
 def score(
     image: "str | Path | np.ndarray | Image.Image",
     reward: "str | Path | FinPercepRM" = REWARD_MODEL,
@@ -147,7 +118,9 @@ def score(
         device: Where a reward model is opened that is given by name: `auto`, `cpu` or `cuda`.
 
     Returns:
-        `score`, larger = better; `map`, float32 (H, W) in [0, 1], 0 = clean, 1 = worst; `worst`, the mean of the map's worst 1 %.
+        `score`, larger = better, on the model's own scale; `calibrated`, the same from 0, as the restored images of the model's
+            validation set, to 1, as its clean ones – None for models without such a scale; `map`, float32 (H, W) in [0, 1],
+            0 = clean, 1 = worst; `worst`, the mean of the map's worst 1 %.
 
     Raises:
         UserError: The image cannot be read, or there is no such reward model.
@@ -155,14 +128,15 @@ def score(
     Examples:
         ```python
         found = fgr.score("photo.png")
-        print(found.score, found.worst, found.map.shape)
+        print(found.calibrated, found.worst, found.map.shape)
         ```
     """
     from fgr.devices import choose_device
+    from fgr.reward.pretrained import load_reward_model
     from fgr.reward.score import scored
 
     model = load_reward_model(reward, choose_device(device)) if isinstance(reward, str | Path) else reward
-    return scored(model, _pixels(image), tile)
+    return scored(model, as_pixels(image), tile)
 
 
 def tune(
@@ -306,37 +280,3 @@ def evaluate_reward_model(
         str(reward), str(data), split, limit, device, parts=CHEAP if parts is None else parts, images=pairs, systems=systems,
         start=start, workers=workers, draws=draws,
     )  # fmt: skip
-
-
-def as_recipe(recipe: Any, kind: str, changes: Changes | None = None) -> Any:
-    """The checked recipe of a kind: of a name or a file, of a mapping of keys, or the object itself; with `changes`.
-
-    UserError naming every mistake, or for an object of another kind.
-    """
-    from fgr import recipe as recipes
-
-    if isinstance(recipe, str | Path):
-        return recipes.load(recipe, kind, (), changes)
-    if isinstance(recipe, Mapping):
-        return recipes.check(recipes.changed(recipe, changes or {}), kind, "given as a mapping")
-    if not isinstance(recipe, recipes.model_of(kind)):
-        raise UserError(
-            f"This is not a recipe of the kind '{kind}' but of the type {type(recipe).__name__}.",
-            "Give a name, a file, a mapping of keys, or what fgr.recipe.load gives for this kind.",
-        )
-    return recipes.check(recipes.changed(recipes.resolved(recipe), changes), kind, "given as an object") if changes else recipe
-
-
-def _pixels(image: Any) -> Any:
-    """An image as uint8 (H, W, 3) RGB. UserError."""
-    import numpy as np
-
-    from fgr.image_files import read_image
-
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    found = np.asarray(image.convert("RGB")) if hasattr(image, "convert") else image
-    if not isinstance(found, np.ndarray) or found.dtype != np.uint8 or found.ndim != 3 or found.shape[2] != 3:
-        what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(image).__name__
-        raise UserError(f"An image is an array uint8 (H, W, 3), not {what}.", "Give that, a PIL image, or a file.")
-    return found

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import fgr
-from fgr.api import as_recipe
-from fgr.reward import FinPercepRM
+from fgr.api_arguments import as_recipe
+from fgr.reward import FinPercepRM, score_scale
 
 FUNCTIONS = sorted(set(fgr.API) - {"UserError"})
 
@@ -68,6 +68,10 @@ def test_an_image_is_scored_as_a_file_an_array_or_a_pil_image(trained, tmp_path)
     assert by_file.score == by_array.score == fgr.score(Image.fromarray(array), model).score
     assert by_array.map.shape == (48, 64)
     assert by_array.map.mean() <= by_array.worst <= 1
+    model.score_scale = score_scale.ScoreScale(by_array.score + 1, by_array.score - 1, 0, 0, 8)
+    assert fgr.score(array, model).calibrated == pytest.approx(0.5)
+    model.score_scale = None
+    assert fgr.score(array, model).calibrated is None
     for wrong in (array[..., 0], array.astype(np.float32), "no.png", None):
         with pytest.raises(fgr.UserError):
             fgr.score(wrong, model)

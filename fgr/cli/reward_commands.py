@@ -65,15 +65,15 @@ def score(
     from fgr.devices import choose_device
     from fgr.image_files import expand, in_words
     from fgr.reward import ranking, score_scale
-    from fgr.reward.pretrained import load_reward_model, scale_of
+    from fgr.reward.pretrained import load_reward_model
 
     files, not_images = expand(images)
     if not_images:
         echo(f"fgr: left out {in_words(not_images)}.", err=True)
-    model, scale = load_reward_model(reward, choose_device(device)), scale_of(reward)
+    model = load_reward_model(reward, choose_device(device))
     pictures: dict[str, tuple[str, str]] | None = {} if html else None
-    found, left_out = ranking.score_files(model, files, scale, tile, draws, _keeper(maps, raw_maps, json, pictures))
-    ordered, notes = ranking.ranked(found), score_scale.explanation(scale)
+    found, left_out = ranking.score_files(model, files, tile, draws, _keeper(maps, raw_maps, json, pictures))
+    ordered, notes = ranking.ranked(found), score_scale.explanation(model.score_scale)
     if not json:
         for line in ranking.lines(ordered) if len(files) > 1 else (ranking.line(one) for one in ordered):
             echo(line)

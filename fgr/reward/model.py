@@ -17,6 +17,7 @@ from fgr.errors import UserError
 from fgr.recipe.reward import Model
 from fgr.reward.decoder import Decoder
 from fgr.reward.encoder import ENERGY_FLOOR, ChannelNorm, Trained, build_encoder, load_pretrained, set_trained
+from fgr.reward.score_scale import ScoreScale
 from fgr.training.low_rank import parametrize_low_rank
 
 Gate = Literal["concat", "paper", "complement", "residual"]
@@ -76,6 +77,7 @@ class FinPercepRM(
     input_std: torch.Tensor
     score_mean: torch.Tensor
     score_std: torch.Tensor
+    score_scale: ScoreScale | None = None  # what scores mean, where the folder it was opened from says so
 
     def __init__(
         self,

@@ -8,7 +8,6 @@ from fgr.errors import UserError
 from fgr.hub_files import folder_or_hub
 from fgr.reward import score_scale
 from fgr.reward.model import FinPercepRM
-from fgr.reward.score_scale import ScoreScale
 from fgr.reward.stored_model import AGAIN, HINT, expect_sound
 from fgr.shipped import REWARD_MODEL
 
@@ -16,13 +15,28 @@ SHIPPED_FOLDER = Path(__file__).parent / "fgr_lite"
 
 
 def load_reward_model(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> FinPercepRM:
-    """The reward model that ships, or one in a folder (a run means its last finished stage) or on the Hub, ready on `device`."""
+    """Open a reward model, ready to score.
+
+    A `torch.nn.Module`: `score_B, map_B1HW = model(images_B3HW)`, images float32 RGB in [0, 1], larger scores better, maps in
+    [0, 1], larger worse. It is differentiable by the images.
+
+    Args:
+        reward: `fgr-lite`, which ships with the package; a run of `train_reward_model` (its last finished stage), a stage's
+            folder, or a reward model's id on the Hub.
+        device: A torch device.
+
+    Returns:
+        A `fgr.reward.FinPercepRM` in evaluation mode; its `score_scale` says what scores mean, where the model has one.
+
+    Raises:
+        UserError: There is no such reward model, or its files are damaged.
+
+    Examples:
+        ```python
+        model = fgr.load_reward_model("out/rm")
+        ```
+    """
     return _open(str(resolve(folder_of(reward))), device)
-
-
-def scale_of(reward: str | Path = REWARD_MODEL) -> ScoreScale | None:
-    """What the scores of the reward model that `load_reward_model` opens mean, where it says so."""
-    return score_scale.read(resolve(folder_of(reward)))
 
 
 def load_stages(reward: str | Path = REWARD_MODEL, device: str = "cpu") -> list[FinPercepRM]:
@@ -76,10 +90,12 @@ def resolve(folder: Path) -> Path:
 def _open(folder: str, device: str) -> FinPercepRM:
     expect_sound(Path(folder))
     try:
-        return FinPercepRM.from_pretrained(folder, map_location=device)
+        model = FinPercepRM.from_pretrained(folder, map_location=device)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"The reward model in {folder} is damaged or of another version: {reason}", AGAIN) from None
+    model.score_scale = score_scale.read(Path(folder))
+    return model
 
 
 def _snapshot(name: str) -> str:

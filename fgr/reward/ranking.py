@@ -13,25 +13,19 @@ from fgr import atomic
 from fgr.image_files import ImageFileError, read_image
 from fgr.progress import Progress
 from fgr.reward.score import ScoredImage, scored
-from fgr.reward.score_scale import ScoreScale
 
 Record = dict[str, Any]
 COLUMNS = ("rank", "score", "calibrated", "map_worst", "map_mean", "image")
 
 
-def record(file: Path, found: ScoredImage, scale: ScoreScale | None) -> Record:
+def record(file: Path, found: ScoredImage) -> Record:
     """An image's figures; `calibrated` where the model has a scale."""
-    calibrated = {} if scale is None else {"calibrated": scale.calibrated(found.score)}
+    calibrated = {} if found.calibrated is None else {"calibrated": found.calibrated}
     return {"image": str(file), "score": found.score, **calibrated, "map_mean": float(found.map.mean()), "map_worst": found.worst}
 
 
 def score_files(
-    model: Any,
-    files: Sequence[Path],
-    scale: ScoreScale | None,
-    tile: int,
-    draws: int,
-    keep: Callable[[Path, np.ndarray, ScoredImage, Record], None],
+    model: Any, files: Sequence[Path], tile: int, draws: int, keep: Callable[[Path, np.ndarray, ScoredImage, Record], None]
 ) -> tuple[list[Record], dict[str, str]]:
     """The records of images, and why others were left out, by their names; `keep` is given each as soon as it is scored."""
     found, left_out = [], {}
@@ -43,7 +37,7 @@ def score_files(
                 left_out[str(file)] = error.message
             else:
                 figures = scored(model, image, tile, draws)
-                found.append(record(file, figures, scale))
+                found.append(record(file, figures))
                 keep(file, image, figures, found[-1])
             if progress:
                 progress.advance()

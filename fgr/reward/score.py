@@ -71,17 +71,20 @@ def _tiled(model: Any, whole: torch.Tensor, tile: int) -> tuple[np.ndarray, np.n
 
 
 class ScoredImage(NamedTuple):
-    """An image's score, larger = better; its map, float32 (H, W) in [0, 1]; the mean of the map's worst 1 %."""
+    """An image's score, larger = better; its map, float32 (H, W) in [0, 1]; the mean of the map's worst 1 %; and the score
+    calibrated to 0 … 1, restored … clean images of the model's validation set, None where the model has no such scale."""
 
     score: float
     map: np.ndarray
     worst: float
+    calibrated: float | None
 
 
 def scored(model: Any, image: np.ndarray, tile: int = 1024, draws: int = 0) -> ScoredImage:
-    """What `score` gives of a uint8 (H, W, 3) image, and how bad the worst place of its map is."""
+    """What `score` gives of a uint8 (H, W, 3) image, how bad the worst place of its map is, and what the score means."""
     value, map_ = score(model, image, tile, draws)
-    return ScoredImage(value, map_, worst(map_))
+    scale = model.score_scale
+    return ScoredImage(value, map_, worst(map_), scale.calibrated(value) if scale else None)
 
 
 def _tile(model: Any, whole: torch.Tensor, inner: tuple[slice, slice]) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
