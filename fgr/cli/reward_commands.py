@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from fgr.reward.score import ScoredImage
 
 Recipe = Annotated[
-    str | None, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep-plus, hardened, demo).")
+    str | None,
+    typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe (finpercep-plus, people, demo, …)."),
 ]
 
 

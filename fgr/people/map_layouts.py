@@ -215,6 +215,11 @@ def _told(found: MapBenchmark, row: Marked) -> bool:
     return True
 
 
+def scene_of(row: Marked) -> str:
+    """What splits go by: the group's name, without folders and suffix where it is the image."""
+    return Path(row.group).stem
+
+
 def by_image(rows: list[Marked]) -> Iterator[tuple[Path, list[Marked]]]:
     """The rows of each image, in the order in which images come."""
     images: dict[Path, list[Marked]] = {}

@@ -5,6 +5,8 @@ The part follows from the scene's name alone, so that training and evaluation ag
 
 import hashlib
 
+from fgr.errors import UserError
+
 PARTS = {"train": 0.6, "validation": 0.1, "test": 0.3}  # shares of scenes
 
 
@@ -16,3 +18,9 @@ def part_of(scene: str) -> str:
             return part
         place -= share
     return "test"
+
+
+def expect_part(split: str | None) -> None:
+    """UserError for a split that benchmarks do not have."""
+    if split is not None and split not in PARTS:
+        raise UserError(f"A benchmark has no split '{split}'.", f"Known: {', '.join(PARTS)}; without --split all of it.")

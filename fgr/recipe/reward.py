@@ -150,6 +150,35 @@ class Mined(Strict):
     )
 
 
+class People(Strict):
+    """What people said of SR outputs, in public sets or tables of one's own, as a further source of labels from RM_0 on.
+
+    Sets are named as by `fgr evaluate --benchmark`: NAME=DIR for a public set in its folder, or a table's path.
+    """
+
+    scores: tuple[str, ...] = Field((), description="sets of mean opinions of images: disrqad=DIR, …, or tables image, mos")
+    masks: tuple[str, ...] = Field(
+        (), description="sets of marked regions: sr-prominence=DIR, desra=DIR, …, or tables image, mask, prominence"
+    )
+    score_columns: dict[str, str] = Field({}, description="what the tables of opinions call their columns: {image: file}")
+    mask_columns: dict[str, str] = Field({}, description="what the tables of regions call theirs: {prominence: share}")
+    part: Literal["train", "all"] = Field(
+        "train", description="scenes that are learned from: 60 %, those of --split train in fgr evaluate --benchmark; or all"
+    )
+    batch: int = Field(4, ge=1, description="images a process and step, beside the dataset's")
+    crop: int = Field(
+        224,
+        ge=32,
+        description="side of their crops in pixels, each of which has its image's opinion; smaller images are left out",
+    )
+    link: int = Field(
+        200, ge=10, description="images of each set on which the link from opinions to S_base, an isotonic regression, is fitted"
+    )
+    score: Weight = Field(0.5, description="weight of: |S − link(opinion)| in standard deviations of the score")
+    order: Weight = Field(1.0, description="weight of: images of a set scored in the order of their opinions")
+    map: Weight = Field(1.0, description="weight of: the map inside a marked region against the share of viewers who see it")
+
+
 class Base(Strict):
     """S_base, the score that L_align anchors clean images to, and the first phase, which distils it into the encoder."""
 
@@ -234,6 +263,7 @@ class RewardRecipe(Strict):
     loss: Loss = Loss()
     planted: Planted = Planted()
     mined: Mined = Mined()
+    people: People = People()
     training: Training = Training()
     trackers: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = Field(
         (), description="experiment trackers beside metrics.jsonl"

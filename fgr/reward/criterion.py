@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from fgr.metrics.registry import Score
-from fgr.recipe.reward import Loss, Planted
+from fgr.recipe.reward import Loss, People, Planted
 from fgr.reward import loss
 from fgr.reward.randomize import Copy, randomized, seed_of
 
@@ -31,6 +31,7 @@ class Criterion:
     target: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
     planted: Planted | None = None  # weights and margins of its pairs, wanted where a batch has planted images
     randomize: bool = False  # judge randomised copies; never while distilling
+    labelled: People | None = None  # weights of people's labels, wanted where a batch has images that they labelled
 
     def __call__(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float, cell: int) -> Parts:
         """The parts of the loss and their weighted `total`.
@@ -69,6 +70,23 @@ class Criterion:
         scores, _ = model(torch.cat([left, right]).float() / 255)
         first, second = (scores / scale).chunk(2)
         return self.settings.preference * loss.preference_loss(first, second, choice)
+
+    def people(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float, cell: int) -> Parts:
+        """The parts of the loss of images that people labelled (see `people_labels.PeopleCrops`), and their weighted `total`."""
+        assert self.labelled is not None
+        scores, maps = self._answers(model, {"people": batch["people_image"].float() / 255})[:2]
+        scores, rated = scores.float() / scale, batch["people_rated"].float()
+        short = (scores - batch["people_target"].float() / scale).abs()
+        of_sets = [
+            loss.human_loss(scores, batch["people_opinion"].float(), rated * (batch["people_source"] == source))
+            for source in batch["people_source"].unique()
+        ]
+        parts = {"people_score": loss.weighted_mean(short, rated), "people_order": torch.stack(of_sets).mean()}
+        if cell:
+            target, known = loss.pooled_target(batch["people_map"], batch["people_known"], cell)
+            parts["people_map"] = loss.map_loss(maps.float(), target, known, self.settings.map_kind)
+        weighted = [getattr(self.labelled, name.removeprefix("people_")) * part for name, part in parts.items()]
+        return parts | {"total": torch.stack(weighted).sum()}
 
     def _margins(self, batch: Mapping[str, torch.Tensor]) -> tuple[loss.Margin, loss.Margin]:
         first, second = self.settings.margins

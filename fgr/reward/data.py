@@ -187,7 +187,7 @@ class Stream(IterableDataset):
             epoch += 1
 
 
-def loader(samples: Samples | Pairs, draws: Draws, workers: int, streaming: bool = False) -> DataLoader:
+def loader(samples: Dataset, draws: Draws, workers: int, streaming: bool = False) -> DataLoader:
     """Batches of `samples` as `draws` says: dicts of tensors (B, …)."""
     if streaming and isinstance(samples, Samples):
         stream = Stream(samples, draws.seed, draws.range.start * draws.batch, draws.part)

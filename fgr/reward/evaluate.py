@@ -4,7 +4,6 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from fgr.metrics import maps as map_metrics
 from fgr.progress import Progress
 from fgr.reward import label_definition, splits
 from fgr.reward.data import Samples
-from fgr.reward.pretrained import folder_of, load_reward_model
+from fgr.reward.pretrained import folder_of, load_reward_model, run_of
 from fgr.reward.probes import CHEAP, PROBES, Planting, expect_parts, measured
 from fgr.reward.row_figures import JudgedRow, Record, row_workers
 from fgr.reward.score import score_many
@@ -49,7 +48,7 @@ def evaluate_reward_model(
     rows = splits.open_split(data, split)
     if limit and limit < len(rows):
         rows = rows.select(evenly_drawn(len(rows), limit))
-    run = _run_of(folder_of(reward))
+    run = run_of(folder_of(reward))
     content = runs.read(run) if run else None
     closure = SystemClosure(systems, start, rows[0]["scale"], chosen) if systems else None
     found: dict[str, Any] = {
@@ -158,7 +157,3 @@ class _Judge:
 
 def _digest(encoded: bytes) -> bytes:
     return hashlib.blake2b(encoded, digest_size=16).digest()
-
-
-def _run_of(folder: Path) -> Path | None:
-    return next((place for place in (folder, folder.parent) if (place / "run.json").is_file()), None)

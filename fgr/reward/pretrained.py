@@ -70,6 +70,11 @@ def stages_of(run: Path) -> list[Path]:
     return [numbered[number] for number in sorted((one for one in numbered if one.isdecimal()), key=int)]
 
 
+def run_of(folder: Path) -> Path | None:
+    """The run that a reward model's folder is, or is a stage of; None for one that is published alone."""
+    return next((place for place in (folder, folder.parent) if (place / "run.json").is_file()), None)
+
+
 def folder_of(reward: str | Path) -> Path:
     """The folder on this machine that holds what `reward` names; a folder of that name goes before the model that ships."""
     if str(reward) == REWARD_MODEL and not Path(REWARD_MODEL).is_dir():

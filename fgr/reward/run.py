@@ -22,6 +22,7 @@ from fgr.reward.beginning import digest_of, open_begun
 from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
+from fgr.reward.people_labels import PeopleLabels, with_people
 from fgr.reward.phase import Phase, Validation
 from fgr.reward.planting import Planter, scale_of
 from fgr.reward.pretrained import load_reward_model, save_reward_model
@@ -79,6 +80,7 @@ class _Trainer:
         self.facts: dict[str, Any] = self._begun_with()
         all_of({"data": self._open_data, "encoder": self._check_encoder, "base": self._check_base})
         self.facts = {"data": splits.split_facts(self.rows)} | self._maps_learned() | self.facts
+        self.facts |= {"people": self.people.facts} if self.people is not None else {}
         self.mined = mined.read(mined_files)
         self.facts |= {"mined": {"rows": len(self.mined), "digest": mined.digest(self.mined)}} if self.mined else {}
         self.run.expect("reward", resolved(recipe), self.facts, MAY_GROW)
@@ -91,6 +93,8 @@ class _Trainer:
             "validation": splits.open_split(data, "validation", recipe.data.exclude_models),
         }
         self.consensus = splits.open_consensus(data)
+        people = recipe.people
+        self.people = PeopleLabels(people) if people.scores or people.masks else None
         self.pairs = splits.open_preferences(data, self.rows["train"]) if recipe.loss.preference else []
         splits.expect_learnable(recipe, data, self.rows["train"], self.consensus, self.pairs)
 
@@ -119,8 +123,11 @@ class _Trainer:
         before = sum(phase.steps for phase in self.phases[:position])
         phase = Phase(spec.name, spec.steps, model, self.accelerator, self.recipe.training, self.run, checkpoint, before)
         planter = None if spec.name == "base" else self._planter
+        source = self._batches(spec.steps, done, position, spec.name == "base", planter)
+        if self.people is not None and criterion.base is not None:
+            source = with_people(source, self.people, criterion.base, self.recipe, self.accelerator, self.out, spec.steps, done)
         phase.fit(
-            self._batches(spec.steps, done, position, spec.name == "base", planter),
+            source,
             lambda net, batch: self._loss(criterion, net, batch, scale, cell),
             lambda net: self.validation(net, criterion, scale, cell, self._validation_planter if planter else None),
         )
@@ -133,6 +140,9 @@ class _Trainer:
         if "left" in batch:
             parts["preference"] = criterion.preference(net, batch["left"], batch["right"], batch["choice"], scale)
             parts["total"] = parts["total"] + parts["preference"]
+        if "people_image" in batch:
+            said = criterion.people(net, batch, scale, cell)
+            parts |= said | {"total": parts["total"] + said["total"]}
         return parts
 
     def _initial_model(self, position: int, stage: int, criterion: Criterion) -> FinPercepRM:
@@ -191,17 +201,18 @@ class _Trainer:
 
     def _criterion(self, name: str) -> Criterion:
         recipe = self.recipe
+        later: dict[str, Any] = {
+            "planted": recipe.planted, "randomize": recipe.training.randomize, "labelled": recipe.people,
+        }  # fmt: skip
         if recipe.base.name == "full-reference":
             if name == "base":
                 return Criterion(recipe.loss, None, fidelity.full_reference)
             student = load_reward_model(self.begin or self.out / "base").to(self.accelerator.device).requires_grad_(False)
-            return Criterion(
-                recipe.loss, lambda image: student(image)[0], planted=recipe.planted, randomize=recipe.training.randomize
-            )
+            return Criterion(recipe.loss, lambda image: student(image)[0], **later)
         score = open_base(recipe.base.name, self.accelerator.device)
         if name == "base":
             return Criterion(recipe.loss, None, lambda image, _: score(image))
-        return Criterion(recipe.loss, score, planted=recipe.planted, randomize=recipe.training.randomize)
+        return Criterion(recipe.loss, score, **later)
 
     def _batches(self, steps: int, done: int, position: int, distorted: bool, planter: Planter | None = None) -> Iterator[Any]:
         data, accumulate = self.recipe.data, self.recipe.training.accumulate
