@@ -194,6 +194,8 @@ def evaluate_systems(
     border: int = 0,
     tile: int = 0,
     keep: str | Path | None = None,
+    html: str | Path | None = None,
+    pictures: int = 24,
     device: str = "auto",
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Measure SR systems on a test set; later systems are compared with the first.
@@ -214,6 +216,8 @@ def evaluate_systems(
         border: Pixels that these three leave out on each side.
         tile: SR models run in tiles of this many input pixels; 0 = whole.
         keep: A folder for inputs and outputs as PNG.
+        html: A page to write as well: figures, outputs under a swipe, every image's figures.
+        pictures: Of so many images the page holds the outputs, those with the worst disagreement first.
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
@@ -233,14 +237,14 @@ def evaluate_systems(
     return comparison.evaluate_systems(
         systems, str(data), split=split, layout=layout, scale=scale, limit=limit, metrics=metrics,
         reward=None if reward is None else str(reward), border=border, luma=luma, tile=tile, device=device,
-        keep=None if keep is None else Path(keep),
+        keep=None if keep is None else Path(keep), html=None if html is None else Path(html), pictures=pictures,
     )  # fmt: skip
 
 
 def evaluate_reward_model(
     reward: str | Path, data: str | Path, *, split: str = "test", limit: int | None = None, parts: Sequence[str] | None = None,
     pairs: int = 16, systems: Sequence[str] = (), start: str | None = None, workers: int | None = 0, draws: int = 0,
-    device: str = "auto",
+    html: str | Path | None = None, device: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
     """Measure a reward model on a split of a dataset: its maps, its scores, its ranking of triplets, beside trivial baselines.
 
@@ -260,6 +264,7 @@ def evaluate_reward_model(
         workers: Processes that judge maps beside the network. None means the cores that are left, for many rows; a script
             that starts processes needs `if __name__ == "__main__":`.
         draws: Judge by the mean over so many randomised copies.
+        html: A page to write as well, with the tables.
         device: `auto`, `cpu` or `cuda`.
 
     Returns:
@@ -276,7 +281,12 @@ def evaluate_reward_model(
     from fgr.reward import evaluate
     from fgr.reward.probes import CHEAP
 
-    return evaluate.evaluate_reward_model(
+    found = evaluate.evaluate_reward_model(
         str(reward), str(data), split, limit, device, parts=CHEAP if parts is None else parts, images=pairs, systems=systems,
         start=start, workers=workers, draws=draws,
     )  # fmt: skip
+    if html is not None:
+        from fgr.evaluate import page, show
+
+        page.write(Path(html), show.reward_model_title(found), show.reward_model(found), found["notes"])
+    return found

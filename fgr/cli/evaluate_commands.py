@@ -61,12 +61,19 @@ def evaluate(
     scale: Annotated[int | None, typer.Option(help="The factor, where the images do not tell it.")] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="train, validation or test. Of a dataset: test. Of a benchmark of scores, by scene: all of it."),
+        typer.Option(help="train, validation or test. Of a dataset: test. Of a benchmark, by scene: all of it."),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many images or rows, spread over the set.")] = None,
     tile: Annotated[int, typer.Option(help="SR models run in tiles of this many input pixels; 0 = whole.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Write the summary and its protocol here as JSON.")] = None,
     table: Annotated[Path | None, typer.Option(help="Write every image's figures here as Parquet (or CSV).")] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="PAGE", help="Write it as a page too: figures, outputs under a swipe, maps over them, every image."),
+    ] = None,
+    pictures: Annotated[
+        int, typer.Option(min=0, help="Images or scenes whose pictures the page holds, those with the worst disagreement.")
+    ] = 24,
     keep: Annotated[Path | None, typer.Option(help="Keep inputs and outputs here as PNG.")] = None,
     parts: Annotated[
         str | None,
@@ -118,19 +125,19 @@ def evaluate(
         result, records = api.evaluate_systems(
             systems, data, split=split or "test", layout=layout, scale=scale, limit=limit, metrics=wanted, reward=reward,
             border=border, luma=luma, tile=tile, device=device, keep=keep,
+            html=html, pictures=pictures,
         )  # fmt: skip
-        inputs = result["protocol"]["test_set"].get("inputs")
-        title = f"{data}: {result['images']} images of {result['photos']} photographs"
-        _print(f"{title}; inputs {inputs}" if inputs else title, show.systems(result))
+        _print(show.systems_title(result), show.systems(result))
     elif benchmark:
         result, records = _benchmark(
             benchmark, data, columns, maps, {"reward": reward, "metrics": wanted or [], "device": device},
-            {"border": border, "luma": luma, "split": split}, {"limit": limit, "draws": draws},
+            {"border": border, "luma": luma},
+            {"split": split, "limit": limit, "draws": draws, "html": html, "pictures": pictures},
         )  # fmt: skip
     else:
         result = _reward_model(
             reward or REWARD_MODEL, data, split=split or "test", limit=limit, device=device, parts=listed(parts), pairs=pairs,
-            systems=listed(tuned) or [], start=start, workers=workers, draws=draws,
+            systems=listed(tuned) or [], start=start, workers=workers, draws=draws, html=html,
         )  # fmt: skip
     if table and records:
         from fgr.evaluate import comparison
@@ -183,10 +190,7 @@ def _marked_maps(benchmark: str, data: str | None, **settings: Any) -> tuple[dic
     from fgr.evaluate.map_benchmark import evaluate_on_map_benchmark
 
     result, records = evaluate_on_map_benchmark(benchmark, data, **settings)
-    protocol = result["protocol"]
-    scaled = f", {protocol['masks_scaled']} of them scaled to their image" if protocol["masks_scaled"] else ""
-    title = f"{benchmark}: {protocol['regions']} marked regions of {protocol['images']} images{scaled}"
-    _print(title, show.marked_maps(result))
+    _print(show.marked_maps_title(result), show.marked_maps(result), show.marked_maps_notes(result))
     return result, records
 
 
@@ -196,8 +200,7 @@ def _reward_model(reward: str, data: str | None, **settings: Any) -> dict[str, A
     from fgr.evaluate import show
 
     result = api.evaluate_reward_model(reward, data, **settings)
-    rows = f": {result['rows']} rows of {result['photos']} photographs" if "rows" in result else ""
-    _print(f"{reward} on {data}, split {settings['split']}{rows}", show.reward_model(result))
+    _print(show.reward_model_title(result), show.reward_model(result))
     for note in result["notes"]:
         echo(f"fgr: {note}.", err=True)
     return result

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,19 @@ from fgr import __version__
 from fgr.dataset.tables import evenly_drawn
 from fgr.devices import choose_device
 from fgr.errors import UserError
+from fgr.evaluate import page, page_images, show
 from fgr.image_files import ImageFileError
 from fgr.images.arrays import as_tensor
 from fgr.metrics import ranks
 from fgr.metrics.registry import Metric, Options, open_metrics
 from fgr.people.opinions import FORMATS, RatedImage, RatedPair, ScoreBenchmark, read_source
 from fgr.people.published import published
-from fgr.people.scenes import PARTS, part_of
+from fgr.people.scenes import expect_part, part_of
 from fgr.people.score_layouts import open_score_benchmark
 from fgr.progress import Progress
+from fgr.report.swipe import Picture
 from fgr.reward import baselines
+from fgr.reward.people_labels import learned_note
 from fgr.reward.pretrained import load_reward_model
 from fgr.reward.score import score_many, worst
 
@@ -32,13 +36,14 @@ COMBINED = "score and map together: the score is computed of features gated by t
 def evaluate_on_benchmark(
     path: str, *, data: str | None = None, columns: Mapping[str, str] | None = None, split: str | None = None,
     reward: str | None = None, metrics: Sequence[str] = (), border: int = 0, luma: bool = False, limit: int | None = None,
-    draws: int = 0, device: str = "auto",
+    draws: int = 0, device: str = "auto", html: Path | None = None, pictures: int = page.PICTURES,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
     """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines and published figures beside them.
 
-    The summary, and a record an image. `split` takes a part of the scenes (`people.scenes`), None all; `limit` so many images.
-    Images that cannot be used are left out with the pairs they are in, and named with the reason in `left_out`. UserError for a
-    benchmark that is absent or incomplete, and if nothing of it can be used.
+    The summary, and a record an image; as a page too (`html`), with pictures of so many scenes. `split` takes a part of the
+    scenes (`people.scenes`), None all; `limit` so many images. Images that cannot be used are left out with the pairs they are
+    in, and named with the reason in `left_out`. UserError for a benchmark that is absent or incomplete, and if nothing of it can
+    be used.
     """
     chosen, opened = choose_device(device), open_score_benchmark(path, data, columns)
     chosen_metrics = open_metrics(metrics, Options(chosen, border, luma))
@@ -66,15 +71,57 @@ def evaluate_on_benchmark(
             "metrics": {metric.name: metric.origin for metric in chosen_metrics},
             "accuracy": "ties of people left out, equal scores as half", "resampled": "scenes",
         },
-        "kind": "pairs" if found.pairs else "scores", **_summary(found, signed), "left_out": found.left_out,
+        "kind": "pairs" if found.pairs else "scores", **_summary(found, signed),
+        "left_out": found.left_out, "notes": learned_note(reward, path, split),
     }  # fmt: skip
-    return result, list(_records(found, scores))
+    records = list(_records(found, scores))
+    if html:
+        images = _images(found, records, lower, model, pictures, draws)
+        page.write(html, show.opinions_title(result), show.opinions(result), show.opinions_notes(result), images)
+    return result, records
+
+
+def _images(
+    found: ScoreBenchmark, records: list[dict[str, Any]], lower: Sequence[str], model: Any, limit: int, draws: int
+) -> page.Images:
+    """What the page shows of single images: scenes of outputs, or for pairs the two that people chose from."""
+    scorer = next(name for name in records[0] if name not in (*page_images.FACTS, "mos"))
+    sources = {str(row.image): row for row in found.rows}
+
+    def pictures(scene: str, rows: Sequence[dict[str, Any]]) -> list[Picture]:
+        shown = []
+        for row in rows[: page_images.MOST_PICTURES]:
+            image = read_source(sources[row["image"]].image)
+            map_ = next(score_many(model, [image], draws=draws))[1] if model is not None else None
+            figures = {"opinion": row.get("mos"), scorer: row[scorer]}
+            shown.append(page_images.picture(row["picture"], image, map_, **figures))
+        reference = next((source for row in rows if (source := sources[row["image"]].reference) is not None), None)
+        return [page_images.picture("reference", read_source(reference)), *shown] if reference is not None else shown
+
+    sign = -1 if scorer in lower else 1
+    if found.pairs:
+        records = [
+            {**records[own], "scene": f"pair {number + 1}", "generator": "", "choice": share, "margin": margin}
+            for number, pair in enumerate(found.pairs)
+            for own, share, margin in _sides(pair, [sign * row[scorer] for row in records])
+        ]
+    rows = page_images.named_rows(records, "picture", lambda row: row["generator"] or Path(row["image"]).stem)
+    columns = ("margin", "choice") if found.pairs else (scorer, "mos")
+    return page_images.of_rows(
+        rows, *columns, "generator", "scene", "picture", pictures, limit, better=(1 if found.pairs else sign, 1)
+    )
+
+
+def _sides(pair: RatedPair, scores: Sequence[float]) -> Iterator[tuple[int, float, float]]:
+    """Of both images of a pair the number, the share of people for it, and how far it is scored above the other."""
+    margin = scores[pair.left] - scores[pair.right]
+    yield pair.left, pair.share, margin
+    yield pair.right, 1 - pair.share, -margin
 
 
 def _part(found: ScoreBenchmark, split: str | None, limit: int | None) -> ScoreBenchmark:
     """The rows of a part of the scenes, at most `limit`. UserError."""
-    if split is not None and split not in PARTS:
-        raise UserError(f"A benchmark has no split '{split}'.", f"Known: {', '.join(PARTS)}; without --split all of it.")
+    expect_part(split)
     if found.pairs and (split or limit):
         raise UserError("A benchmark of pairs is evaluated whole.", "Leave --split and --limit out.")
     kept = [number for number, row in enumerate(found.rows) if split is None or part_of(row.scene) == split]

@@ -17,6 +17,8 @@ from PIL import Image
 from fgr import __version__, atomic
 from fgr.devices import choose_device
 from fgr.errors import UserError
+from fgr.evaluate import page, show, systems_page
+from fgr.evaluate.closure import GOAL, REWARD_FIGURES, References, closures
 from fgr.evaluate.systems import System, open_system
 from fgr.evaluate.testset import Item, TestSet, open_test_set, with_made_inputs
 from fgr.image_files import ImageFileError
@@ -29,18 +31,19 @@ from fgr.reward.score import score, worst
 
 Record = dict[str, Any]
 DEFAULT = ("psnr", "ssim", "ms-ssim")
-REWARD_FIGURES = {"score": False, "map_mean": True, "map_worst": True}  # figure → whether lower is better
 
 
 def evaluate_systems(
     names: Sequence[str], data: str, *, split: str = "test", layout: str = "auto", scale: int | None = None,
     limit: int | None = None, metrics: Sequence[str] | None = None, reward: str | None = None, border: int = 0,
-    luma: bool = False, tile: int = 0, device: str = "auto", keep: Path | None = None,
+    luma: bool = False, tile: int = 0, device: str = "auto", keep: Path | None = None, html: Path | None = None,
+    pictures: int = page.PICTURES,
 ) -> tuple[dict[str, Any], list[Record]]:  # fmt: skip
-    """SR systems on a test set: the summary and one record an image and system. Without `metrics`: PSNR, SSIM and MS-SSIM where
-    there are references. SR models restore what is made of the references where a set holds these alone. UserError for whatever
-    is not available, before anything is restored. An image that cannot be read or measured is left out for all systems and named
-    in the summary's `left_out`, with the reason."""
+    """SR systems on a test set: the summary and one record an image and system; as a page too (`html`), with pictures of so many
+    images. Without `metrics`: PSNR, SSIM and MS-SSIM where there are references. SR models restore what is made of the references
+    where a set holds these alone. Where there are references, the summary has later systems' closure of the gap from the first to
+    them, as the audit of `fgr rlhf` has it. UserError for whatever is not available, before anything is restored. An image that
+    cannot be read or measured is left out for all systems and named in the summary's `left_out`, with the reason."""
     if len(set(names)) < len(names):
         raise UserError("A system is named twice.", "Name each once; the first is what the others are compared with.")
     chosen = choose_device(device)
@@ -53,16 +56,8 @@ def evaluate_systems(
     opened = [open_system(name, tests.items, scale=tests.scale, device=chosen, tile=tile) for name in names]
     if any(system.reads_inputs for system in opened):
         tests = with_made_inputs(tests)
-    found: list[Record] = []
-    bad: dict[str, ImageFileError] = {}
-    with Progress("evaluate", len(opened) * len(tests.items), "images") as progress:
-        for item, measured in records(opened, tests, chosen_metrics, model, keep, chosen):
-            if isinstance(measured, ImageFileError):
-                bad[item.name] = measured
-                progress.advance(len(opened), {measured.reason: len(opened)})
-            else:
-                found += measured
-                progress.advance(len(opened))
+    goal = [References()] if len(opened) > 1 and all(item.reference for item in tests.items) else []
+    found, bad = _all_records([*opened, *goal], tests, chosen_metrics, model, keep, chosen)
     if not found:
         first = next(iter(bad.values()))
         raise UserError(f"No image of {data} can be measured: {first.message}", first.hint)
@@ -70,8 +65,32 @@ def evaluate_systems(
     if model is not None:
         protocol |= {"reward": str(reward), "reward_model": model.settings}
     used = replace(tests, items=[item for item in tests.items if item.name not in bad])
-    left_out = {name: error.message for name, error in bad.items()}
-    return summary(found, opened, used, chosen_metrics, protocol) | {"left_out": left_out}, found
+    kept = [record for record in found if record["system"] != GOAL]
+    result = summary(kept, opened, used, chosen_metrics, protocol) | {
+        "closure": closures(found, [system.name for system in opened], chosen_metrics)
+    }
+    result["left_out"] = {name: error.message for name, error in bad.items()}
+    if html:
+        images = systems_page.images(kept, opened, used, chosen_metrics, model, pictures)
+        page.write(html, show.systems_title(result), show.systems(result), [], images)
+    return result, kept
+
+
+def _all_records(
+    systems: Sequence[System], tests: TestSet, metrics: Sequence[Metric], model: Any, keep: Path | None, device: str
+) -> tuple[list[Record], dict[str, ImageFileError]]:
+    """The records of the images that can be measured, and the others' errors."""
+    found: list[Record] = []
+    bad: dict[str, ImageFileError] = {}
+    with Progress("evaluate", len(systems) * len(tests.items), "images") as progress:
+        for item, measured in records(systems, tests, metrics, model, keep, device):
+            if isinstance(measured, ImageFileError):
+                bad[item.name] = measured
+                progress.advance(len(systems), {measured.reason: len(systems)})
+            else:
+                found += measured
+                progress.advance(len(systems))
+    return found, bad
 
 
 def records(
@@ -110,7 +129,7 @@ def _measured(
     for system in systems:
         output = system.restore(item)
         _expect_size(system, item, output, reference)
-        if keep:
+        if keep and system.name != GOAL:
             _write(keep / folder_name(system.name) / f"{item.name}.png", output)
         figures = _figures(metrics, output, reference, device)
         found.append({"image": item.name, "photo": item.group, "system": system.name} | figures | _rewarded(reward, output))

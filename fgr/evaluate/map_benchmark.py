@@ -11,14 +11,18 @@ import numpy as np
 from fgr import __version__
 from fgr.devices import choose_device
 from fgr.errors import UserError
+from fgr.evaluate import page, page_images, show
 from fgr.evaluate.map_rivals import STEP, WINDOW, Rival, Scene, fitted, given, rivals
 from fgr.image_files import ImageFileError, read_file, read_image
 from fgr.metrics import marked
 from fgr.metrics.maps import detection
 from fgr.metrics.registry import Options, open_metrics
-from fgr.people.map_layouts import MapBenchmark, Marked, by_image, open_map_benchmark
+from fgr.people.map_layouts import MapBenchmark, Marked, by_image, open_map_benchmark, scene_of
 from fgr.people.published import published
+from fgr.people.scenes import expect_part, part_of
 from fgr.progress import Progress
+from fgr.report.swipe import Picture
+from fgr.reward.people_labels import learned_note
 from fgr.reward.pretrained import load_reward_model
 
 CALIBRATION = 12  # images, spread over the set, whose maps tell which thresholds to try
@@ -37,32 +41,34 @@ class Measured:
 
 def evaluate_on_map_benchmark(
     benchmark: str, data: str | None = None, *, reward: str | None = None, metrics: Sequence[str] = (),
-    maps: Mapping[str, str] | None = None, columns: Mapping[str, str] | None = None, limit: int | None = None, draws: int = 0,
-    device: str = "auto",
+    maps: Mapping[str, str] | None = None, columns: Mapping[str, str] | None = None, split: str | None = None,
+    limit: int | None = None, draws: int = 0, device: str = "auto", html: Path | None = None, pictures: int = page.PICTURES,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
     """A reward model's maps, and those of its rivals, on a benchmark of regions that people marked.
 
-    Gives the summary, with `figures` of all, `by_subset` and `by_generator`, each by rival, and a record a region with the maps
-    pooled in it. Regions that cannot be used are named with the reason in `left_out`. UserError for a benchmark that is absent
-    or incomplete, and if none of its regions can be used.
+    As a page too (`html`), with pictures of so many images. Gives the summary, with `figures` of all, `by_subset` and
+    `by_generator`, each by rival, and a record a region with the maps pooled in it. Regions that cannot be used are named with
+    the reason in `left_out`. UserError for a benchmark that is absent or incomplete, and if none of its regions can be used.
     """
     chosen = choose_device(device)
+    expect_part(split)
     found = open_map_benchmark(benchmark, data, columns)
     opened = open_metrics(metrics, Options(chosen))
     model = load_reward_model(reward, chosen) if reward else None
     folders = {name: Path(folder).expanduser() for name, folder in (maps or {}).items()}
     compared = rivals(model, opened, folders, chosen, draws)
     compared |= {name: given(name) for name in sorted({name for row in found.rows for name in row.maps})}
-    images = list(by_image(found.rows))
+    images = list(by_image([row for row in found.rows if split is None or part_of(scene_of(row)) == split]))
     if limit is not None and limit < len(images):
         images = [images[i] for i in np.linspace(0, len(images) - 1, max(limit, 1)).round().astype(int)]
     measured = list(_measured(found, images, compared))
     if not measured:
         reasons = [f"{file}: {reason}" for file, reason in list(found.left_out.items())[:3]]
         raise UserError(f"No region of {benchmark} can be measured.", "Check the files.", reasons)
-    return _summary(found, measured, list(compared)) | {
+    records = list(_records(measured))
+    result = _summary(found, measured, list(compared)) | {
         "protocol": {
-            "fgr": __version__, "benchmark": benchmark, "data": data, "reward": reward, "draws": draws,
+            "fgr": __version__, "benchmark": benchmark, "data": data, "split": split, "reward": reward, "draws": draws,
             "reward_model": model.settings if model is not None else None, "images": len(measured),
             "regions": sum(len(one.rows) for one in measured), "masks_scaled": sum(one.scaled for one in measured),
             "metrics": {metric.name: metric.origin for metric in opened}, "window": [WINDOW, STEP], "resampled": "images",
@@ -70,7 +76,37 @@ def evaluate_on_map_benchmark(
             "thresholds": "of the best IoU on the other half of the images", "prominent": f"prominence ≥ {marked.HALF}",
         },
         "kind": "maps", "rated": found.rated, "published": published(benchmark)._asdict(), "left_out": found.left_out,
-    }, list(_records(measured))  # fmt: skip
+        "notes": learned_note(reward, benchmark, split),
+    }  # fmt: skip
+    if html:
+        shown = _images(found, measured, records, compared, pictures)
+        page.write(html, show.marked_maps_title(result), show.marked_maps(result), show.marked_maps_notes(result), shown)
+    return result, records
+
+
+def _images(
+    found: MapBenchmark, measured: Sequence[Measured], records: list[dict[str, Any]], compared: Mapping[str, Rival], limit: int
+) -> page.Images:
+    """What the page shows of single images: what people marked, and each rival's map, over the same picture."""
+    rows = {str(one.rows[0].image): one.rows for one in measured}
+    scorer = next(name for name in compared if any(name in record for record in records))
+
+    def pictures(name: str, regions: Sequence[dict[str, Any]]) -> list[Picture]:
+        scene = _scene(found, rows[name][0])
+        people = np.zeros(scene.image.shape[:2], np.float32)
+        for row in rows[name]:
+            mask, _ = _mask(row.mask, scene.image.shape[:2])
+            people[mask] = np.maximum(people[mask], row.prominence)
+        shown = [page_images.picture("people", scene.image, people)]
+        for rival, map_of in compared.items():
+            if (map_ := map_of(scene)) is not None:
+                shown.append(page_images.picture(rival, scene.image, page_images.scaled(map_, 1.0 if rival == "reward" else 0.0)))
+        reference = [] if scene.reference is None else [page_images.picture("reference", scene.reference)]
+        return shown[: page_images.MOST_PICTURES] + reference
+
+    against = "prominence" if found.rated else ""
+    named = [record | {"picture": scorer} for record in records]
+    return page_images.of_rows(named, scorer, against, "generator", "image", "picture", pictures, limit, maps_shown=True)
 
 
 def _measured(

@@ -14,6 +14,13 @@ INVARIANCES = {
 }  # fmt: skip
 
 
+def systems_title(summary: Mapping[str, Any]) -> str:
+    """What the figures are of, in words."""
+    tests = summary["protocol"]["test_set"]
+    inputs = f"; inputs {tests['inputs']}" if tests.get("inputs") else ""
+    return f"{tests['data']}: {summary['images']} images of {summary['photos']} photographs{inputs}"
+
+
 def systems(summary: Mapping[str, Any]) -> Iterator[Table]:
     """Means with intervals, then each comparison with the first system."""
     lower = summary["lower_is_better"]
@@ -24,6 +31,8 @@ def systems(summary: Mapping[str, Any]) -> Iterator[Table]:
     for system, figures in summary["compared"].items():
         rows = [[name, _difference(one), _share(one), str(one["ties"]), str(one["n"])] for name, one in figures.items()]
         yield f"{system} against {summary['against']}", ["", "difference", "win rate", "ties", "images"], rows
+    if summary.get("closure"):
+        yield from closures(summary["against"], summary["closure"])
 
 
 def opinions_title(summary: Mapping[str, Any]) -> str:
@@ -44,7 +53,7 @@ def opinions_notes(summary: Mapping[str, Any]) -> list[str]:
     """What a reader of the figures has to know."""
     notes = [f"reward: {summary['protocol']['reward_is']}"] if summary["protocol"]["reward"] else []
     source = summary.get("published", {}).get("source")
-    return [*notes, f"published: {source}"] if source else notes
+    return [*notes, *summary["notes"], *([f"published: {source}"] if source else [])]
 
 
 def opinions(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -79,6 +88,19 @@ def _with_accuracy_interval(figures: Mapping[str, Any]) -> dict[str, Any]:
     return {**figures, **ends}
 
 
+def marked_maps_title(summary: Mapping[str, Any]) -> str:
+    """What the figures are of, in words."""
+    protocol = summary["protocol"]
+    scaled = f", {protocol['masks_scaled']} of them scaled to their image" if protocol["masks_scaled"] else ""
+    return f"{protocol['benchmark']}: {protocol['regions']} marked regions of {protocol['images']} images{scaled}"
+
+
+def marked_maps_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What a reader of the figures has to know."""
+    source = summary["published"]["source"]
+    return [*summary["notes"], *([f"published: {source}"] if source else [])]
+
+
 def marked_maps(summary: Mapping[str, Any]) -> Iterator[Table]:
     """Maps against regions that people marked, by rival; then by subset and by generator."""
     rated, figures = summary["rated"], summary["figures"]
@@ -92,6 +114,13 @@ def marked_maps(summary: Mapping[str, Any]) -> Iterator[Table]:
     for key in ("subset", "generator"):
         for value, part in summary[f"by_{key}"].items():
             yield _named(f"{key.capitalize()} {value}", part, short, ("srcc", "iou"))
+
+
+def reward_model_title(summary: Mapping[str, Any]) -> str:
+    """What the figures are of, in words."""
+    protocol = summary["protocol"]
+    rows = f": {summary['rows']} rows of {summary['photos']} photographs" if "rows" in summary else ""
+    return f"{protocol['reward']} on {protocol['data']}, split {protocol['split']}{rows}"
 
 
 def reward_model(summary: Mapping[str, Any]) -> Iterator[Table]:
@@ -146,7 +175,8 @@ def probed(probes: Mapping[str, Any]) -> Iterator[Table]:
         ]
         yield "What should change nothing", ["", "score, gaps", "map, mean", "map, worst pixel"], rows
     if "systems" in probes:
-        yield from _systems_closure(probes["systems"])
+        counted = f", {probes['systems']['images']} images of {probes['systems']['photographs']} photographs"
+        yield from closures(probes["systems"]["start"]["name"], probes["systems"]["systems"], counted)
 
 
 def _gap(probes: Mapping[str, Any]) -> Table:
@@ -169,19 +199,16 @@ def _planted(probes: Mapping[str, Any]) -> Iterator[Table]:
     yield title, ["", "reference: score", "map", "SR output: score", "map"], rows
 
 
-def _systems_closure(found: Mapping[str, Any]) -> Iterator[Table]:
-    figures = list(next(iter(found["systems"].values()))["closure"])
-    count = f"{found['images']} images of {found['photographs']} photographs"
-    closures = [
-        [name, *(_within(one["closure"][figure], "value") for figure in figures)] for name, one in found["systems"].items()
-    ]
-    yield f"Share of the gap from {found['start']['name']} to the references that is closed, {count}", ["", *figures], closures
-    header = ["", *(f"{what}: {figure}" for what in COMPARED.values() for figure in ("score", "map"))]
-    rows = [
-        [name, *(_within(one[key][figure], "value") for key in COMPARED for figure in ("score", "map"))]
-        for name, one in found["systems"].items()
-    ]
-    yield "The same against 1 − SSIM, and the share of outputs judged better than their references", header, rows
+def closures(start: str, found: Mapping[str, Any], counted: str = "") -> Iterator[Table]:
+    """How much of each figure's gap from `start` to the references systems close, and what a reward says beside 1 − SSIM."""
+    first = next(iter(found.values()))
+    rows = [[name, *(_within(one["closure"][figure], "value") for figure in first["closure"])] for name, one in found.items()]
+    yield f"Share of the gap from {start} to the references that is closed{counted}", ["", *first["closure"]], rows
+    parts = [(part, figure) for part in COMPARED for figure in first[part]]
+    if parts:
+        header = ["", *(f"{COMPARED[part]}: {figure}" for part, figure in parts)]
+        rows = [[name, *(_within(one[part][figure], "value") for part, figure in parts)] for name, one in found.items()]
+        yield "The same against 1 − SSIM, and the share of outputs judged better than their references", header, rows
 
 
 def _changes(one: Mapping[str, Any]) -> list[str]:

@@ -8,8 +8,9 @@ Images of one photograph are no independent evidence: intervals are 95 % percent
 bootstrap), the same draws for every figure, so that differences of closures are differences of pairs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,17 @@ def above_reference(gap: Gap, photographs: Sequence[str]) -> Estimate:
     """The share of images that the figure puts above their own references."""
     above = (gap.better * (gap.output - gap.reference) > 0).astype(float)
     return Estimate(float(above.mean()), *interval(above, photographs))
+
+
+def compared(
+    gaps: Mapping[str, Gap], rewards: Sequence[str], similarity: str | None, photographs: Sequence[str]
+) -> dict[str, Any]:
+    """By figure the `closure` of its gap; of those of a reward the `lead` over a full-reference figure `similarity`, if there is
+    one, and `above_reference`; each with `value`, `low` and `high`."""
+    found = {"closure": {name: closure(gap, photographs) for name, gap in gaps.items()}}
+    found["lead"] = {name: lead([gaps[name]], [gaps[similarity]], photographs) for name in rewards if similarity}
+    found["above_reference"] = {name: above_reference(gaps[name], photographs) for name in rewards}
+    return {part: {name: asdict(one) for name, one in estimates.items()} for part, estimates in found.items()}
 
 
 def _mean_ratio(gaps: Sequence[Gap], index: np.ndarray, drawn: np.ndarray | None) -> np.ndarray:

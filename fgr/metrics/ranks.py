@@ -149,3 +149,10 @@ def _srcc_interval(scores: np.ndarray, mos: np.ndarray, names: Sequence[str]) ->
         return NAN
 
     return resampled(srcc, names, RESAMPLES) if len(set(names)) > 2 else (NAN, NAN)
+
+
+def disagreement(scores: np.ndarray, opinions: np.ndarray) -> np.ndarray:
+    """How much higher the scores (N,) place each image among all than `opinions` (N,) do: −1 … 1, 0 = at the same place."""
+    from scipy.stats import rankdata
+
+    return (rankdata(scores) - rankdata(opinions)) / max(1, len(scores) - 1)

@@ -15,7 +15,7 @@ from fgr.dataset import cells
 from fgr.errors import UserError
 from fgr.images import degrade
 from fgr.images.arrays import as_tensor
-from fgr.metrics.gap_closure import Estimate, Gap, above_reference, closure, lead
+from fgr.metrics.gap_closure import Gap, compared
 from fgr.metrics.registry import Metric, Options, open_metric
 from fgr.reward.planted_probe import Judge, judged
 from fgr.sr import Job, NonFiniteOutput, Upscaler, open_upscaler
@@ -55,7 +55,7 @@ class SystemClosure:
         for name, system in self.systems.items():
             output = self._figures(judge, system, lows, references)
             gaps = {figure: Gap(start[figure], output[figure], goal[figure], BETTER.get(figure, -1)) for figure in goal}
-            found[name] = _compared(gaps, photographs) | {"digest": system.digest}
+            found[name] = compared(gaps, list(BETTER), "1 − ssim", photographs) | {"digest": system.digest}
         return {
             "start": {"name": self.start_name, "digest": self.start.digest}, "systems": found, "images": len(rows),
             "photographs": len(set(photographs)), "missing": self.missing,
@@ -75,19 +75,6 @@ class SystemClosure:
             ]
             found[name] = np.array(values) if metric.lower_is_better else 1 - np.array(values)
         return found
-
-
-def _compared(gaps: Mapping[str, Gap], photographs: Sequence[str]) -> dict[str, Any]:
-    similarity = gaps["1 − ssim"]
-    return {
-        "closure": {name: _values(closure(gap, photographs)) for name, gap in gaps.items()},
-        "lead": {name: _values(lead([gaps[name]], [similarity], photographs)) for name in BETTER},
-        "above_reference": {name: _values(above_reference(gaps[name], photographs)) for name in BETTER},
-    }
-
-
-def _values(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 def _of_judge(judge: Judge, images: Sequence[np.ndarray]) -> Figures:

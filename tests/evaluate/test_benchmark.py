@@ -147,22 +147,6 @@ def test_opinions_may_be_whole_numbers_for_long(tmp_path):
     assert open_score_benchmark(tmp_path / "t.csv").rows[-1].mos == 3.5
 
 
-@pytest.fixture
-def disrqad(tmp_path, photos, write_image):
-    """Made-up outputs in DISRQAD's layout, two methods a family, each with its own noise, which lowers opinions."""
-    methods, rng, lines = {"SeeSR": 4, "SUPIR": 20, "HAT": 10, "SwinIR": 40}, np.random.default_rng(0), ["img_name,mos"]
-    for number, photo in enumerate(photos):
-        write_image(tmp_path / "hr" / f"{number:05d}.png", photo)
-        for method, level in methods.items():
-            name = f"{method}_x4_{number:05d}_blur_x4.png"
-            noisy_photo = np.clip(photo + rng.normal(0, level, photo.shape), 0, 255).astype(np.uint8)
-            write_image(tmp_path / "sr_x4" / name, noisy_photo)
-            lines.append(f"{name},{5 - level / 10}")
-    (tmp_path / "scores").mkdir()
-    (tmp_path / "scores" / "mos.csv").write_text("\n".join([*lines, "HAT_x4_00009_blur_x4.png,"]) + "\n")
-    return tmp_path
-
-
 def test_a_public_set_by_family_and_generator_beside_what_is_published(disrqad, reward, tmp_path):
     out, table = tmp_path / "o.json", tmp_path / "images.csv"
     command = ["evaluate", "--reward", str(reward), "--benchmark", "disrqad", "--data", str(disrqad), "--metrics", "psnr"]

@@ -27,24 +27,6 @@ def mask(*places):
     return found
 
 
-@pytest.fixture
-def marked(tmp_path, photos, write_image):
-    """Four photographs; in each a square of noise that most see, and a clean square that few call an artifact."""
-    rng, lines = np.random.default_rng(0), ["image,mask,prominence,reference,subset,generator"]
-    write_image(tmp_path / "m" / "spot.png", mask(SPOT))
-    write_image(tmp_path / "m" / "clean.png", mask(CLEAN)[::2, ::2])  # a scaled copy
-    for number, photo in enumerate(photos):
-        image = photo.copy()
-        image[SPOT] = np.clip(image[SPOT] + rng.normal(0, 30, (32, 32, 3)), 0, 255).astype(np.uint8)
-        write_image(tmp_path / "sr" / f"{number}.png", image)
-        write_image(tmp_path / "gt" / f"{number}.png", photo)
-        write_image(tmp_path / "theirs" / f"{number}.png", mask(SPOT))
-        for name, share in (("spot", 0.9 - number / 10), ("clean", 0.1)):
-            lines.append(f"sr/{number}.png,m/{name}.png,{share},gt/{number}.png,{'ab'[number % 2]},{'xy'[number // 2]}")
-    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
-    return tmp_path
-
-
 def test_figures_by_the_command(marked, reward):
     out, table = marked / "out.json", marked / "regions.csv"
     command = ["evaluate", "--reward", str(reward), "--benchmark", str(marked / "t.csv"), "--maps", f"wasd={marked / 'theirs'}"]
