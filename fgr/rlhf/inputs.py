@@ -3,7 +3,6 @@
 A dataset's `degradation` column replays the inputs exactly; a folder holds real low-resolution images, without references.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +16,12 @@ from fgr.dataset import cells
 from fgr.dataset.location import expect_dataset
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
-from fgr.image_files import KNOWN_SUFFIXES, images_below, read_image
 from fgr.images import degrade
 from fgr.images.arrays import as_tensor
+from fgr.rlhf.input_folder import InputFolder, digest_of
 
 # Low-resolution input uint8 (h, w, 3), and images (h·scale, w·scale, 3): the reference, its rival.
 ImagePair = tuple[np.ndarray, ...]
-HELD_OUT = 5
 Choice = tuple[tuple[int, str], tuple[int, str]]  # row and column of the winner, and of the loser
 WHOLE = ("full", "sham")  # mask kinds whose composite is the SR image, or as good as the reference
 EXTERNAL = "external"  # the preset of rows whose low-resolution input was made elsewhere
@@ -89,33 +87,6 @@ class Replayed:
             yield {name: cells.pixels(row, name) for name in ("reference", "composite")}
 
 
-class Folder:
-    """Real low-resolution images in a folder, by index: every HELD_OUT-th by name for the audit, the others to train on.
-
-    UserError if it holds fewer than two.
-    """
-
-    def __init__(self, folder: Path, split: str) -> None:
-        files = images_below(folder, announce=split == "train")
-        if len(files) < 2:
-            raise UserError(
-                f"The folder {folder} holds {len(files) or 'no'} images; at least two are needed, to train and to audit on.",
-                KNOWN_SUFFIXES,
-            )
-        self._files = [file for number, file in enumerate(files) if (number % HELD_OUT == 0) == (split != "train")]
-        self.digest = digest_of([f"{file.relative_to(folder)} {file.stat().st_size}" for file in self._files])
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def photograph(self, index: int) -> str:
-        """Each file is its own."""
-        return self._files[index].name
-
-    def __getitem__(self, index: int) -> ImagePair:
-        return (read_image(self._files[index]),)
-
-
 class PreferencePairs:
     """What DPO learns from: pairs of a dataset's split by index, each (input, winner, loser).
 
@@ -163,10 +134,11 @@ class Inputs(Protocol):
     def photograph(self, index: int) -> str: ...
 
 
-def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0) -> Inputs:
-    """The inputs of `data`: a folder of images, or a dataset directory or Hub id. UserError as the two say."""
+def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0, crop: int = 0) -> Inputs:
+    """The inputs of `data`: a folder of images of at least `crop` pixels, or a dataset directory or Hub id. UserError as the two
+    say."""
     if (folder := expect_inputs(data)) is not None:
-        return Folder(folder, split)
+        return InputFolder(folder, split, crop)
     return Replayed(data, split, scale, cache_mb * 2**20)
 
 
@@ -308,8 +280,3 @@ def _preferences(rows: Any, data: str) -> list[Choice]:
     chosen = [pair for pair in splits.open_preferences(data, rows) if inputs[pair[0]] == inputs[pair[1]] and pair[2] != 0.5]
     ordered = [(left, right) if choice == 1.0 else (right, left) for left, right, choice in chosen]
     return [((winner, "composite"), (loser, "composite")) for winner, loser in ordered]
-
-
-def digest_of(parts: Sequence[str]) -> str:
-    """16 hexadecimal digits that identify a list of texts."""
-    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]

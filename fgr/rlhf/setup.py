@@ -56,11 +56,13 @@ class Setup:
             "policy": lambda: open_policy(parse_name(generator), *named),
         })  # fmt: skip
         self.policy, models = opened["policy"], opened["models"]
-        self.inputs = inputs.open_inputs(data, recipe.data.split, self.policy.scale, recipe.data.cache_mb)
-        self.trained_on: Inputs = _pairs(recipe, data, self.policy.scale) or self.inputs
-        self.audited = inputs.open_inputs(data, recipe.audit.split, self.policy.scale)
+        scale, crop = self.policy.scale, recipe.audit.crop
+        self.inputs = inputs.open_inputs(data, recipe.data.split, scale, recipe.data.cache_mb, recipe.data.crop)
+        self.trained_on: Inputs = _pairs(recipe, data, scale) or self.inputs
+        self.audited = inputs.open_inputs(data, recipe.audit.split, scale, crop=crop)
         self.reported_on = _reported_on(recipe, data, self.audited)
-        self.reported = inputs.open_inputs(data, self.reported_on, self.policy.scale)
+        alike = self.reported_on == recipe.audit.split
+        self.reported = self.audited if alike else inputs.open_inputs(data, self.reported_on, scale, crop=crop)
         self.schedule = stage_schedule(recipe, models)
         self.last_stage = models[-1]
         self.refreshes = recipe.curriculum.refresh.steps > 0 and self.schedule.kind != "none"
@@ -210,6 +212,8 @@ def _check_inputs(recipe: RlhfRecipe, data: str, opened: Inputs, refreshes: bool
             "curriculum.refresh makes composites as the dataset's own fgr.json says.",
             "Download the dataset first, or set curriculum.refresh.steps=0: the reward model stays as it is.",
         )
+    if not isinstance(opened, Replayed):
+        return  # its images are as large as the crops, or were left out
     side = min(opened[0][0].shape[:2])
     if max(recipe.data.crop, recipe.audit.crop) > side:
         raise UserError(

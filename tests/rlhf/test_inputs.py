@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import fgr
 from fgr.dataset import card, tables
@@ -103,23 +102,6 @@ def test_rows_restored_elsewhere_cannot_be_degraded_anew():
 def test_a_crop_larger_than_the_images_is_refused(replayed):
     with pytest.raises(UserError, match=r"crops of 64 pixels do not fit into the low-resolution images of 32×32"):
         inputs.fixed(replayed, 4, 64, 2)
-
-
-def test_a_folder_of_low_resolution_images_holds_every_fifth_out(tmp_path):
-    for number in range(6):
-        Image.fromarray(np.full((20, 24, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
-    train, audit = (inputs.open_inputs(str(tmp_path), split, 4) for split in ("train", "validation"))
-    assert [int(train[index][0][0, 0, 0]) for index in range(len(train))] == [1, 2, 3, 4]
-    assert [int(audit[index][0][0, 0, 0]) for index in range(len(audit))] == [0, 5]
-    batch = next(inputs.batches(train, 4, 16, 2, True, 0, 0, 1))
-    assert batch.reference is None
-    assert batch.low.shape == (2, 3, 16, 16)
-
-
-def test_a_folder_with_one_image_is_refused(tmp_path):
-    Image.fromarray(np.zeros((20, 24, 3), np.uint8)).save(tmp_path / "one.png")
-    with pytest.raises(UserError, match="at least two are needed"):
-        inputs.open_inputs(str(tmp_path), "train", 4)
 
 
 def test_images_of_several_sizes_make_no_batch():
