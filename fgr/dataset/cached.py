@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from fgr.dataset.tables import parquet_files
+
 
 def load_table(data: str, table: str, split: str, streaming: bool = False) -> Any:
     """The rows of a split of a table, of a dataset directory or Hub id; raises whatever `datasets` and pyarrow raise.
@@ -21,7 +23,7 @@ def load_table(data: str, table: str, split: str, streaming: bool = False) -> An
 
 def _state(folder: Path, table: str) -> str:
     sha = hashlib.sha256(str(folder.resolve()).encode(errors="surrogateescape"))
-    for file in sorted((folder / table).rglob("*.parquet") if (folder / table).is_dir() else folder.rglob("*.parquet")):
+    for file in parquet_files(folder / table if (folder / table).is_dir() else folder):
         if file.is_file():
             seen = file.stat()
             sha.update(f"{file.relative_to(folder)}\0{seen.st_size} {seen.st_mtime_ns}\n".encode(errors="surrogateescape"))

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fgr.dataset import manifest
+from fgr.dataset.tables import parquet_files
 from fgr.errors import UserError
 
 UNREADABLE = "it is not a readable Parquet file: damaged or cut off"
@@ -17,7 +18,7 @@ def damaged_files(folder: Path, *, whole: bool = False) -> Iterator[tuple[str, s
 
     Only their footers are read, with `whole` all of them.
     """
-    for file in sorted(folder.rglob("*.parquet")):
+    for file in parquet_files(folder):
         if not _is_readable(file, whole):
             yield file.relative_to(folder).as_posix(), UNREADABLE
     for name in _listed(folder):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fgr.dataset import manifest
+from fgr.dataset import manifest, tables
 from fgr.dataset.cached import load_table
 from fgr.dataset.damage import damaged_files, dataset_error, reason
 from fgr.errors import UserError
@@ -53,7 +53,7 @@ def expect_dataset(data: str | Path) -> Path | None:
     folder = folder_or_hub(str(data), "dataset", "dataset", HINT)
     if folder is not None:
         manifest.expect_finished(folder)
-        if not any(folder.rglob("*.parquet")) and not (folder / manifest.NAME).is_file():
+        if not tables.parquet_files(folder) and not (folder / manifest.NAME).is_file():
             raise UserError(f"{data} is not an FGR dataset: no table is in it.", GENERATE)
     return folder
 

@@ -41,9 +41,14 @@ def write_table(path: Path | str, table: str, rows: Iterable[Mapping[str, Any]])
             writer.add_key_value_metadata({key: json.dumps(CHUNKING)})
 
 
+def parquet_files(folder: Path | str, pattern: str = "**/*.parquet") -> list[Path]:
+    """The files below `folder` that `pattern` matches, sorted, without hidden ones: macOS leaves a `._NAME` beside each NAME."""
+    return sorted(file for file in Path(folder).glob(pattern) if not file.name.startswith("."))
+
+
 def shards(directory: Path | str, table: str, split: str | None = None) -> list[Path]:
     """The table's Parquet files in `directory`, sorted; of one split if it is named."""
-    return sorted((Path(directory) / table).glob(f"{split}-*.parquet" if split else "*.parquet"))
+    return parquet_files(Path(directory) / table, f"{split}-*.parquet" if split else "*.parquet")
 
 
 def split_of(shard: Path) -> str:

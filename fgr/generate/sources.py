@@ -11,6 +11,7 @@ from typing import Any
 
 from fgr.dataset import cells, manifest
 from fgr.dataset.damage import dataset_error
+from fgr.dataset.tables import parquet_files
 from fgr.errors import UserError
 from fgr.generate.source_metadata import STATED, column_as_text, read_metadata, stated
 from fgr.hub_files import folder_or_hub
@@ -89,7 +90,7 @@ def open_source(path: str, *, license: str, attribution: str, limit: int | None 
     folder = Path(path).expanduser()
     if not folder.exists() and ":" in path and Path(path.rpartition(":")[0]).expanduser().is_dir():
         return _dataset(str(Path(path).expanduser()), license, attribution, limit)
-    if folder.is_dir() and (any(folder.glob("*.parquet")) or any(folder.glob("*/*.parquet"))):
+    if folder.is_dir() and _tables(folder):
         manifest.expect_finished(folder)
         return _dataset(str(folder), license, attribution, limit)
     if folder.is_dir():
@@ -147,13 +148,17 @@ def _dataset(path: str, license: str, attribution: str, limit: int | None) -> Ph
     return PhotoSource(islice(_rows(path, license, attribution), limit), count)
 
 
+def _tables(folder: Path | str) -> list[Path]:
+    return [file for pattern in ("*.parquet", "*/*.parquet") for file in parquet_files(folder, pattern)]
+
+
 def _number_of_rows(path: str) -> int | None:
     """Rows in the Parquet files of a dataset directory, of its split if files are named after splits. None on the Hub."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     folder, _, part = path.rpartition(":") if ":" in path and not Path(path).is_dir() else (path, "", "")
-    files = sorted([*Path(folder).glob("*.parquet"), *Path(folder).glob("*/*.parquet")])
+    files = _tables(folder)
     config, _, split = part.rpartition("/")
     inside = [file for file in files if not config or file.parent.name == config]
     named = [file for file in inside if file.name.startswith(f"{split or 'train'}-")]

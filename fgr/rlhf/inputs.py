@@ -14,7 +14,7 @@ import torch
 
 from fgr.dataset import cells
 from fgr.dataset.location import expect_dataset
-from fgr.dataset.tables import evenly_drawn
+from fgr.dataset.tables import evenly_drawn, parquet_files
 from fgr.errors import UserError
 from fgr.images import degrade
 from fgr.images.arrays import as_tensor
@@ -145,11 +145,7 @@ def open_inputs(data: str, split: str, scale: int, cache_mb: int = 0, crop: int 
 def expect_inputs(data: str) -> Path | None:
     """The folder where `data` is one of low-resolution images, None where it is a dataset. UserError if it is neither."""
     folder = Path(data).expanduser()
-    if (
-        folder.is_dir()
-        and not any((folder / name).exists() for name in ("samples", ".fgr"))
-        and not any(folder.rglob("*.parquet"))
-    ):
+    if folder.is_dir() and not any((folder / name).exists() for name in ("samples", ".fgr")) and not parquet_files(folder):
         return folder
     expect_dataset(data)
     return None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fgr.dataset import card, manifest, tables
+from fgr.dataset.damage import damaged_files
 from fgr.dataset.verify import verify
 from fgr.errors import UserError
 from fgr.generate.run import generate
@@ -45,6 +46,15 @@ def partial(rows):
 
 def test_a_fresh_dataset_keeps_every_promise(tiny):
     assert texts(tiny) == []
+
+
+def test_files_that_macos_leaves_beside_others_are_not_of_the_dataset(copy):
+    before = tables.shards(copy, "samples")
+    for file in [path for path in copy.rglob("*") if path.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+    assert texts(copy) == []
+    assert tables.shards(copy, "samples") == before
+    assert not list(damaged_files(copy))
 
 
 def test_a_dataset_of_version_0_1_keeps_its_promises(older):
