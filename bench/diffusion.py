@@ -104,7 +104,7 @@ def measure(name: str, given: argparse.Namespace) -> str:
 
 def alone(calls: dict[str, list[Any]], upscaler: Any) -> None:
     """The same calls on the same inputs; networks that hand features on find those of the last call, which have the same size."""
-    from fgr.sr.network import numerics
+    from fgr.devices import numerics
 
     with numerics(upscaler.device, upscaler.precision):
         for recorded in calls.values():

@@ -42,7 +42,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("mask_kind", "string", " · ".join(MASK_KINDS)),
         Column("mask_area", "float32", "mean of m"),
         Column("degradation", "string", "JSON of the drawn parameters: replays the low-resolution input exactly"),
-        Column("inference", "string", "JSON of how the SR model ran: tile, overlap, precision"),
+        Column("inference", "string", "JSON of how the SR model ran: tile, overlap, precision; on a GPU batch, place, hardware"),
         Column("pixel_difference", "float32", "mean of the pixel difference inside the mask"),
         Column("feature_difference", "float32", "mean of the feature difference inside the mask"),
         Column("license", "string", "licence of the source photograph"),

@@ -4,7 +4,7 @@ import cv2
 import pytest
 import torch
 
-from fgr.devices import available_devices, choose_device, choose_devices, one_cpu_thread
+from fgr.devices import available_devices, choose_device, choose_devices, one_cpu_thread, settled_precision
 from fgr.errors import UserError
 
 
@@ -37,6 +37,17 @@ def test_auto_is_the_fastest_device(two_cuda_devices, monkeypatch):
 def test_a_device_that_is_absent_is_a_sentence(two_cuda_devices, name):
     with pytest.raises(UserError, match=f"(?s)'{name}' is not available on this machine.*auto, cuda, cuda:0, cuda:1"):
         choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu_has_bf16", "network_stands_it", "expected"),
+    [("cuda", True, True, "bf16"), ("cuda", True, False, "tf32"), ("cuda", False, True, "tf32"), ("cpu", True, True, "fp32")],
+)
+def test_the_default_precision_is_what_gpu_and_network_stand(monkeypatch, device, gpu_has_bf16, network_stands_it, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: gpu_has_bf16)
+    device = torch.device(device)
+    assert settled_precision("auto", device, lambda: network_stands_it) == expected
+    assert settled_precision("fp16", device, lambda: network_stands_it) == "fp16"
 
 
 def test_one_cpu_thread_only_inside_the_block():

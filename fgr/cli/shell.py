@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from fgr.device_errors import explained
 from fgr.errors import UserError, notice, printable
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
@@ -58,6 +59,8 @@ def sentence(error: Exception) -> str:
     """What happened and what to do next, in words."""
     if isinstance(error, UserError):
         return str(error)
+    if (of_device := explained(error)) is not None:
+        return str(of_device)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"No space is left on the disk{_where(error)}. Free some and run the same command again: what is finished is kept."
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):

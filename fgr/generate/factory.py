@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fgr import devices
 from fgr.dataset import manifest
-from fgr.devices import cores
+from fgr.device_errors import say_what_others_use
 from fgr.errors import UserError, all_of
 from fgr.generate import plan
 from fgr.generate.maker import Models, ShardMaker
@@ -19,7 +20,7 @@ from fgr.recipe import differences, resolved
 from fgr.recipe.generate import GenerateRecipe
 from fgr.sr import open_upscaler
 
-MOST_THREADS = 16  # beside a device
+MOST_BESIDE = 24  # threads or processes beside a device
 FEATURES, SEGMENTS = "the feature difference", "the segments"
 
 
@@ -37,6 +38,7 @@ class MakerFactory:
     def __call__(self, device: str) -> ShardMaker:
         """The ShardMaker of a worker. UserError if this machine does not see the run's folder, or has other weights."""
         models = self.models(device)
+        say_what_others_use(device)
         try:
             described = json.loads(self.workspace.models.read_text())
             calibration = json.loads(self.workspace.calibration.read_text())
@@ -52,7 +54,7 @@ class MakerFactory:
                 "Put the same weights on every machine.",
                 other,
             )
-        return self.maker(device, plan.load(self.workspace.plan), calibration["scale"], calibration)
+        return self.maker(device, plan.load(self.workspace.plan), calibration["scale"], calibration, processes=True)
 
     def models(self, device: str) -> Models:
         """What the recipe names, open on `device`; opened once. UserError with everything that is missing."""
@@ -60,13 +62,21 @@ class MakerFactory:
             self._opened[device] = open_models(self.recipe, device)
         return self._opened[device]
 
-    def maker(self, device: str, references: plan.ReferencePlan, map_scale: float, calibration: dict[str, Any]) -> ShardMaker:
-        """A ShardMaker whose rows are determined by the recipe and by `calibration`, of which `map_scale` is part."""
-        on_cpu = device == "cpu"
+    def maker(
+        self, device: str, references: plan.ReferencePlan, map_scale: float, calibration: dict[str, Any],
+        processes: bool = False,
+    ) -> ShardMaker:  # fmt: skip
+        """A ShardMaker whose rows are determined by the recipe and by `calibration`, of which `map_scale` is part.
+
+        Beside a device it has threads, which begin at once, or `processes`, which do more once they have begun; its share of the
+        machine's cores of either.
+        """
+        alone = devices.one_by_one(device)
+        cores = devices.cores() // max(1, sum(name.startswith("cuda:") for name in devices.available_devices()))
         return ShardMaker(
             self.workspace, self.recipe, references, self.models(device), map_scale,
-            manifest.determinants_of(resolved(self.recipe), calibration),
-            batch=1 if on_cpu else self.recipe.inference.batch, threads=0 if on_cpu else min(MOST_THREADS, max(2, cores())),
+            manifest.determinants_of(resolved(self.recipe), calibration), batch=1 if alone else self.recipe.inference.batch,
+            threads=0 if alone else min(MOST_BESIDE, max(2, cores)), processes=processes, hardware=devices.hardware(device),
         )  # fmt: skip
 
 

@@ -3,14 +3,17 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fgr import atomic
 from fgr.dataset import card, manifest
 from fgr.errors import UserError
 from fgr.generate.shards import Shard
+from fgr.images import codec
 from fgr.recipe import completed, differences, resolved
 from fgr.recipe.generate import GenerateRecipe
 
@@ -48,8 +51,17 @@ class Workspace:
                     self.out.rmdir()
             raise
 
-    def segments(self, source_id: str) -> Path:
-        """Where the segments of a reference are kept."""
+    def keep_segments(self, source_id: str, reference: np.ndarray, segments: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Keep what `segments` gives for a reference, for other rounds and workers, unless it is kept already."""
+        path = self._segments(source_id)
+        if not path.is_file():
+            atomic.write_bytes(path, codec.encode_labels(segments(reference)))
+
+    def kept_segments(self, source_id: str, reference: np.ndarray) -> np.ndarray:
+        """The segments of a reference that are kept: int32 (H, W)."""
+        return codec.decode_labels(self._segments(source_id).read_bytes())
+
+    def _segments(self, source_id: str) -> Path:
         return self.folder / "segments" / f"{source_id}.png"
 
     def finish_shard(self, shard: Shard, state: Mapping[str, Any]) -> None:

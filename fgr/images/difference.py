@@ -75,6 +75,18 @@ def cosine_difference(fa: np.ndarray, fb: np.ndarray, height: int, width: int) -
     return _upsampled(np.minimum(distance, 1), height, width)
 
 
+def dense_difference(features: tuple[tuple[int, int], list[tuple[np.ndarray, np.ndarray]]], cell: int) -> np.ndarray:
+    """The mean over levels of the cosine difference of two images' dense features: float32 (H, W).
+
+    `features` are the images' height and width, and both images' features (C, h, w) of each level. They cover the images and a
+    margin at the right and the bottom, to whole cells of `cell` pixels, which is cut off.
+    """
+    (height, width), levels = features
+    whole = (height + -height % cell, width + -width % cell)
+    maps = [cosine_difference(one, other, *whole)[:height, :width] for one, other in levels]
+    return np.stack(maps).mean(axis=0, dtype=np.float32)
+
+
 def combined(pixel: np.ndarray, feature: np.ndarray, alpha: float, smooth: float) -> np.ndarray:
     """α·pixel + (1 − α)·feature, then a Gaussian of sigma `smooth` pixels (0 = none): float32 (H, W) in [0, 1]."""
     mixed = pixel * np.float32(alpha)

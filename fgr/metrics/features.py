@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from fgr.backbone_weights import is_here
 from fgr.backbones import Backbone, open_backbone
+from fgr.devices import numerics
 from fgr.errors import UserError, nearest
 from fgr.hub_files import first_line
 from fgr.images import difference
@@ -33,8 +35,9 @@ class FeatureDifference(Protocol):
     def extract(self, a: np.ndarray, b: np.ndarray) -> Any:
         """The features of two images, on the device; to be called by one thread at a time. `compare` makes a map of them."""
 
-    def compare(self, features: Any) -> np.ndarray:
-        """The map of what `extract` gave, on the processor, in any thread."""
+    @property
+    def compare(self) -> Callable[[Any], np.ndarray]:
+        """What makes the map of what `extract` gave, on the processor, in any thread or process."""
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The difference of two uint8 (H, W, 3) images, `a` being the reference: float32 (H, W) in [0, 1]."""
@@ -138,6 +141,7 @@ class DenseFeatures:
         self._mean, self._std = mean, std
         self._levels, self._cell = _deepest(name, model)
         self._references: OrderedDict[bytes, list[np.ndarray]] = OrderedDict()
+        self.compare = partial(difference.dense_difference, cell=self._cell)
         self._refuse_unless_any_size()
 
     def difference(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -149,13 +153,6 @@ class DenseFeatures:
         if a.shape != b.shape:
             raise ValueError(f"the two images differ in size: {a.shape} and {b.shape}")
         return a.shape[:2], list(zip(self._remembered(a), self._features(b), strict=True))
-
-    def compare(self, features: Any) -> np.ndarray:
-        """The mean over the levels of their cosine distances: float32 (H, W)."""
-        (height, width), levels = features
-        whole = (height + -height % self._cell, width + -width % self._cell)
-        maps = [difference.cosine_difference(one, other, *whole)[:height, :width] for one, other in levels]
-        return np.stack(maps).mean(axis=0, dtype=np.float32)
 
     def _remembered(self, image: np.ndarray) -> list[np.ndarray]:
         digest = hashlib.sha256(repr(image.shape).encode())
@@ -172,7 +169,7 @@ class DenseFeatures:
 
         rows, columns = -image.shape[0] % self._cell, -image.shape[1] % self._cell
         padded = cv2.copyMakeBorder(image, 0, rows, 0, columns, cv2.BORDER_REFLECT)
-        with torch.inference_mode():
+        with numerics(torch.device(self._device), "fp32"):
             batch = torch.from_numpy(padded).to(self._device).permute(2, 0, 1)[None].float() / 255
             levels = self._model.forward_intermediates(
                 (batch - self._mean) / self._std, indices=self._levels, norm=True, output_fmt="NCHW", intermediates_only=True

@@ -52,8 +52,11 @@ class Inference(Strict):
 
     tile: int = Field(0, ge=0, description="side of a tile of the low-resolution input, 0 = whole; halved when memory runs out")
     overlap: int = Field(16, ge=0, description="low-resolution pixels that neighbouring tiles share")
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="number format of the networks' arithmetic")
-    batch: int = Field(1, ge=1, description="images a forward pass, on a GPU")
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        "auto",
+        description="number format of the networks' arithmetic; auto = fp32, and on CUDA bf16 where a network stands it, or tf32",
+    )
+    batch: int = Field(8, ge=1, description="images a forward pass, on a GPU; fewer where its memory has no room for so many")
     compile: bool = Field(False, description="torch.compile the networks: minutes at first, rounding of its own")
     diffusion: Sampling = Sampling()
 

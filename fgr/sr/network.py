@@ -1,6 +1,7 @@
 """SR networks that spandrel builds: run whole or in tiles, smaller ones when memory runs out."""
 
 import contextlib
+import math
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -9,17 +10,19 @@ import numpy as np
 import torch
 from spandrel import ImageModelDescriptor, ModelLoader
 
-from fgr.devices import choose_device
+from fgr.devices import PRECISIONS, choose_device, numerics, settled_precision
 from fgr.errors import UserError
+from fgr.images import tiles
+from fgr.metrics.fidelity import psnr
 from fgr.sr import winograd
 from fgr.sr.jobs import Job, NonFiniteOutput
 from fgr.sr.memory import MemoryFit, pixels_that_fit
 from fgr.sr.weights import Found, Loaded
 from fgr.tensors import first_keys
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALLEST_TILE = 32
 COMPILER = "inductor"
+STANDS = 40.0  # dB between the outputs in bf16 and fp32 from which bf16 is good enough: below what an eye sees
 
 
 class Network:
@@ -32,7 +35,7 @@ class Network:
         denoise: float | None = None, compile: bool = False,
     ) -> None:  # fmt: skip
         found = loaded.found
-        self.name, self.overlap, self.precision = name, overlap, precision
+        self.name, self.overlap = name, overlap
         self._others = ({} if denoise is None else {"denoise": denoise}) | ({"compile": True} if compile else {})
         self.digest, self.license, self.weights = found.digest, found.license, found.line
         self.descriptor = build_descriptor(name, loaded, scale)
@@ -48,30 +51,46 @@ class Network:
             room=pixels_that_fit(self.descriptor.model, self.scale) if self._device.type == "cpu" else None,
         )  # fmt: skip
         self.descriptor.model.register_forward_hook(_expect_finite)
-        if self._device.type == "cpu" and precision == "fp32" and not compile:
+        self.precision = settled_precision(precision, self._device, self._stands_bf16)
+        if self._device.type == "cpu" and self.precision == "fp32" and not compile:
             winograd.speed_up(self.descriptor.model)
         if compile:
             self.descriptor.model.compile(backend=COMPILER, dynamic=False)
 
     def settings(self, index: int = 0) -> dict[str, Any]:
-        return {"tile": self.fit.last_tile, "overlap": self.overlap, "precision": self.precision, **self._others}
+        return {**self.fit.made(index), "overlap": self.overlap, "precision": self.precision, **self._others}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """All of `jobs` with one tile size: the one asked for, or what memory allows for their largest image."""
-        return self.fit.run([job.image for job in jobs], self._forward, self._restored)
+        return self.fit.run([job.image for job in jobs], self._forward, self._restored, [job.seat for job in jobs])
+
+    def _stands_bf16(self) -> bool:
+        return self.descriptor.supports_bfloat16 and self.distance("bf16") >= STANDS
+
+    def distance(self, precision: str) -> float:
+        """PSNR in dB of a drawn image's output in `precision` to that in fp32; -inf where it is not finite."""
+        outputs = []
+        for one in ("fp32", precision):
+            with numerics(self._device, one):
+                try:
+                    outputs.append(self._outputs(probe_image(self.fit.smallest, self.fit.multiple)).permute(0, 3, 1, 2))
+                except NonFiniteOutput:
+                    return -math.inf
+        exact, other = outputs
+        return float(psnr(other, exact))
 
     def _forward(self, images: np.ndarray) -> np.ndarray:
         """uint8 (n, h, w, 3) → float32 (n, h·scale, w·scale, 3) in [0, 1]. NonFiniteOutput."""
         with numerics(self._device, self.precision):
-            return self._outputs(images).cpu().numpy()
+            return _fetched(self._outputs(images))
 
     def _restored(self, images: np.ndarray) -> np.ndarray:
         """The same, rounded to uint8 on the device: a quarter of the bytes to bring from there."""
         with numerics(self._device, self.precision):
-            return self._outputs(images).clamp_(0, 1).mul_(255).round_().to(torch.uint8).cpu().numpy()
+            return _fetched(self._outputs(images).clamp_(0, 1).mul_(255).round_().to(torch.uint8))
 
     def _outputs(self, images: np.ndarray) -> torch.Tensor:
-        inputs = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2)  # channels last in memory, as it came
+        inputs = _sent(images, self._device).permute(0, 3, 1, 2)  # channels last in memory, as it came
         with self._compiling():
             outputs = self.descriptor(inputs.float().div_(255)).float()
         if not torch.isfinite(outputs).all():
@@ -92,16 +111,27 @@ class Network:
             ) from None
 
 
-@contextlib.contextmanager
-def numerics(device: torch.device, precision: str) -> Iterator[None]:
-    """Inference in `precision` by autocast; on CUDA the same bytes every time, and fp32 that is fp32."""
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
-        if device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False))
-        if PRECISIONS[precision] != torch.float32:
-            stack.enter_context(torch.autocast(device.type, PRECISIONS[precision]))
-        yield
+def _sent(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on the device; to CUDA by memory that it reads by itself while this thread goes on."""
+    tensor = torch.from_numpy(images)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _fetched(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as an array; from CUDA by memory that it writes by itself, several times as fast."""
+    if tensor.device.type == "cuda":
+        tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+    return tensor.cpu().numpy()
+
+
+def probe_image(least: int, multiple: int) -> np.ndarray:
+    """Slopes, waves, an edge and grain as one image, uint8 (1, side, side, 3), of at least `least` pixels and 64."""
+    side = -(-max(least, 64) // multiple) * multiple
+    y, x = np.mgrid[:side, :side] / side
+    grain = np.random.default_rng(0).normal(0, 0.03, (side, side))
+    light = 0.5 + 0.3 * np.sin(40 * x * (0.2 + y)) * y + 0.2 * (x > 0.6) * (y > 0.3) + grain
+    colours = np.stack([light, light * (0.5 + 0.5 * y), light * (1 - 0.5 * x)], axis=2)
+    return tiles.quantised(colours.astype(np.float32))[None]
 
 
 def wrong_scale(name: str, has: int, wanted: int) -> UserError:
@@ -159,9 +189,9 @@ def _expect_release(descriptor: ImageModelDescriptor, found: Found) -> None:
 
 
 def _expect_precision(descriptor: ImageModelDescriptor, name: str, precision: str) -> None:
-    supported = {"fp32": True, "bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
+    supported = {"auto": True, "fp32": True, "tf32": True, "bf16": descriptor.supports_bfloat16, "fp16": descriptor.supports_half}
     if precision not in supported:
-        raise UserError(f"There is no precision '{precision}'.", f"Choose from: {', '.join(PRECISIONS)}.")
+        raise UserError(f"There is no precision '{precision}'.", f"Choose from: auto, {', '.join(PRECISIONS)}.")
     if not supported[precision]:
         raise UserError(
             f"{name} is a {descriptor.architecture.name} network, which does not run in {precision}.", "Set precision=fp32."

@@ -21,13 +21,14 @@ DEFAULTS = Inference()  # the recipe's
 
 def open_upscaler(
     name: str, *, scale: int | None, device: str = "cpu", tile: int = DEFAULTS.tile, overlap: int = DEFAULTS.overlap,
-    precision: str = DEFAULTS.precision, batch: int = DEFAULTS.batch, compile: bool = DEFAULTS.compile, passes: int = 1,
+    precision: str = "fp32", batch: int = DEFAULTS.batch, compile: bool = DEFAULTS.compile, passes: int = 1,
     denoise: float | None = None, diffusion: Sampling | Mapping[str, Any] = DEFAULTS.diffusion,
 ) -> Upscaler:  # fmt: skip
     """Open the SR model `name` (see `spec`) for `scale`, or for the only factor that it has.
 
     `tile` (0 = whole) and `overlap` are in low-resolution pixels; `batch` is ignored on the CPU, where images run one by one
-    so that their bytes do not depend on their neighbours. `passes` and `denoise` are as in `spec`, `diffusion` as in the recipe's
+    so that their bytes do not depend on their neighbours. `precision` is as in the recipe's `inference`, but fp32 where nothing
+    is said. `passes` and `denoise` are as in `spec`, `diffusion` as in the recipe's
     `inference.diffusion`; what `name` says of any setting holds. Thread counts are the caller's: torch.set_num_threads. `compile`
     is of networks alone.
     UserError: unknown name, weights absent or damaged or of another network, another scale, settings that cannot work.

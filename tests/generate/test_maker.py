@@ -1,15 +1,19 @@
 import json
+import multiprocessing
+import os
 import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from fgr.errors import UserError
 from fgr.generate import factory as factories
 from fgr.generate import plan
 from fgr.generate.calibration import calibrate
 from fgr.generate.maker import Models, upscaled
 from fgr.generate.shards import plan_shards
+from fgr.metrics.features import Gradient
 from fgr.sr import Job, NonFiniteOutput
 
 
@@ -23,9 +27,10 @@ def prepared(tiny_recipe, tmp_path):
     return factory("cpu"), plan_shards(references.source_ids(), tiny_recipe)
 
 
-def test_threads_and_batches_make_the_same_bytes(tiny, tiny_recipe, prepared, tmp_path):
+@pytest.mark.parametrize("processes", [False, True])
+def test_threads_processes_and_batches_make_the_same_bytes(tiny, tiny_recipe, prepared, tmp_path, processes):
     maker, shards = prepared
-    maker.threads, maker.batch = 3, 4
+    maker.threads, maker.batch, maker.processes = 2, 4, processes
     counted = []
     maker.make(shards, lambda count, _: counted.append(count))
     made = sorted((tmp_path / "samples").iterdir())
@@ -34,10 +39,26 @@ def test_threads_and_batches_make_the_same_bytes(tiny, tiny_recipe, prepared, tm
     assert sum(counted) == tiny_recipe.samples
 
 
+class Deadly(Gradient):
+    """Features whose comparison ends its process, as a system without memory does."""
+
+    def compare(self, features):
+        os._exit(9)
+
+
+def test_a_killed_process_is_a_sentence_and_none_stays_behind(prepared):
+    maker, shards = prepared
+    maker.threads, maker.processes = 1, True
+    maker.models = Models(maker.models.upscalers, Deadly(), maker.models.segments)
+    with pytest.raises(UserError, match="A worker process was killed"):
+        maker.make(shards, lambda *_: None)
+    assert not multiprocessing.active_children()
+
+
 def test_the_next_shard_is_begun_while_the_last_rows_of_one_are_made(prepared):
     """Nothing but the rows of the first shard waits for the second shard's images: without threads it would wait for ever."""
     maker, shards = prepared
-    maker.threads, begun = 2, threading.Event()
+    maker.threads, maker.processes, begun = 2, False, threading.Event()
     upscaler, second = maker.models.upscalers["bicubic"], shards[1].candidates[0].source_id
 
     entry, features = maker.plan.references[second], maker.models.features

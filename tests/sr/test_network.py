@@ -267,6 +267,13 @@ def test_lower_precisions_are_near_and_named(small, precision):
     assert 30 < psnr(low, full) < 90
 
 
+def test_a_network_says_how_far_a_precision_takes_its_output(small):
+    upscaler = small(precision="auto")
+    assert upscaler.settings()["precision"] == "fp32"  # on the CPU
+    assert 40 < upscaler.distance("bf16") < 80
+    assert upscaler.distance("tf32") > 100  # which is fp32 there
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -80,7 +80,7 @@ def test_what_a_spec_says_of_its_model(tmp_path, monkeypatch):
         ("hat@tiles=64", "unknown setting 'tiles' – did you mean 'tile'"),
         ("hat@tile=big", "sets tile to 'big'.\nIt must be a valid integer"),
         ("hat@tile=-1", "sets tile to '-1'"),
-        ("hat@precision=fp8", "It must be 'fp32', 'bf16' or 'fp16'"),
+        ("hat@precision=fp8", "It must be 'auto', 'fp32', 'tf32', 'bf16' or 'fp16'"),
         ("hat@passes=0", "It must be greater than or equal to 1"),
         ("hat@tile=1@tile=2", "sets tile twice"),
         ("realesr-general@denoise=2", "It must be less than or equal to 1"),

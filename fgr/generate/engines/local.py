@@ -4,15 +4,18 @@ import multiprocessing
 import os
 import queue
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from fgr.device_errors import is_lost
 from fgr.devices import choose_devices, one_cpu_thread
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
 from fgr.generate.maker import ShardMaker
+from fgr.generate.rows import worker_killed
 from fgr.generate.shards import Shard, Tick
 
 POLL = 0.2  # seconds between looks at the workers' reports
@@ -50,27 +53,52 @@ class Local:
             todo.put(item)
         pool = ProcessPoolExecutor(len(self.devices), context, _start, (todo, reports))
         try:
-            _pass_on([pool.submit(_work, factory, device) for device in self.devices], reports, tick)
+            done = _pass_on([pool.submit(_work, factory, device) for device in self.devices], reports, tick)
         except BrokenProcessPool:
-            raise UserError(
-                "A worker process was killed, perhaps because memory ran out.",
-                "Run the same command again to continue from the last complete shard, with fewer --workers if it happens again.",
-            ) from None
+            raise worker_killed() from None
         finally:
             _stop(pool)
+        finished = {name for one in done for name in one.finished}
+        left = [shard for shard in shards if shard.name not in finished]
+        if left:
+            self._make_again(left, sorted({one.device for one in done if one.lost}), factory, tick)
+
+    def _make_again(
+        self, left: Sequence[Shard], lost: Sequence[str], factory: Callable[[str], ShardMaker], tick: Tick
+    ) -> None:  # fmt: skip
+        """The shards that workers had in hand when they lost their device are made by the others. UserError if none is left."""
+        self.devices = [device for device in self.devices if device not in lost]
+        if not self.devices:
+            raise UserError(
+                f"CUDA failed on every device ({', '.join(lost)}).",
+                "What is finished is kept: run the same command again to go on. Should it fail again, look for the reason in the "
+                "system's log (dmesg, NVRM: Xid).",
+            )
+        notice(f"CUDA failed on {', '.join(lost)}; other devices make again what was not finished there.")
+        self.device = self.devices[0]
+        self.make(left, factory, tick)
 
 
-def _pass_on(futures: Sequence[Future[None]], reports: Any, tick: Tick) -> None:
-    """Give the workers' reports to `tick` until all of them are done; the first error is raised."""
-    waiting = set(futures)
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a worker did: the names of the shards that it finished, and whether it lost its device."""
+
+    device: str
+    finished: list[str]
+    lost: bool = False
+
+
+def _pass_on(futures: Sequence[Future[_Done]], reports: Any, tick: Tick) -> list[_Done]:
+    """Give the workers' reports to `tick` until all of them are done: what they did. The first error is raised."""
+    waiting, done = set(futures), []
     while waiting:
         try:
             tick(*reports.get(timeout=POLL))
         except queue.Empty:
-            finished = {future for future in waiting if future.done()}
-            for future in finished:
-                future.result()
-            waiting -= finished
+            ended = {future for future in waiting if future.done()}
+            done += [future.result() for future in ended]
+            waiting -= ended
+    return done
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:
@@ -91,7 +119,33 @@ def _start(todo: Any, reports: Any) -> None:
     _todo, _reports = todo, reports
 
 
-def _work(factory: Callable[[str], ShardMaker], device: str) -> None:
-    """Take shards until there are none left: the next one when the maker has room for it."""
-    with one_cpu_thread():
-        factory(device).make(iter(_todo.get, None), lambda count, drops: _reports.put((count, drops)))
+def _work(factory: Callable[[str], ShardMaker], device: str) -> _Done:
+    """Take shards until there are none left: the next one when the maker has room for it.
+
+    Where the device is lost, the samples of shards that are not finished are taken back from the reports.
+    """
+    taken: list[Shard] = []
+    reported = 0
+
+    def shards() -> Iterator[Shard]:
+        for shard in iter(_todo.get, None):
+            taken.append(shard)
+            yield shard
+
+    def report(count: int, drops: dict[str, int]) -> None:
+        nonlocal reported
+        reported += count
+        _reports.put((count, drops))
+
+    maker = None
+    try:
+        with one_cpu_thread():
+            maker = factory(device)
+            maker.make(shards(), report)
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        finished = [shard for shard in taken if maker is not None and maker.workspace.is_done(shard)]
+        _reports.put((sum(len(shard.candidates) for shard in finished) - reported, {}))
+        return _Done(device, [shard.name for shard in finished], lost=True)
+    return _Done(device, [shard.name for shard in taken])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
+from fgr.device_errors import is_lost
 from fgr.devices import cores, one_cpu_thread
 from fgr.errors import UserError, missing_extra, notice
 from fgr.generate.maker import ShardMaker
@@ -83,10 +84,12 @@ class RayCluster:
         return self._ray.wait(list(running), timeout=POLL)[0] if running else []
 
     def result(self, reference: Any) -> Any:
-        """What a worker's call returned, or None if the worker was lost. Errors that its work raised are raised here."""
+        """What a worker's call returned, or None if the worker or its GPU was lost. Errors of its work are raised here."""
         try:
             return self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
+            if is_lost(error.cause):
+                return None
             raise error.cause from None
         except self._ray.exceptions.RayError:
             return None

@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from fgr.devices import numerics, settled_precision
 from fgr.images import tiles
 from fgr.images.arrays import as_tensor
 from fgr.sr.diffusion.stepwise import SCALE, DiffusionModel, generators, sample
 from fgr.sr.jobs import Job, NonFiniteOutput
 from fgr.sr.memory import MemoryFit
-from fgr.sr.network import numerics
+
+LONG = 10  # steps from which one step's rounding is made good by the next ones: such models run in bf16 where nothing is said
 
 
 class DiffusionUpscaler:
@@ -24,18 +26,18 @@ class DiffusionUpscaler:
         tile: int, overlap: int, precision: str, batch: int,
     ) -> None:  # fmt: skip
         self.name, self.digest, self.license, self.weights, self.scale = name, digest, license, weights, SCALE
-        self.overlap, self.precision = overlap, precision
-        self.model, self.device = model, device
+        self.model, self.device, self.overlap = model, device, overlap
+        self.precision = settled_precision(precision, device, lambda: len(model.sampler.times) >= LONG)
         self.fit = MemoryFit(
             name, device, SCALE, tile=tile, overlap=overlap, batch=batch, multiple=model.multiple, smallest=model.smallest_tile
         )
-        self._last: list[tuple[int, str | None]] = []  # tile and prompt of each image of the last call
+        self._last: list[tuple[dict[str, int], str | None]] = []  # how each image of the last call ran, and its prompt
 
     def settings(self, index: int = 0) -> dict[str, Any]:
         """See `Upscaler`; "prompt" is the text that the model was shown."""
-        tile, prompt = self._last[index] if self._last else (self.fit.last_tile, None)
+        ran, prompt = self._last[index] if self._last else (self.fit.made(0), None)
         own = dict(self.model.settings) | ({} if prompt is None else {"prompt": prompt})
-        return {"tile": tile, "overlap": self.overlap, "precision": self.precision, "diffusion": own}
+        return {**ran, "overlap": self.overlap, "precision": self.precision, "diffusion": own}
 
     def upscale(self, jobs: list[Job]) -> list[np.ndarray]:
         """All of `jobs` of one prompt with one tile size: the one asked for, or what memory allows for their largest image."""
@@ -44,13 +46,14 @@ class DiffusionUpscaler:
             results = [self._run([job], prompt)[0] for job, prompt in zip(jobs, prompts, strict=True)]
         else:
             results = self._run(jobs, prompts[0])
-        self._last = [(tile, prompt) for (_, tile), prompt in zip(results, prompts, strict=True)]
+        self._last = [(ran, prompt) for (_, ran), prompt in zip(results, prompts, strict=True)]
         return [image for image, _ in results]
 
-    def _run(self, jobs: list[Job], prompt: str | None) -> list[tuple[np.ndarray, int]]:
+    def _run(self, jobs: list[Job], prompt: str | None) -> list[tuple[np.ndarray, dict[str, int]]]:
         forward = partial(self._forward, prompt=prompt)
-        images = self.fit.run([job.image for job in jobs], forward, lambda whole: tiles.quantised(forward(whole)))
-        return [(image, self.fit.last_tile) for image in images]
+        inputs, seats = [job.image for job in jobs], [job.seat for job in jobs]
+        images = self.fit.run(inputs, forward, lambda whole: tiles.quantised(forward(whole)), seats)
+        return [(image, self.fit.made(i)) for i, image in enumerate(images)]
 
     def _prompt(self, job: Job) -> str | None:
         """What the model is shown beside an image; tiles of it are shown the same."""
