@@ -13,9 +13,23 @@ from fgr.errors import printable
 
 EVERY = 60.0  # seconds between lines where stderr is not a terminal
 
+_open: list["Progress"] = []  # the innermost last
+
+
+def remark(text: str) -> None:
+    """Say what is being done now, beside the innermost progress that is open: the first time at once, then as counts are.
+
+    Where none is open, nothing is said.
+    """
+    if _open:
+        _open[-1].remark(text)
+
 
 class Progress:
-    """Counts `unit`s up to `total` and drops by reason. Use as a context manager."""
+    """Counts `unit`s up to `total` and drops by reason. Use as a context manager.
+
+    Within another one, what it shows stands beside the other's counts.
+    """
 
     def __init__(self, title: str, total: int, unit: str = "items", every: float = EVERY) -> None:
         self.title, self.total, self.unit, self.every = title, total, unit, every
@@ -23,8 +37,14 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
+        self._remark = ""
+        self._outer: Progress | None = None
 
     def __enter__(self) -> "Progress":
+        self._outer = _open[-1] if _open else None
+        _open.append(self)
+        if self._outer:
+            return self
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -45,25 +65,37 @@ class Progress:
         return self._bar.columns if self._bar else ()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _open.remove(self)
         if self._bar:
             self._bar.stop()
-        elif kind is None:
+        elif kind is None and not self._outer:
             self._line()
 
     def advance(self, count: int = 1, drops: dict[str, int] | None = None) -> None:
         """Count work that is finished, and drops by reason."""
         self.done += count
         self.drops.update(drops or {})
-        if self._bar:
+        self._show()
+
+    def remark(self, text: str) -> None:
+        """Show what is being done now; on a terminal whenever it changes, elsewhere the first time and with the next lines."""
+        first, self._remark = not self._remark, text
+        self._show(at_once=first)
+
+    def _show(self, at_once: bool = False) -> None:
+        if self._outer:
+            self._outer.remark(f"{self.title} {self.done}/{self.total}{f', {self._remark}' if self._remark else ''}")
+        elif self._bar:
             self._bar.update(self._task, completed=self.done, total=self.total, note=printable(self._note()))
-        elif time.monotonic() - self._last >= self.every:
+        elif at_once or time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             self._line()
 
     def _note(self) -> str:
         rate = self.done / max(time.monotonic() - self._start, 1e-9)
         drops = ", ".join(f"{reason} {count}" for reason, count in sorted(self.drops.items()))
-        return f"{rate:.2f} {self.unit}/s" + (f" · dropped: {drops}" if drops else "")
+        remark = f" · {self._remark}" if self._remark else ""
+        return f"{rate:.2f} {self.unit}/s{remark}" + (f" · dropped: {drops}" if drops else "")
 
     def _line(self) -> None:
         elapsed = time.monotonic() - self._start

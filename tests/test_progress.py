@@ -2,7 +2,7 @@
 
 import pytest
 
-from fgr.progress import Progress, duration, without_loading_bars
+from fgr.progress import Progress, duration, remark, without_loading_bars
 
 
 def test_lines_tell_the_count_the_drops_and_nothing_on_stdout(capsys):
@@ -15,6 +15,21 @@ def test_lines_tell_the_count_the_drops_and_nothing_on_stdout(capsys):
     assert [line.partition(" · ")[0] for line in lines] == ["make: 1/4", "make: 4/4", "make: 4/4"]
     assert lines[-1].endswith("dropped: flat 2 · 1 s")
     assert lines[0].endswith(" · 1 s, 1 s left")
+
+
+def test_what_is_being_done_is_said_at_once_and_then_with_the_counts(capsys):
+    remark("nothing is open")
+    with Progress("tune", 2, "steps") as progress:
+        remark("denoising step 1 of 40")
+        remark("denoising step 2 of 40")
+        with Progress("planted", 3) as inner:
+            inner.advance(2)
+            remark("image 3")
+        progress.advance(2)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" · ")[0] for line in lines] == ["tune: 0/2", "tune: 2/2"]
+    assert "steps/s · denoising step 1 of 40 · " in lines[0]
+    assert "planted 2/3, image 3" in lines[1]
 
 
 def test_an_error_ends_it_without_a_line(capsys):

@@ -5,6 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from fgr.dataset import cells
@@ -192,7 +193,7 @@ def loader(samples: Dataset, draws: Draws, workers: int, streaming: bool = False
     if streaming and isinstance(samples, Samples):
         stream = Stream(samples, draws.seed, draws.range.start * draws.batch, draws.part)
         return DataLoader(stream, batch_size=draws.batch, num_workers=min(workers, 1))
-    return DataLoader(samples, batch_sampler=draws, num_workers=workers)
+    return DataLoader(samples, batch_sampler=draws, num_workers=workers, pin_memory=torch.cuda.is_available())
 
 
 def window(mask: np.ndarray, crop: int, rng: np.random.Generator) -> tuple[slice, slice]:

@@ -18,7 +18,7 @@ from fgr.reward.criterion import VISIBLE, Criterion
 from fgr.reward.data import Samples
 from fgr.reward.planting import Planter
 from fgr.training.directory import Run
-from fgr.training.loop import take_steps
+from fgr.training.loop import AHEAD, Feed, take_steps
 from fgr.training.optimization import Optimization, Weights, divergence, running_mean, update_ema, warmup_cosine
 
 Batch = Mapping[str, Any]
@@ -53,7 +53,6 @@ class Phase:
         optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.optimization = Optimization(self.model, self.optimizer, settings.clip, settings.accumulate, accelerator)
-        self.waited = 0.0  # seconds in the step that is being taken
         if checkpoint is None:
             self.state.ema = {key: value.detach().clone() for key, value in model.state_dict().items()}
         else:
@@ -70,7 +69,12 @@ class Phase:
     ) -> None:
         """Take the steps that are left. KeyboardInterrupt, after saving, when asked to stop; UserError when the loss diverges."""
         self.model.train()
-        source = self._on_device(batches)
+        device = self.accelerator.device
+
+        def placed(batch: Batch) -> Batch:
+            return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+        source = Feed(batches, placed, AHEAD if device.type == "cuda" else 0)
 
         def step() -> bool:
             self._step(source, loss)
@@ -80,7 +84,7 @@ class Phase:
 
         if not self._converged():
             every = self.settings.checkpoint_every
-            take_steps(step, self.name, self.state.step, self.steps, self.save, every, self.accelerator)
+            take_steps(step, self.name, self.state.step, self.steps, self.save, every, self.accelerator, source)
 
     def result(self) -> Any:
         """The averaged model of the best validation, on the CPU."""
@@ -94,16 +98,8 @@ class Phase:
         self.run.save(state)
         self.accelerator.wait_for_everyone()
 
-    def _on_device(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        source = iter(batches)
-        while True:
-            began = time.perf_counter()
-            batch = {name: value.to(self.accelerator.device, non_blocking=True) for name, value in next(source).items()}
-            self.waited += time.perf_counter() - began
-            yield batch
-
-    def _step(self, source: Iterator[Batch], loss: Callable[[Any, Batch], dict[str, torch.Tensor]]) -> None:
-        started, self.waited = time.perf_counter(), 0.0
+    def _step(self, source: Feed[Batch, Batch], loss: Callable[[Any, Batch], dict[str, torch.Tensor]]) -> None:
+        started = time.perf_counter()
         rate = warmup_cosine(self.state.step, self.steps, self.settings.warmup)
         self.optimization.set_rate(rate)
 
@@ -121,7 +117,7 @@ class Phase:
         self.state.step += 1
         update_ema(self.state.ema, self.plain.state_dict(), self.settings.ema, self.state.step)
         took = time.perf_counter() - started
-        self._log(figures, {"lr": rate * self.settings.lr, "norm": norm, "step_s": took, "wait_s": self.waited})
+        self._log(figures, {"lr": rate * self.settings.lr, "norm": norm, "step_s": took, "wait_s": source.waited()})
 
     def _expect_sound(self, total: float, norm: float) -> None:
         state, limit = self.state, self.settings.explosion_factor

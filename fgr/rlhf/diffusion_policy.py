@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fgr.errors import UserError
 from fgr.images.arrays import as_images
+from fgr.progress import remark
 from fgr.recipe import rlhf as recipe
 from fgr.rlhf.gradient_reach import SIDE, without_part
 from fgr.rlhf.policy import Policy
@@ -96,6 +97,7 @@ class DiffusionPolicy(Policy):
 
     def predict(self, latents: torch.Tensor, index: int, start: Start) -> torch.Tensor:
         """The network's output in denoising step `index`."""
+        remark(f"denoising step {index + 1} of {self.steps}")
         times = torch.full((len(latents),), self.times[index], device=latents.device)
         return self.predict_at(latents, times, start)
 

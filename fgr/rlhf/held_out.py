@@ -13,6 +13,7 @@ from fgr.errors import UserError
 from fgr.images.arrays import as_tensor
 from fgr.metrics.fidelity import psnr
 from fgr.metrics.registry import Metric, Options, open_base, open_metric
+from fgr.progress import remark
 from fgr.recipe.fields import DISTANCES
 from fgr.rlhf.anchor import scaled_down
 from fgr.rlhf.audit import JUDGE
@@ -159,6 +160,7 @@ class HeldOutEvaluation:
         kept: list[torch.Tensor] = []
         stages = list(stages)
         for first in range(0, len(pairs), self.batch):
+            remark(f"audit, image {first + 1} of {len(pairs)}")
             one = stacked(pairs[first : first + self.batch]).to(device)
             with torch.no_grad():
                 output = stored(produce(one, range(first, first + len(one.low))))

@@ -40,8 +40,10 @@ class Batch:
     number: int = 0
 
     def to(self, device: torch.device) -> "Batch":
-        """On `device`."""
-        images = (self.low, self.reference, self.rival)
+        """On `device`; on its way to CUDA by memory that a GPU reads by itself."""
+        images: tuple[torch.Tensor | None, ...] = (self.low, self.reference, self.rival)
+        if device.type == "cuda":
+            images = tuple(one if one is None or one.is_cuda else one.pin_memory() for one in images)
         low, reference, rival = (None if one is None else one.to(device, non_blocking=True) for one in images)
         assert low is not None
         return Batch(low, reference, rival, self.number)

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from fgr import atomic
-from fgr.errors import UserError
+from fgr.errors import UserError, notice
+from fgr.progress import Progress
 from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.pretrained import load_reward_model, save_reward_model
@@ -42,6 +43,7 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
     UserError for a model, a reward model or data that do not fit together, for another recipe's folder, for a run that no step
     can be taken in, and for memory that does not suffice; KeyboardInterrupt after saving.
     """
+    notice(f"opening {generator}, the reward model {reward} and the data {data}")
     setup = Setup(recipe, generator, reward, data, out, device)
     try:
         with setup.run.alone():
@@ -122,8 +124,13 @@ def open_loop(setup: Setup) -> TuningLoop:
 
 def scale_rewards(setup: Setup, algorithm: Algorithm, stages: Iterable[int]) -> None:
     """Set z-units and weights of the rewards of `stages`, by references and by the untuned network's outputs."""
+    notice("scaling the rewards on references and on what the untuned model makes of as many inputs")
     references, batches = setup.references()
-    starts = [setup.policy.start(batch.low) for batch in batches]
+    starts = []
+    with Progress("untuned model", len(batches), "batches") as progress:
+        for batch in batches:
+            starts.append(setup.policy.start(batch.low))
+            progress.advance()
     setup.calibrate_judges(references, starts)
     setup.stages.scale(references, starts, algorithm.anchor_norm(batches[0], starts[0]), stages)
 

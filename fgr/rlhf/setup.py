@@ -34,6 +34,7 @@ from fgr.training import directory
 from fgr.training.accelerator import open_accelerator
 from fgr.training.directory import Run
 
+AUDITED_AT_ONCE = 16  # images on a GPU, which fewer would leave idle: nothing is kept for gradients
 MAY_GROW = ("training.steps",)  # keys that extend a run
 
 
@@ -125,7 +126,8 @@ class Setup:
         audit = self.recipe.audit
         pairs = inputs.fixed(opened, self.policy.scale, audit.crop, audit.images)
         crops = Crops(pairs, inputs.photographs(opened, audit.images))
-        return HeldOutEvaluation(self.policy, self.held_out, self.stages.rewards, crops, self.recipe.data.batch)
+        batch = self.recipe.data.batch if self.device.type == "cpu" else max(self.recipe.data.batch, AUDITED_AT_ONCE)
+        return HeldOutEvaluation(self.policy, self.held_out, self.stages.rewards, crops, batch)
 
     def _held_out_metrics(self, held_out: list[FinPercepRM]) -> HeldOutMetrics:
         audit = self.recipe.audit

@@ -10,6 +10,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from fgr.errors import UserError, notice
+from fgr.progress import Progress
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.rlhf import audit, changes, curriculum, pictures
 from fgr.rlhf.algorithms.interface import Algorithm, TrainingStep
@@ -20,7 +21,7 @@ from fgr.rlhf.inputs import Batch
 from fgr.rlhf.network_policy import NetworkPolicy
 from fgr.rlhf.policy import Policy, Weights
 from fgr.training.directory import Run
-from fgr.training.loop import take_steps
+from fgr.training.loop import AHEAD, Feed, take_steps
 from fgr.training.optimization import Optimization, divergence, running_mean, update_ema, warmup
 
 Refresh = Callable[[int, Weights, Baseline], None]  # of a stage, by averaged weights; the baseline gets its new values
@@ -99,14 +100,19 @@ class TuningLoop:
         """Take the steps that are left. KeyboardInterrupt, after saving, when asked to stop; UserError: no step can be taken."""
         state, training = self.state, self.training
         if state.baseline is None:
-            self._audit()
+            with Progress("first audit", 1, "audits") as progress:
+                self._audit()
+                progress.advance()
             self.save()
         if state.ended:
             return
-        source = self.batches(state.step * training.accumulate, training.steps * training.accumulate)
-        take_steps(
-            lambda: self._step(source), "rlhf", state.step, training.steps, self.save, training.checkpoint_every, self.accelerator
+        batches, device = (
+            self.batches(state.step * training.accumulate, training.steps * training.accumulate),
+            self.accelerator.device,
         )
+        source = Feed(batches, lambda batch: batch.to(device), AHEAD if device.type == "cuda" else 0)
+        every = training.checkpoint_every
+        take_steps(lambda: self._step(source), "rlhf", state.step, training.steps, self.save, every, self.accelerator, source)
 
     def measure(self, weights: Weights, stages: Any, keep: int = 0, evaluation: HeldOutEvaluation | None = None) -> Measured:
         """The held-out metrics of the policy with these learned weights, on the audited crops or those of another `evaluation`;
@@ -122,7 +128,7 @@ class TuningLoop:
             with self.policy.holding(self.placed(weights)):
                 self.policy.save(path, step=str(step))
 
-    def _step(self, source: Iterator[Batch]) -> bool:
+    def _step(self, source: Feed[Batch, Batch]) -> bool:
         """A training step, with the switch before it and the audit after it, where they are due; whether the run goes on."""
         state = self.state
         if curriculum.is_due(self.schedule, state.curriculum, state.step):
@@ -132,20 +138,19 @@ class TuningLoop:
             self._audit()
         return not state.ended
 
-    def _train(self, source: Iterator[Batch]) -> None:
+    def _train(self, source: Feed[Batch, Batch]) -> None:
         began, state, training = time.perf_counter(), self.state, self.training
         place, step = state.curriculum, state.step
         share = curriculum.blend_share(self.schedule, place, step)
         factor = curriculum.lr_factor(self.schedule, place, step) * warmup(step, training.warmup)
         self.optimization.set_rate(factor)
         at = TrainingStep(self.network, place.stage, share, self.optimization.backward, self._update)
-        device = self.accelerator.device
-        figures = self.optimization.accumulate(source, lambda batch: self.algorithm.step(batch.to(device), at))
+        figures = self.optimization.accumulate(source, lambda batch: self.algorithm.step(batch, at))
         state.step += 1
         norm = self._update()
         figures |= {
             "norm": norm, "clipped": float(norm > training.clip), "lr": factor * training.lr,
-            "step_s": time.perf_counter() - began,
+            "step_s": time.perf_counter() - began, "wait_s": source.waited(),
         }  # fmt: skip
         self._log("train", stage=place.stage, share=share, **figures)
         if state.bad >= training.bad_steps:

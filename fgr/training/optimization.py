@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from fgr.progress import remark
+
 Weights = dict[str, torch.Tensor]
 STEADY = 20  # steps after which the running mean can tell that a value has exploded
 
@@ -39,6 +41,8 @@ class Optimization:
         """
         figures: dict[str, Any] = {}
         for number in range(self.batches):
+            if self.batches > 1:
+                remark(f"batch {number + 1} of {self.batches}")
             batch = next(source)
             with self._exchange(number == self.batches - 1):
                 of_batch = forward(batch)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from fgr.progress import remark
 from fgr.sr.diffusion.latent_tiles import Chop
 from fgr.sr.diffusion.prompts import Prompts
 from fgr.sr.diffusion.samplers import Sampler
@@ -64,6 +65,7 @@ def sample(
     start = model.begin(images, sources, prompts)
     latents, earlier = start.latents, deque[torch.Tensor](maxlen=MULTISTEP)
     for index, time in enumerate(model.sampler.times):
+        remark(f"denoising step {index + 1} of {len(model.sampler.times)}")
         times = torch.full((len(latents),), time, device=latents.device)
         step = model.sampler.step(latents, model.predict(latents, times, start), index, eta, tuple(earlier))
         earlier.appendleft(step.clean)
