@@ -98,7 +98,9 @@ class Planted(Strict):
     )
     score_pairs: Weight = Field(4.0, description="weight of: scores below those without the defect, place by place")
     map_pairs: Weight = Field(2.0, description="weight of: maps above those without the defect, in log odds and in proportion")
-    steady: Weight = Field(2.0, description="weight of: what is not seen changes neither score nor map")
+    steady: Weight = Field(
+        2.0, description="weight of: what is not seen changes neither score nor map; restored and mined outputs as their labels"
+    )
     margins: tuple[Weight, Weight, Weight] = Field(
         (2.0, 1.0, 0.5),
         description="of pairs: fall of the score where a defect's map is 1, in standard deviations, less in proportion; rise of "

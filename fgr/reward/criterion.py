@@ -141,27 +141,29 @@ class Criterion:
         return parts
 
     def _planted_pairs(self, local: torch.Tensor, maps: torch.Tensor, batch: Mapping[str, torch.Tensor], cell: int) -> Parts:
-        """Planted images against the same without the defect: lower scores, higher maps; the same where nothing is seen."""
+        """Planted images against the same without the defect: lower scores, higher maps. Where `steady` says that the change of
+        the map is known, those of score and map are held to it: to none of what is not seen."""
         assert self.planted is not None
         on_sr = batch["planted_on_sr"].view(-1, 1, 1, 1) > 0
         reference, composite, sr = local.unsqueeze(1).chunk(3)
         plain = torch.where(on_sr, sr, reference)
         defect, steady = batch["planted_map"], batch["steady"].view(-1, 1, 1, 1)
+        known = torch.where(on_sr, batch["sr_target"], 0) if "sr_target" in batch else torch.zeros_like(defect)
+        change = batch["target"] - known  # 0 of what is not seen
         score_margin, *map_margins = self.planted.margins
-        at_places = functional.adaptive_avg_pool2d(defect, (local.shape[-2], local.shape[-1]))
+        at_places, due = (functional.adaptive_avg_pool2d(map_, (local.shape[-2], local.shape[-1])) for map_ in (defect, change))
         parts = {
             "score_pairs": loss.image_mean(self._short(plain - composite, score_margin * at_places), at_places, VISIBLE),
-            "steady": loss.image_mean((plain - composite).abs(), steady.expand_as(plain)),
+            "steady": loss.image_mean((plain - composite - score_margin * due).abs(), steady.expand_as(plain)),
         }
         if not cell:
             return parts
         clean, worse, restored = maps.float().chunk(3)
         plain_map = torch.where(on_sr, restored, clean)
-        known = torch.where(on_sr, batch["sr_target"], 0) if "sr_target" in batch else torch.zeros_like(defect)
         everywhere = torch.ones_like(defect)
-        defect, known = (loss.pooled_target(map_, everywhere, cell)[0] for map_ in (defect, known))
+        defect, known, change = (loss.pooled_target(map_, everywhere, cell)[0] for map_ in (defect, known, change))
         parts["map_pairs"] = loss.map_pair_loss(plain_map, worse, defect, 1 - known, (map_margins[0], map_margins[1]))
-        parts["steady"] = parts["steady"] + loss.image_mean((plain_map - worse).abs(), steady.expand_as(plain_map))
+        parts["steady"] = parts["steady"] + loss.image_mean((worse - plain_map - change).abs(), steady.expand_as(plain_map))
         return parts
 
     def _distil(self, model: Any, batch: Mapping[str, torch.Tensor], scale: float) -> Parts:

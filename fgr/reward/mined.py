@@ -60,7 +60,7 @@ def decoded(row: Row, turned: bool = False) -> dict[str, Any]:
     """A row as `Samples` decodes its own: the tuned output is a planted image on the SR output `start`; `turned` the other way.
 
     The planted one counts as worse only where its map is above the other's: some of what a policy does is harm, some is gain, and
-    most is neither.
+    most is neither. Score and map must change by what the maps do, or a pattern that moves neither label could buy them.
     """
     reference, start, tuned = (codec.decode_rgb(row[name]) for name in IMAGES)
     before, after = (codec.decode_words(row[name]) for name in MAPS)
@@ -72,4 +72,4 @@ def decoded(row: Row, turned: bool = False) -> dict[str, Any]:
         "planted_map": after - np.minimum(after, before), "human_map": empty,
     }  # fmt: skip
     people = {"human_score": 0.0, "human_weight": 0.0, "human_map_weight": 0.0}
-    return arrays | people | {"planted": 1.0, "planted_on_sr": 1.0, "steady": 0.0}
+    return arrays | people | {"planted": 1.0, "planted_on_sr": 1.0, "steady": 1.0}

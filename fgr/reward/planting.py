@@ -28,8 +28,9 @@ class Planting(NamedTuple):
     """A planted crop in the place of the composite, with its labels; maps are uint16 (H, W), value · 65535.
 
     `planted` is 1, `on_sr` says whether it is the SR output that carries the defect (else the reference), and `steady` whether
-    the change is below what is seen, so that map and score must stay. Of a row without a defect all are 0. Where the SR output
-    has been restored, it stands in the place of the composite, as the worse one, and the restored one in its own.
+    score and map must change by no more and no less than the labels do: not at all where the change is below what is seen. Of a
+    row without a defect all are 0. Where the SR output has been restored, it stands in the place of the composite, as the worse
+    one, and the restored one in its own.
     """
 
     arrays: dict[str, np.ndarray]
@@ -59,7 +60,7 @@ class Planter:
         reference, sr = (np.ascontiguousarray(crop[name]) for name in ("reference", "sr"))
         on_sr = self.on_sr and rng.random() < 0.5
         if on_sr and self.settings.restored and rng.random() < self.settings.restored:
-            return Planting(self._restored(reference, sr, crop["sr_target"], rng), 1.0, 1.0)
+            return Planting(self._restored(reference, sr, crop["sr_target"], rng), 1.0, 1.0, 1.0)
         plain, known = (sr, crop["sr_target"]) if on_sr else (reference, nothing)
         whole = np.full(shape, 255, np.uint8)
         if rng.random() < self.settings.unseen:

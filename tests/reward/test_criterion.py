@@ -227,6 +227,16 @@ def test_what_nobody_sees_changes_neither_score_nor_map():
     assert parts["score_pairs"].item() == parts["map_pairs"].item() == 0
 
 
+def test_a_change_that_labels_know_is_neither_larger_nor_smaller_in_score_and_map():
+    """An SR output whose map is 0.2, beside one of 0.5: a fall of 2·0.3 in score, a rise of 0.3 of the map."""
+    batch = pair_batch(1.0, steady=1.0)
+    batch["target"] = torch.full_like(batch["mask"], 0.5)
+    due = [[9.0, 9.0], [1.0 - 0.6, 1.0 - 0.6], [1.0, 1.0]], [[0.9, 0.9], [0.6, 0.6], [0.3, 0.3]]
+    assert pair_parts(batch, *due)["steady"].item() == pytest.approx(0, abs=1e-6)
+    more = [due[0][0], [0.3, 0.4], due[0][2]], [due[1][0], [0.5, 0.7], due[1][2]]
+    assert pair_parts(batch, *more)["steady"].item() == pytest.approx(0.05 + 0.1)
+
+
 def test_pairs_have_the_weights_of_the_recipe():
     local, maps = [[1.0, 1.0], [1.2, 1.4], [9.0, 9.0]], [[0.2, 0.2], [0.3, 0.1], [0.9, 0.9]]
     totals = [

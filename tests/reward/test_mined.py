@@ -28,7 +28,7 @@ def test_a_row_is_a_planted_image_on_the_start(row):
     assert sample["planted_map"][:, :48].min() / 65535 == pytest.approx(0.3, abs=2 * codec.MAP_ERROR)
     assert not sample["planted_map"][:, 48:].any()  # there it became better
     assert sample["target"][0, 95] / 65535 == pytest.approx(0.1, abs=codec.MAP_ERROR)
-    assert (sample["planted"], sample["planted_on_sr"], sample["steady"], sample["human_weight"]) == (1, 1, 0, 0)
+    assert (sample["planted"], sample["planted_on_sr"], sample["steady"], sample["human_weight"]) == (1, 1, 1, 0)
 
 
 def test_a_row_turned_round_says_where_tuning_helped(row):
