@@ -114,7 +114,7 @@ def evaluating(encoder: str, count: int, workers: int) -> None:
     alone, shared = made_up(count, 1), made_up(count, 5)
     ways: dict[str, Callable[[], object]] = {
         "row by row, as in 0.1": lambda: [one_row(model, row) for row in alone],
-        "in batches": lambda: list(records(model, alone)),
+        "in batches, channels last": lambda: list(records(model.to(memory_format=torch.channels_last), alone)),
         f"and {workers} worker": lambda: list(records(model, alone, workers=workers)),
         f"and {workers} worker, five rows a reference": lambda: list(records(model, shared, workers=workers)),
     }

@@ -49,7 +49,8 @@ def test_the_wheel_runs_and_carries_recipes_cards_and_types(installed):
         "True",
         "True",
     ], done.stderr
-    for file in ("py.typed", "publish/templates/reward.md", "report/templates/page.html", "reward/fgr_lite/model.safetensors"):
+    carried = ("publish/templates/reward.md", "report/templates/swipe.js", "reward/fgr_lite/model.safetensors")
+    for file in ("py.typed", "people/published.json", *carried):
         assert (installed / "fgr" / file).is_file()
     assert not (installed / "tests").exists()
 

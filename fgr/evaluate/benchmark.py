@@ -1,4 +1,4 @@
-"""Scores against people's opinions of images: a reward model's, beside those of metrics and what others published."""
+"""Scores against people's opinions: a reward model's, beside metrics and what others published."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

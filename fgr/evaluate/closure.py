@@ -1,4 +1,4 @@
-"""How much of the gap from the first system to the references each later one closes: the audit's figures on a test set."""
+"""How much of the gap from the first system to the references later ones close, as the audit has it."""
 
 from collections.abc import Sequence
 from typing import Any

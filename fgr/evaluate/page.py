@@ -1,4 +1,4 @@
-"""The page of `fgr evaluate --html`: tables, two pictures under a swipe, distributions, a sortable table of images."""
+"""The page of `fgr evaluate --html`: tables, pictures under a swipe, distributions, every image."""
 
 import math
 import os

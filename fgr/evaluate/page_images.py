@@ -1,4 +1,4 @@
-"""Which images a page shows, and their pictures: where metric and people, or two metrics, disagree most comes first."""
+"""Which images a page shows, and their pictures: the worst disagreements first."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the page of SR systems shows of single images: each one's outputs and their maps, beside the reference."""
+"""What the page of SR systems shows of images: each one's outputs and maps beside the reference."""
 
 from collections.abc import Sequence
 from typing import Any

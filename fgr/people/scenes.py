@@ -1,4 +1,4 @@
-"""Scenes as training, validation and test part: what a model learned of a public set and what it is measured on. Pure.
+"""Scenes as training, validation and test part: what is learned of a public set, and what measured.
 
 The part follows from the scene's name alone, so that training and evaluation agree without a list of names.
 """

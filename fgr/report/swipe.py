@@ -1,4 +1,4 @@
-"""The swipe component of pages: two pictures under one zoom with a divider between them, maps laid over.
+"""The swipe component of pages: two pictures under one zoom, a divider between them, maps laid over.
 
 `markup` gives an element that holds its pictures; `style` and `script` stand once in a page, and the script's `fgrSwipe(element)`
 wakes an element up. Nothing is loaded from anywhere, and it takes colours and font from where it stands.
