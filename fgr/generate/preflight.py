@@ -18,7 +18,8 @@ from fgr.metrics import features
 from fgr.progress import duration
 from fgr.recipe.generate import GenerateRecipe
 from fgr.sr import ModelSpec, license_of, parse_name
-from fgr.sr.readiness import in_offline_extra, lacking, megabytes, speed
+from fgr.sr.costs import DIFFUSION_COSTS, image_seconds, megabytes
+from fgr.sr.readiness import in_offline_extra, lacking
 
 BYTES = 6.2  # of a row, and of a reference while the run lasts, a pixel of the crop: measured on photographs
 REFERENCE_BYTES = 1.2
@@ -194,6 +195,11 @@ def _lines(
     kind, number = machine
     seconds = _seconds(recipe, figures, kind == "GPU", number)
     yield f"  time         about {duration(seconds)} on {number} {kind}{'s' if number > 1 else ''}, by stored rates"
+    for name in filter(_is_known, recipe.models):
+        if parse_name(name).base in DIFFUSION_COSTS:
+            images, one = each / recipe.masks.composites, _image_seconds(recipe, name, kind == "GPU")
+            work = f"{images:,.0f} images at {one:.2g} s, computed from the operations of its networks"
+            yield f"               {name} alone {duration(images * one)} on one {kind}: {work}"
     yield f"  weights      {_weights(to_fetch, found)}"
 
 
@@ -243,11 +249,15 @@ def _seconds(recipe: GenerateRecipe, figures: _Figures, gpu: bool, number: int) 
     """About how long the run takes: one SR output serves `masks.composites` samples."""
     megapixels = recipe.source.crop**2 / 1e6
     each = recipe.samples / len(recipe.models)
-    speeds = [speed(parse_name(name)) for name in recipe.models if _is_known(name)]
-    sr = sum(one.gpu if gpu else one.cpu for one in speeds) * each * megapixels / recipe.masks.composites
+    sr = sum(_image_seconds(recipe, name, gpu) for name in recipe.models if _is_known(name)) * each / recipe.masks.composites
     rest = recipe.samples * megapixels * REST
     screening = (figures.photographs or recipe.most_photographs) * figures.megapixels * SCREENING / cores()
     return screening + (max(sr / number, rest / cores()) if gpu else (sr + rest) / number)
+
+
+def _image_seconds(recipe: GenerateRecipe, name: str, gpu: bool) -> float:
+    found = image_seconds(parse_name(name), recipe.source.crop, recipe.inference.diffusion)
+    return found.gpu if gpu else found.cpu
 
 
 def _is_known(name: str) -> bool:

@@ -7,8 +7,8 @@ from fgr import backbone_weights
 from fgr.errors import UserError
 from fgr.licenses import terms_of
 from fgr.sr import fetch, weights
+from fgr.sr.costs import cost
 from fgr.sr.diffusion import files
-from fgr.sr.readiness import cost
 from fgr.sr.release import WeightFile, home
 from fgr.sr.spec import PLACES, PLANTED, ModelSpec, known_names, parse_name
 from fgr.sr.upscalers import Bicubic

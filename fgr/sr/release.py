@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from fgr.hub_files import hub_file
 from fgr.package_files import PackagedFile, packaged_file
 
+KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"  # networks, and a first stage of a diffusion model
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:

@@ -36,3 +36,19 @@ def test_every_default_has_a_row_and_every_row_the_codes_value(name):
         if key not in TEXTS:
             assert told[key][2] == f"`{value}`", key
     assert all(len(cells) == 4 for cells in rows(SECTIONS[name]))
+
+
+def test_the_table_of_costs_is_the_codes():
+    from fgr.sr.costs import DIFFUSION_COSTS
+
+    text = (Path(__file__).parents[2] / "docs" / "verbs" / "models.md").read_text().partition("## Diffusion models")[2]
+    told = {}
+    for cells in rows(text.partition("What there is to fetch")[0]):
+        told |= dict.fromkeys(re.findall(r"`([^`]+)`", cells[0]), cells[1:7])
+    assert told == {
+        name: [
+            f"{own.megabytes / 1000:.1f}", f"{own.million:,.0f}", f"{own.gigabytes:.1f}", str(own.steps),
+            str(own.steps * (1 + own.guided)), f"{own.teraflop:,.1f}",
+        ]
+        for name, own in DIFFUSION_COSTS.items()
+    }  # fmt: skip

@@ -13,8 +13,10 @@ from fgr import recipe as recipes
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.preflight import forecast
+from fgr.progress import duration
 from fgr.sr import parse_name
-from fgr.sr.readiness import lacking, speed
+from fgr.sr.costs import speed
+from fgr.sr.readiness import lacking
 
 
 @pytest.fixture
@@ -52,6 +54,22 @@ def test_the_figures_of_a_run(photos, tmp_path):
     assert "on 2 CPU cores, by stored rates" in text
     assert "weights      all here" in text
     assert not (tmp_path / "out").exists()
+
+
+def test_hours_of_diffusion_models_are_told_before_the_run(photos, tmp_path):
+    """The paper's 30,000 samples of StableSR and of a network."""
+    chosen = recipes.load(
+        None, "generate", [f"source.path={photos}", "accept_license=[stablesr]"],
+        {"models": ["realesrgan", "stablesr"], "samples": 30_000},
+    )  # fmt: skip
+    lines = forecast(chosen, tmp_path / "out", "cuda:0", 1).lines
+    [at] = [i for i, line in enumerate(lines) if line.startswith("  time         about ")]
+    assert " on 1 GPU, by stored rates" in lines[at]
+    seconds = 199.2 / 17
+    assert lines[at + 1].strip() == (
+        f"stablesr alone {duration(15_000 * seconds)} on one GPU: 15,000 images at {seconds:.2g} s, computed from the operations "
+        "of its networks"
+    )
 
 
 def test_few_crops_for_many_samples_are_a_warning(photos, tmp_path):

@@ -227,7 +227,7 @@ class ResidualShiftSampler:
         before = np.append(0.0, eta[:-1])
         self._keep, self._take = before / eta, (eta - before) / eta
         self._deviation = KAPPA * np.sqrt(before / eta * (eta - before))
-        self._scales = torch.from_numpy(np.sqrt(roots**2 * KAPPA**2 + 1)).float()
+        self._scales = torch.from_numpy(np.sqrt(roots**2 * KAPPA**2 + 1))
 
     def beginning(self, known: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """The last state: the input's latent under the most noise."""
@@ -235,7 +235,7 @@ class ResidualShiftSampler:
 
     def scaled(self, latents: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         """States at `times` (B,) as the network is shown them, with variance near one."""
-        return latents / self._scales.to(latents.device)[times].view(-1, 1, 1, 1)
+        return latents / self._scales.to(latents.device, latents.dtype)[times].view(-1, 1, 1, 1)
 
     def step(
         self, latents: torch.Tensor, prediction: torch.Tensor, index: int, eta: float | None = None, earlier: Earlier = ()

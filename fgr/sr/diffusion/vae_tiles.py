@@ -28,6 +28,14 @@ class Span(NamedTuple):
     kept_start: int
     kept_stop: int
 
+    def outer(self, scaled: Callable[[int], int]) -> slice:
+        """What counts, as a part of the whole output."""
+        return slice(scaled(self.kept_start), scaled(self.kept_stop))
+
+    def inner(self, scaled: Callable[[int], int]) -> slice:
+        """What counts, as a part of the tile's output."""
+        return slice(scaled(self.kept_start) - scaled(self.start), scaled(self.kept_stop) - scaled(self.start))
+
 
 def tile_autoencoder(vae: Any, encoder_tile: int, decoder_tile: int) -> None:
     """Let an AutoencoderKL of diffusers encode in tiles of `encoder_tile` pixels, a multiple of 32, and decode in tiles of
@@ -70,10 +78,9 @@ def _tiled(
         tiles = [x[:, :, row.start : row.stop, column.start : column.stop].cpu() for row, column in places]
         outputs = run(SideBySide(x.device), network, tiles)
         result = x.new_empty(*outputs[0].shape[:2], scaled(height), scaled(width), dtype=outputs[0].dtype)
-        for place, output in zip(places, outputs, strict=True):
-            there = (slice(scaled(one.kept_start), scaled(one.kept_stop)) for one in place)
-            kept = (slice(scaled(one.kept_start) - scaled(one.start), scaled(one.kept_stop) - scaled(one.start)) for one in place)
-            result[..., *there] = output[..., *kept].to(x.device)
+        for (row, column), output in zip(places, outputs, strict=True):
+            kept = output[:, :, row.inner(scaled), column.inner(scaled)]
+            result[:, :, row.outer(scaled), column.outer(scaled)] = kept.to(x.device)
         return result
 
     return forward

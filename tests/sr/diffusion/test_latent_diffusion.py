@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from small_diffusion import image
 
-from fgr import recipe as recipes
-from fgr.dataset import manifest, tables, verify
+from fgr.dataset import manifest, tables
 from fgr.errors import UserError
-from fgr.generate import run
 from fgr.generate.replay import replay
 from fgr.sr import Job, open_upscaler
 
@@ -71,13 +69,10 @@ def test_randomness_of_the_steps_is_that_of_the_model_card_unless_it_is_chosen(f
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path, name):
-    chosen = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1, "inference.diffusion.steps": 2}
-    limits = ("map.calibration_pairs=2", "severity=[0, 1]", "masks.kinds={full: 1}", "splits={train: 1, validation: 0, test: 0}")
-    assert run.generate(recipes.load("demo", "generate", limits, chosen), tmp_path / "out", workers=1, device="cpu")
-    assert not list(verify.verify(tmp_path / "out"))
-    assert list(replay(tmp_path / "out", 2, "cpu")) == [None, None]
-    [model] = manifest.read(tmp_path / "out")["models"]
+def test_a_dataset_of_it_verifies_and_replays(dataset_of, name):
+    made = dataset_of(name, {"steps": 2})
+    assert list(replay(made, 2, "cpu")) == [None, None]
+    [model] = manifest.read(made)["models"]
     assert model["weights"].startswith(f"{name}/unet/diffusion_pytorch_model.")
-    for row in tables.read_rows(tmp_path / "out", "samples", ["inference"]):
+    for row in tables.read_rows(made, "samples", ["inference"]):
         assert json.loads(row["inference"])["diffusion"]["steps"] == 2

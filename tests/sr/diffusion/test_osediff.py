@@ -8,10 +8,8 @@ import pytest
 import torch
 from small_diffusion import image, restored
 
-from fgr import recipe as recipes
-from fgr.dataset import manifest, verify
+from fgr.dataset import manifest
 from fgr.errors import UserError
-from fgr.generate import run
 from fgr.generate.replay import replay
 from fgr.sr import Job, open_upscaler
 from fgr.sr.diffusion.stepwise import Start, generators
@@ -56,20 +54,10 @@ def test_the_prompt_the_seed_and_the_colours_count_and_small_inputs_fit(folder):
     assert len(outputs) == 5
 
 
-def test_a_dataset_of_it_verifies_and_replays(folder, tmp_path):
-    chosen = {"models": ["osediff"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    limits = (
-        "map.features=gradient",
-        "map.calibration_pairs=1",
-        "severity=[0, 1]",
-        "masks.kinds={full: 1}",
-        "splits={train: 1, validation: 0, test: 0}",
-    )
-    recipe = recipes.load("demo", "generate", [*limits, "inference.diffusion.prompt="], chosen)
-    assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
-    assert not list(verify.verify(tmp_path / "out"))
-    assert list(replay(tmp_path / "out", 1, "cpu")) == [None]
-    [model] = manifest.read(tmp_path / "out")["models"]
+def test_a_dataset_of_it_verifies_and_replays(dataset_of):
+    made = dataset_of("osediff", PLAIN)
+    assert list(replay(made, 1, "cpu")) == [None]
+    [model] = manifest.read(made)["models"]
     assert model["license"] == "Apache-2.0 AND CreativeML-OpenRAIL++-M"
 
 

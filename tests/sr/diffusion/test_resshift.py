@@ -9,10 +9,8 @@ import pytest
 import torch
 from small_diffusion import filled, image, recorded, restored
 
-from fgr import recipe as recipes
-from fgr.dataset import manifest, tables, verify
+from fgr.dataset import manifest, tables
 from fgr.errors import UserError
-from fgr.generate import run
 from fgr.sr import open_upscaler
 from fgr.sr.diffusion.samplers import ResidualShiftSampler
 from fgr.sr.diffusion.swin import shift_mask
@@ -71,22 +69,12 @@ def test_whole_outputs(reference, model, sampled, key, name, seed, settings):
 @pytest.mark.parametrize(
     ("name", "file", "steps"), [("resshift", FIFTEEN, 15), ("resshift-s4", FOUR, 4), ("resshift-bicubic", BICUBIC, 4)]
 )
-def test_a_dataset_of_it_verifies_and_knows_its_licence(folder, tmp_path, name, file, steps):
-    chosen = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    limits = (
-        "map.features=gradient",
-        "map.calibration_pairs=1",
-        "severity=[0, 1]",
-        "masks.kinds={full: 1}",
-        "splits={train: 1, validation: 0, test: 0}",
-    )
-    recipe = recipes.load("demo", "generate", limits, chosen | {"accept_license": [name]})
-    assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
-    assert not list(verify.verify(tmp_path / "out"))
-    [model] = manifest.read(tmp_path / "out")["models"]
+def test_a_dataset_of_it_verifies_and_knows_its_licence(dataset_of, name, file, steps):
+    made = dataset_of(name, accept_license=[name])
+    [model] = manifest.read(made)["models"]
     assert (model["license"], model["redistribute"]) == ("S-Lab-1.0", False)
     assert model["weights"].startswith(f"{file}, {VQ}")
-    for row in tables.read_rows(tmp_path / "out", "samples", ["inference"]):
+    for row in tables.read_rows(made, "samples", ["inference"]):
         assert json.loads(row["inference"])["diffusion"]["steps"] == steps
 
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from small_diffusion import filled, image, restored, tokenizer
 
-from fgr import recipe as recipes
-from fgr.dataset import tables, verify
+from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.generate import run
 from fgr.generate.replay import replay
@@ -146,24 +145,13 @@ def test_a_prompt_needs_the_tokenizer_which_is_in_the_list_of_files(copied):
 
 
 @pytest.mark.parametrize(("name", "steps"), [("stablesr", 2), ("stablesr-turbo", None)])
-def test_a_dataset_of_it_verifies_and_replays_once_its_licence_is_accepted(folder, tmp_path, name, steps):
-    chosen = {"models": [name], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    limits = (
-        "map.features=gradient",
-        "map.calibration_pairs=1",
-        "severity=[0, 1]",
-        "masks.kinds={full: 1}",
-        "splits={train: 1, validation: 0, test: 0}",
-    )
-    small = [f"inference.diffusion.{key}={value}" for key, value in SMALL.items() if key != "steps"]
-    small += [f"inference.diffusion.steps={steps}"] if steps else []
+def test_a_dataset_of_it_verifies_and_replays_once_its_licence_is_accepted(dataset_of, recipe_of, tmp_path, name, steps):
+    settings = SMALL | {"steps": steps}
     with pytest.raises(UserError, match=rf"'{name}' is under S-Lab-1.0, which allows non-commercial use only"):
-        run.generate(recipes.load("demo", "generate", [*limits, *small], chosen), tmp_path / "out", workers=1, device="cpu")
-    recipe = recipes.load("demo", "generate", [*limits, *small], chosen | {"accept_license": [name]})
-    assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
-    assert not list(verify.verify(tmp_path / "out"))
-    assert list(replay(tmp_path / "out", 1, "cpu")) == [None]
-    for row in tables.read_rows(tmp_path / "out", "samples", ["inference"]):
+        run.generate(recipe_of(name, settings), tmp_path / "out", workers=1, device="cpu")
+    made = dataset_of(name, settings, accept_license=[name])
+    assert list(replay(made, 1, "cpu")) == [None]
+    for row in tables.read_rows(made, "samples", ["inference"]):
         assert json.loads(row["inference"])["diffusion"]["steps"] == (steps or 4)
 
 

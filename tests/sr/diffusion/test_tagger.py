@@ -7,10 +7,8 @@ import pytest
 import torch
 from small_diffusion import image, restored
 
-from fgr import recipe as recipes
-from fgr.dataset import tables, verify
+from fgr.dataset import tables
 from fgr.errors import UserError
-from fgr.generate import run
 from fgr.generate.replay import replay
 from fgr.sr import Job, open_upscaler
 from fgr.sr.catalogue import catalogue
@@ -70,18 +68,8 @@ def test_the_words_follow_the_image_and_belong_to_the_row(folder):
     assert not (plain == together[1]).all()
 
 
-def test_a_dataset_stores_the_words_and_replays_by_them(folder, tmp_path):
-    chosen = {"models": ["osediff"], "samples": 2, "source.crop": 64, "source.crops_per_photo": 1}
-    limits = (
-        "map.features=gradient",
-        "map.calibration_pairs=1",
-        "severity=[0, 1]",
-        "masks.kinds={full: 1}",
-        "splits={train: 1, validation: 0, test: 0}",
-    )
-    recipe = recipes.load("demo", "generate", [*limits, "inference.diffusion.prompt=auto"], chosen)
-    assert run.generate(recipe, tmp_path / "out", workers=1, device="cpu")
-    assert not list(verify.verify(tmp_path / "out"))
-    for row in tables.read_rows(tmp_path / "out", "samples", ["inference"]):
+def test_a_dataset_stores_the_words_and_replays_by_them(dataset_of):
+    made = dataset_of("osediff", {"prompt": "auto"})
+    for row in tables.read_rows(made, "samples", ["inference"]):
         assert json.loads(row["inference"])["diffusion"]["prompt"].endswith(", ,")
-    assert list(replay(tmp_path / "out", 2, "cpu")) == [None, None]
+    assert list(replay(made, 2, "cpu")) == [None, None]
