@@ -5,6 +5,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator
 from html import escape
+from inspect import cleandoc
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -24,6 +25,21 @@ IN_WORDS = {
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """What mkdocs calls with each page's text."""
     return MARKER.sub(lambda found: "\n".join(PARTS[found[1]](found[2] or "")), markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """What mkdocs calls with each page's HTML: cells are given their column's heading, which stands before them on a phone."""
+    return re.sub(r"<table>.*?</table>", lambda found: _labelled(found[0]), html, flags=re.DOTALL)
+
+
+def _labelled(table: str) -> str:
+    headings = [re.sub(r"<.*?>", "", one).strip() for one in re.findall(r"<th[^>]*>(.*?)</th>", table, re.DOTALL)]
+
+    def row(found: re.Match[str]) -> str:
+        labels = iter(headings)
+        return re.sub(r"<td", lambda _: f'<td data-label="{next(labels, "")}"', found[0])
+
+    return re.sub(r"<tr>.*?</tr>", row, table, flags=re.DOTALL)
 
 
 def options(name: str) -> Iterator[str]:
@@ -65,7 +81,7 @@ def _model(cls: Any, prefix: str, chosen: str = "") -> Iterator[str]:
     """A model's table and those of the models in it; `chosen` is the `name` that tells a member of a union from the others."""
     if prefix:
         yield from (f"\n#### `{prefix.rstrip('.')}`{f' = `{chosen}`' if chosen else ''}", "")
-    yield (cls.__doc__ or "").strip()
+    yield cleandoc(cls.__doc__ or "")
     fields = {name: field for name, field in cls.model_fields.items() if not (chosen and name == "name")}
     if fields:
         yield from ("", "| key | values | default | meaning |", "|---|---|---|---|")

@@ -162,6 +162,32 @@ def test_the_commands_that_can_run_here_run(place, monkeypatch):
     python_blocks(place)
 
 
+def test_plans_in_the_documentation_are_those_of_today():
+    """All lines but those that depend on the machine."""
+    found = 0
+    for page in PAGES:
+        for command, printed in re.findall(
+            r"^```sh\n(fgr generate [^\n]* --plan)\n```\n\n((?:    .*\n)+)", page.read_text(), re.MULTILINE
+        ):
+            done = CliRunner().invoke(app, shlex.split(command)[1:])
+            told, now = (
+                [line.strip() for line in text.splitlines() if not line.strip().startswith(("disk", "time"))]
+                for text in (printed, done.output)
+            )
+            assert told == now, page.name
+            found += 1
+    assert found
+
+
+def test_the_size_of_a_sample_is_as_the_documentation_says():
+    from fgr.generate.preflight import BYTES
+
+    small, large, many = BYTES * 256**2 / 1e6, BYTES * 512**2 / 1e6, BYTES * 512**2 * 30_000 / 1e9
+    said = " ".join((ROOT / "docs" / "troubleshooting.md").read_text().split())
+    sizes = f"{small:.1f} MB at 256×256, {large:.1f} MB at 512×512, so 30,000 of these take {many:.0f} GB"
+    assert f"about {BYTES} bytes a pixel: {sizes}" in said
+
+
 def python_blocks(place):
     """The Python blocks run where the commands have left their files; `images` is the reader's."""
     import torch
