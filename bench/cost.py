@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, SwinConfig, SwinModel
 
 from fgr.sr.costs import DIFFUSION_COSTS
+from fgr.sr.diffusion.invsr import NoisePredictor
 from fgr.sr.diffusion.stablesr_networks import Structure, StructureEncoder, Wrapping
 from fgr.sr.diffusion.swin import SwinUNet
 from fgr.sr.memory import SLACK
@@ -166,6 +167,16 @@ def osediff(steps: int, prompts: int) -> list[Part]:
     return [called(sd_unet(), LATENT, steps), *autoencoder(sd_vae(), OUTPUT, LATENT), sd_text()]
 
 
+def invsr(steps: int, prompts: int) -> list[Part]:
+    predictor = NoisePredictor((256, 512), (3, 3), 512)
+    return [*osediff(steps * prompts, 1), Part(predictor, lambda module: module(torch.empty(1, 3, INPUT, INPUT), time()), 1)]
+
+
+def s3diff(steps: int, prompts: int) -> list[Part]:
+    """Without the low-rank changes, which are not merged here as they are elsewhere: a percent of the parameters."""
+    return osediff(steps * prompts, 1)
+
+
 def diffbir(cleaner: Callable[[], Part]) -> Callable[[int, int], list[Part]]:
     def built(steps: int, prompts: int) -> list[Part]:
         control = sd_control(8)
@@ -248,7 +259,8 @@ def ldm_sr(steps: int, prompts: int) -> list[Part]:
 BUILT: dict[str, Callable[[int, int], list[Part]]] = {
     "sd-x4-upscaler": sd_x4, "ldm-sr": ldm_sr, "stablesr": stablesr(LATENT), "stablesr-turbo": stablesr(LATENT),
     "stablesr-768": stablesr(96), "resshift": resshift, "resshift-s4": resshift, "resshift-bicubic": resshift, "sinsr": resshift,
-    "osediff": osediff, "pisasr": osediff, "diffbir": diffbir(swinir), "diffbir-v2": diffbir(bsrnet), "seesr": seesr,
+    "osediff": osediff, "pisasr": osediff, "invsr": invsr, "s3diff": s3diff, "diffbir": diffbir(swinir),
+    "diffbir-v2": diffbir(bsrnet), "seesr": seesr,
 }  # fmt: skip
 
 

@@ -37,6 +37,7 @@ LICENSES: dict[str, LicenseTerms] = {
     "CreativeML-OpenRAIL-M": LicenseTerms(True, True),  # no claim on outputs; its list of forbidden uses goes with the weights
     "CreativeML-OpenRAIL++-M": LicenseTerms(True, True),
     "S-Lab-1.0": LicenseTerms(False, False, False, limit=NONCOMMERCIAL),
+    "Stability-AI-NC-Research-Community": LicenseTerms(False, False, False, limit=NONCOMMERCIAL),  # of SD-Turbo
     "CC-BY-NC-4.0": LicenseTerms(False, False, False, "cc-by-nc-4.0", NONCOMMERCIAL),
     "CC-BY-NC-SA-4.0": LicenseTerms(False, False, False, "cc-by-nc-sa-4.0", NONCOMMERCIAL),
     "CC-BY-ND-4.0": LicenseTerms(False, False, False, limit=UNCHANGED),

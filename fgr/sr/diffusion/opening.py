@@ -25,6 +25,8 @@ MODELS = {  # name in the zoo → module and class
     "sinsr": ("resshift", "SinSR"),
     "osediff": ("osediff", "OSEDiff"),
     "pisasr": ("pisasr", "PiSASR"),
+    "invsr": ("invsr", "InvSR"),
+    "s3diff": ("s3diff", "S3Diff"),
     "diffbir": ("diffbir", "DiffBIR"),
     "diffbir-v2": ("diffbir", "DiffBIR2"),
     "seesr": ("seesr", "SeeSR"),

@@ -10,13 +10,15 @@ from fgr.recipe.algorithms import DraftSettings, ReflSettings
 from fgr.rlhf.algorithms.pathwise import Pathwise, drawn_steps
 from fgr.rlhf.inputs import Batch
 
-MODELS = ("diffbir", "seesr")  # one folder of weights
+MODELS = ("diffbir", "seesr", "pisasr", "invsr", "s3diff")  # one folder of weights
+REFL, DRAFT = ReflSettings(name="refl", hinge=None), DraftSettings(name="draft", hinge=None)
+CASES = [("diffbir", REFL, 2), ("diffbir", DRAFT, 2), ("seesr", REFL, 2), ("seesr", DRAFT, 2)]  # under a ControlNet
+CASES += [("pisasr", REFL, 1), ("invsr", DRAFT, 1), ("s3diff", REFL, 1)]  # in one step, where both are the same
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("settings", [ReflSettings(name="refl", hinge=None), DraftSettings(name="draft", hinge=None)])
-def test_policies_under_a_control_net_get_a_gradient_wherever_they_learn(folder, name, settings):
-    policy = diffusion_policy(name, {"steps": 2})
+@pytest.mark.parametrize(("name", "settings", "steps"), CASES)
+def test_policies_get_a_gradient_wherever_they_learn(folder, name, settings, steps):
+    policy = diffusion_policy(name, {"steps": steps, "negative_prompt": ""})
     low = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     Pathwise(policy, [grey_reward()], settings).step(Batch(low, None), training_step(policy))
     gradients = {key: value.grad for key, value in policy.learned().items()}

@@ -22,7 +22,7 @@ def name(request):
 def opened(name, weights_of):
     """Opens the model `name`."""
     torch.set_num_threads(1)
-    settings = SETTINGS | ({"steps": 1} if name in ("osediff", "pisasr", "sinsr") else {})
+    settings = SETTINGS | ({"steps": 1} if name in ("osediff", "pisasr", "s3diff", "sinsr") else {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FGR_WEIGHTS", str(weights_of(name)))
         show_less(patch)
