@@ -146,6 +146,7 @@ def tune(
     data: str | Path,
     out: str | Path,
     *,
+    audit: str | Path | None = None,
     changes: Changes | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
@@ -160,6 +161,7 @@ def tune(
         reward: A run of `train_reward_model` with its stages, or such a reward model on the Hub.
         data: A dataset, whose degradations are replayed, or a folder of low-resolution images.
         out: The run's folder.
+        audit: Train nothing: audit this network, an SR model's name or a run of `tune`, as if it had been tuned from `generator`.
         changes: Dotted recipe keys and their values.
         device: `auto`, `cpu` or `cuda`.
 
@@ -175,9 +177,12 @@ def tune(
         print(found["best_step"], [row["metric"] for row in found["metrics"]])
         ```
     """
-    from fgr.rlhf import run
+    from fgr.rlhf import given_network, run
 
-    return run.tune(as_recipe(recipe, "rlhf", changes), generator, str(reward), str(data), Path(out), device)
+    chosen = as_recipe(recipe, "rlhf", changes)
+    if audit is not None:
+        return given_network.audit_network(chosen, generator, str(audit), str(reward), str(data), Path(out), device)
+    return run.tune(chosen, generator, str(reward), str(data), Path(out), device)
 
 
 def evaluate_systems(

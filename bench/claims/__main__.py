@@ -1,6 +1,7 @@
 """The three claims, tested.
 
-python -m bench.claims run PHOTOGRAPHS [--tier cpu|gpu] [--out out/claims]    goes on where it was interrupted
+python -m bench.claims run PHOTOGRAPHS [--tier cpu|reduced|gpu|smoke] [--out out/claims]    goes on where it was interrupted
+python -m bench.claims plan [--tier …]    jobs, estimated minutes, power, what it cannot show; runs nothing
 python -m bench.claims compare A B        whether two runs have the same numbers
 python -m bench.claims page [OUT]         docs/claims.md and its pictures
 """
@@ -18,18 +19,28 @@ from fgr.recipe import differences
 
 def run(given: argparse.Namespace) -> int:
     """Every job that is not done, then numbers and report."""
-    from bench.claims import figures, plan, pool, report
+    from bench.claims import figures, pool, report
+    from bench.claims import plan as plans
 
     protocol = protocols.load(given.tier)
     out = Path(given.out).resolve()
-    jobs = plan.jobs(protocol, str(Path(given.photographs).resolve()))
-    pool.work_off(jobs, out, protocol.device, protocol.workers)
+    jobs = plans.jobs(protocol, str(Path(given.photographs).resolve()))
+    device = given.device or protocol.device
+    pool.work_off(jobs, out, device, given.workers or protocol.workers)
     numbers = figures.plain(figures.collect(out, protocol))
     figures.write(out / "numbers.json", numbers)
     page = report.write(out, protocol, numbers, pool.spent(out, jobs))
     for name, found in report.decide(numbers, protocol).items():
         print(f"{name}: {found.verdict} – {found.why}")
     print(page)
+    return 0
+
+
+def plan(given: argparse.Namespace) -> int:
+    """Print what a tier has, takes and cannot show."""
+    from bench.claims import report
+
+    print(report.planned(protocols.load(given.tier)))
     return 0
 
 
@@ -61,12 +72,18 @@ def main() -> int:
     one.add_argument("photographs")
     one.add_argument("--tier", default="cpu")
     one.add_argument("--out", default="out/claims")
+    one.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), help="in place of the tier's: the tier smoke on a GPU is its dry run"
+    )
+    one.add_argument("--workers", type=int, help="processes side by side, in place of the tier's")
+    four = verbs.add_parser("plan")
+    four.add_argument("--tier", default="cpu")
     two = verbs.add_parser("compare")
     two.add_argument("a")
     two.add_argument("b")
     three = verbs.add_parser("page")
     three.add_argument("out", nargs="?")
-    for verb, work in ((one, run), (two, compare), (three, page)):
+    for verb, work in ((one, run), (two, compare), (three, page), (four, plan)):
         verb.set_defaults(work=work)
     given = parser.parse_args()
     chosen: Callable[[argparse.Namespace], int] = given.work

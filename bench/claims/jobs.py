@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.claims import judging, localising
+from bench.claims.protocol import ARMS
 from fgr import atomic
 from fgr import recipe as recipes
 from fgr.errors import UserError
@@ -17,11 +18,15 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
 
 
 def photographs(out: Path, needs: Needs, device: str, source: str, parts: Mapping[str, int]) -> None:
-    """Copy the photographs of `source` into a folder a part, in shares, in the order of their files' sha256."""
+    """Copy the photographs of `source` into a folder a part, in the order of their files' sha256: at least as many as the parts
+    ask for, more in proportion."""
     files = [path for path in Path(source).expanduser().rglob("*") if path.suffix.lower() in SUFFIXES]
     by_digest = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in sorted(files)}
-    if len(by_digest) < sum(part > 0 for part in parts.values()) * 2:
-        raise UserError(f"{source} holds {len(by_digest)} photographs.", "Give a folder with at least two for each part.")
+    if len(by_digest) < sum(parts.values()):
+        raise UserError(
+            f"{source} holds {len(by_digest)} different photographs, the plan needs {sum(parts.values())}.",
+            "docs/photos.md says where photographs are found.",
+        )
     shares = dealt(sorted(by_digest), parts)
     for part, digests in shares.items():
         (out / part).mkdir(parents=True, exist_ok=True)
@@ -51,22 +56,31 @@ def generated(out: Path, needs: Needs, device: str, part: str, recipe: str, chan
     generate(chosen.model_copy(update={"samples": most}), out, workers=1, device=device)
 
 
-def view(out: Path, needs: Needs, device: str, validation: float) -> None:
-    """A dataset directory of splits that lie elsewhere, each whole in its folder's split `train`; of the rows of `train` the
-    last share `validation` of the photographs becomes the split of that name."""
+def folded(out: Path, needs: Needs, device: str, fold: int, folds: int) -> None:
+    """A dataset directory of the rows of `data`: every `folds`-th photograph from number `fold` on validates, the rest trains."""
+    from fgr.dataset import tables
+
+    rows = list(tables.read_rows(needs["data"], "samples"))
+    left_out = set(sorted({row["photo_id"] for row in rows})[fold::folds])
+    validation = [row for row in rows if row["photo_id"] in left_out]
+    _write_view(out, {"train": [row for row in rows if row["photo_id"] not in left_out], "validation": validation})
+
+
+def joined(out: Path, needs: Needs, device: str) -> None:
+    """A dataset directory of splits that lie elsewhere, each whole in its folder's split `train`."""
+    from fgr.dataset import tables
+
+    _write_view(out, {split: list(tables.read_rows(folder, "samples")) for split, folder in needs.items()})
+
+
+def _write_view(out: Path, splits: Mapping[str, list[dict[str, Any]]]) -> None:
     from fgr.dataset import tables
 
     files = []
-    for split, folder in needs.items():
-        rows = list(tables.read_rows(folder, "samples"))
-        photos = sorted({row["photo_id"] for row in rows})
-        kept = max(1, len(photos) - max(1, round(validation * len(photos)))) if validation and split == "train" else len(photos)
-        for name, chosen in ((split, photos[:kept]), ("validation", photos[kept:])):
-            part = [row for row in rows if row["photo_id"] in set(chosen)]
-            if part:
-                path = f"samples/{name}-00000-of-00001.parquet"
-                tables.write_table(out / path, "samples", part)
-                files.append({"split": name, "path": path})
+    for split, rows in splits.items():
+        path = f"samples/{split}-00000-of-00001.parquet"
+        tables.write_table(out / path, "samples", rows)
+        files.append({"split": split, "path": path})
     card = json.dumps({"configs": [{"config_name": "samples", "data_files": files}]})
     atomic.write_text(out / "README.md", f"---\n{card}\n---\n")
 
@@ -80,63 +94,52 @@ def trained(out: Path, needs: Needs, device: str, recipe: str, changes: Mapping[
 
 
 def reversed_stages(out: Path, needs: Needs, device: str) -> None:
-    """The stages of a reward model numbered the other way round: a curriculum begins with the last."""
+    """The stages of a reward model before the last numbered the other way round: a curriculum begins with the finest of them."""
     from fgr.reward.pretrained import stages_of
 
-    for number, folder in enumerate(reversed(stages_of(needs["reward"]))):
+    *before, last = stages_of(needs["reward"])
+    for number, folder in enumerate([*reversed(before), last]):
         shutil.copytree(folder, out / f"stage-{number}", dirs_exist_ok=True)
 
 
-def tuned(
-    out: Path, needs: Needs, device: str, generator: str, recipe: str, changes: Mapping[str, Any], crops: int, crop: int,
-    pictures: int,
-) -> None:  # fmt: skip
-    """`fgr rlhf`, audited by the gold reward model and by RM_N on the test crops; then the last network judged there.
+def tuned(out: Path, needs: Needs, device: str, generator: str, recipe: str, changes: Mapping[str, Any]) -> None:
+    """`fgr rlhf`, the unit's R_N beside it as a yardstick on the test crops.
 
-    A run that breaks is kept as it is, its sentence in judged.json: that is a result.
+    A run that breaks is kept as it is, its sentence in ended.json: that is a result.
     """
     from fgr.reward.pretrained import resolve
     from fgr.rlhf.run import tune
 
-    judges = [str(resolve(needs[name])) for name in ("gold", "yardstick")]
-    fixed = {"audit.rewards": judges, "audit.planted": 0}  # in this protocol every figure has a vote
-    chosen = recipes.load(recipe, "rlhf", (), dict(changes) | fixed)
+    chosen = recipes.load(recipe, "rlhf", (), dict(changes) | {"audit.rewards": [str(resolve(needs["yardstick"]))]})
+    ended = None
     try:
         tune(chosen, generator, str(needs["reward"]), str(needs["data"]), out, device)
     except UserError as error:
         if not (out / "metrics.jsonl").is_file():
             raise
-        write(out / "judged.json", {"failed": str(error).splitlines()[0]})
-        return
-    judge = judging.Judge(needs, generator, chosen, crops, crop, device)
-    write(out / "judged.json", judge.judge(out / "last.safetensors", out / "pictures", pictures))
+        ended = str(error).splitlines()[0]
+    write(out / "ended.json", {"failed": ended})
     for name in ("checkpoint.pt", "best.safetensors"):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(out / "examples", ignore_errors=True)
 
 
-def maps(out: Path, needs: Needs, device: str, rows: int, baselines: bool, pictures: int) -> None:
-    """A reward model's maps and scores on rows of the test set."""
-    found = localising.records(needs["reward"], needs["data"], rows, baselines, device, out / "pictures", pictures)
+def judged(
+    out: Path, needs: Needs, device: str, generator: str, recipe: str, changes: Mapping[str, Any], crops: int, crop: int,
+    figures: list[str], planted: int, pictures: int,
+) -> None:  # fmt: skip
+    """The networks of a unit's arms on the test crops, at one distance from the untuned one and where they ended."""
+    chosen = recipes.load(recipe, "rlhf", (), changes)
+    judge = judging.Judge(needs, generator, chosen, judging.Measuring(crops, crop, tuple(figures), planted), device)
+    networks = {arm: needs[arm] / "last.safetensors" for arm in ARMS if arm in needs}
+    write(out / "judged.json", judge.judged({arm: path for arm, path in networks.items() if path.is_file()}))
+    judge.draw(networks, out / "pictures", pictures)
+
+
+def maps(out: Path, needs: Needs, device: str, rows: int, pictures: int) -> None:
+    """A reward model's maps on rows of the test set."""
+    found = localising.records(needs["reward"], needs["data"], rows, device, out / "pictures", pictures)
     write(out / "rows.json", {"rows": found})
-
-
-def instruments(
-    out: Path, needs: Needs, device: str, generator: str, recipe: str, changes: Mapping[str, Any], crops: int, crop: int,
-    mixtures: list[float], area: list[float],
-) -> None:  # fmt: skip
-    """Whether the yardsticks measure: mixtures of reference and output, planted defects; and the untuned network's figures."""
-    judge = judging.Judge(needs, generator, recipes.load(recipe, "rlhf", (), changes), crops, crop, device)
-    write(out / "instruments.json", {"mixtures": judge.mixtures(mixtures), "planted": judge.planted(*area)})
-
-
-def attacked(
-    out: Path, needs: Needs, device: str, generator: str, recipe: str, changes: Mapping[str, Any], crops: int, crop: int,
-    attack: Mapping[str, Any],
-) -> None:  # fmt: skip
-    """Gradient ascent on the input of RM_0 and RM_N."""
-    judge = judging.Judge(needs, generator, recipes.load(recipe, "rlhf", (), changes), crops, crop, device)
-    write(out / "attack.json", judge.attack(out / "pictures", **attack))
 
 
 def write(path: Path, content: Any) -> None:
@@ -145,6 +148,6 @@ def write(path: Path, content: Any) -> None:
 
 
 JOBS: dict[str, Callable[..., None]] = {
-    "photographs": photographs, "generated": generated, "view": view, "trained": trained, "reversed_stages": reversed_stages,
-    "tuned": tuned, "maps": maps, "instruments": instruments, "attacked": attacked,
+    "photographs": photographs, "generated": generated, "folded": folded, "joined": joined, "trained": trained,
+    "reversed_stages": reversed_stages, "tuned": tuned, "judged": judged, "maps": maps,
 }  # fmt: skip

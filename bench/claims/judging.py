@@ -1,147 +1,143 @@
-"""Claims 2's and 3's measurements: tuned networks on the test set's inputs, the yardsticks themselves, and the attack."""
+"""Claim 3's measurements: the networks of a unit's arms on the test set's inputs, at one distance and where they ended."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from fgr import atomic
+from bench.claims.protocol import COMPARED
 from fgr.dataset import cells
 from fgr.devices import choose_device
-from fgr.images import codec, degrade
+from fgr.images import degrade
 from fgr.images.arrays import as_images, as_tensor
-from fgr.metrics import fidelity as metrics
+from fgr.metrics import gap_closure
 from fgr.reward import splits
 from fgr.reward.pretrained import load_reward_model, load_stages
+from fgr.rlhf import inputs
 from fgr.rlhf import pictures as drawing
-from fgr.rlhf.held_out import HeldOutMetrics, fit_naturalness, open_held_out
-from fgr.rlhf.inputs import Batch, ImagePair, cut, open_inputs, stacked
+from fgr.rlhf.auditor import Auditor
+from fgr.rlhf.held_out import Crops, HeldOutEvaluation, HeldOutMetrics, open_held_out
 from fgr.rlhf.policies import open_policy
-from fgr.rlhf.trained_reward import Reward, stage_reward
+from fgr.rlhf.trained_reward import stage_reward
 from fgr.sr import parse_name
 
-Values = dict[str, list[float]]
 BATCH = 8
+STAGES = {"RM_0": 0, "RM_N": 1}  # numbers of the rewards in the evaluation
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Measuring(NamedTuple):
+    """Test crops and their side in low-resolution pixels; full-reference figures; images that defects are planted in."""
+
+    crops: int
+    crop: int
+    figures: tuple[str, ...]
+    planted: int
 
 
 class Judge:
-    """The held-out yardsticks on fixed crops of the test set; `chosen` is the tuning recipe."""
+    """RM_0, RM_N, the independent judge and full-reference figures on fixed crops of the test photographs."""
 
-    def __init__(self, needs: Mapping[str, Path], generator: str, chosen: Any, crops: int, crop: int, device: str) -> None:
-        self.device = torch.device(choose_device(device))
-        self.generator, self.recipe, self.data = open_policy(parse_name(generator)).to(self.device), chosen, needs["data"]
-        self.photos, self.pairs = spread_pairs(needs["data"], self.generator.scale, crops, crop)
-        self.stages = [stage.requires_grad_(False) for stage in load_stages(needs["yardstick"], str(self.device))]
-        self.gold = load_reward_model(needs["gold"], str(self.device))
-        models = {"gold": (self.gold, True), "rm_n": (self.stages[-1], False), "rm_0": (self.stages[0], False)}
-        train = open_inputs(str(needs["data"]), chosen.data.split, self.generator.scale)
-        self.held_out = HeldOutMetrics(open_held_out((), self.device, fit_naturalness(train, chosen.audit.patch)), models)
-        self.batches = [stacked(self.pairs[at : at + BATCH]).to(self.device) for at in range(0, len(self.pairs), BATCH)]
-        self.starts = [self._run(self.generator, batch) for batch in self.batches]
-
-    def judge(self, network: Path, folder: Path, pictures: int) -> dict[str, Any]:
-        """Each yardstick's values of a tuned network, an image each, and their photographs; pictures of the first images."""
-        tuned = open_policy(parse_name(f"spandrel:{network}")).to(self.device)
-        outputs = [self._run(tuned, batch) for batch in self.batches]
-        if pictures:
-            shown = [self.pairs[number] for number in range(min(pictures, len(self.pairs)))]
-            drawing.write_examples(folder, self.stages[-1], shown, torch.cat(self.starts), torch.cat(outputs))
-        return {"photos": self.photos, "values": self._measured(outputs)}
-
-    def mixtures(self, shares: Sequence[float]) -> dict[str, Any]:
-        """The yardsticks of mixtures of the reference (its share given) and the untuned network's output."""
-        found = {}
-        references = [batch.reference for batch in self.batches if batch.reference is not None]
-        for share in shares:
-            mixed = [share * reference + (1 - share) * start for reference, start in zip(references, self.starts, strict=True)]
-            found[f"{share:g}"] = self._measured(mixed)
-        better = {name: metric.better for name, metric in self.held_out.roles.items()}
-        return {"photos": self.photos, "better": better, "values": found}
-
-    def planted(self, least: float, most: float) -> list[dict[str, Any]]:
-        """Gold severity, gold score and NIQE of composites with a swapped area in this range, and of their references."""
-        rows = splits.open_split(str(self.data), "test")
-        found = []
-        for row in rows:
-            if row["mask_kind"] in ("sham", "full") or not least <= row["mask_area"] <= most:
-                continue
-            images = [cells.pixels(row, name) for name in ("composite", "reference")]
-            both = as_tensor(images).to(self.device)
-            values = self.held_out.measure(both, Batch(both, both), both)
-            kept = {name: [float(one) for one in values[name]] for name in ("gold_score", "gold_severity", "niqe")}
-            found.append({"photo": row["photo_id"], "model": row["model"], **kept})
-        return found
-
-    def attack(self, folder: Path, epsilons: Sequence[float], steps: int, images: int) -> dict[str, Any]:
-        """What RM_0 and RM_N can be made to say by changing no pixel of the untuned outputs by more than ε 8-bit steps."""
-        starts = torch.cat(self.starts)[:images]
-        references = torch.cat([batch.reference for batch in self.batches if batch.reference is not None])[:images]
-        rewards = {"RM_0": self._reward(self.stages[0]), "RM_N": self._reward(self.stages[-1])}
-        found: dict[str, Any] = {"photos": self.photos[:images], "attacks": []}
-        for reward in rewards.values():
+    def __init__(self, needs: Mapping[str, Path], generator: str, recipe: Any, how: Measuring, device: str) -> None:
+        self.device, self.how = torch.device(choose_device(device)), how
+        self.policy = open_policy(parse_name(generator)).to(self.device)
+        crops = spread_crops(needs["data"], self.policy.scale, how.crops, how.crop)
+        stages = [stage.requires_grad_(False) for stage in load_stages(needs["reward"], str(self.device))]
+        self.last = stages[-1]
+        judge = stage_reward(load_reward_model(needs["judge"], str(self.device)), recipe.reward.model_copy(update={"draws": 0}))
+        rewards = [stage_reward(model, recipe.reward) for model in (stages[0], self.last)]
+        references, starts = self._frozen(str(needs["data"]), recipe)
+        for reward in (*rewards, judge):
             reward.calibrate([references, starts])
-        for name, reward in rewards.items():
-            for epsilon in epsilons:
-                changed = ascended(reward, starts, epsilon / 255, steps)
-                found["attacks"].append({"on": name, "epsilon": epsilon, **self._changes(rewards, starts, changed)})
-                if epsilon == max(epsilons):
-                    before, after = as_images(starts[:1])[0], as_images(changed[:1])[0]
-                    shown = {"before": before, "after": after, "difference": drawing.difference(before, after)}
-                    for label, image in shown.items():
-                        atomic.write_bytes(folder / f"{name}-{label}.webp", codec.encode_rgb(image))
+        named = open_held_out([name for name in how.figures if name != "ssim"], self.device)
+        metrics = HeldOutMetrics([one for one in named if one.name in how.figures], judges={"judge": judge})
+        self.evaluation = HeldOutEvaluation(self.policy, metrics, rewards, crops, BATCH)
+        self.auditor = Auditor(self.evaluation, recipe.audit.model_copy(update={"planted": how.planted}), self.device)
+
+    def judged(self, networks: Mapping[str, Path]) -> dict[str, Any]:
+        """Gap closures of every arm's network at the smallest distance that those compared ended with, and where each ended;
+        figures without a vote; every figure's closure is listed with each photograph's share."""
+        opened = {arm: self._open(path) for arm, path in networks.items()}
+        start = self.evaluation.measure(self.policy.start, self.device, STAGES.values()).values
+        baseline = self.auditor.baseline(start, STAGES.values())
+        ends = {arm: self.evaluation.measure(network, self.device, STAGES.values()).values for arm, network in opened.items()}
+        moved = {arm: float(values["distance"].mean()) for arm, values in ends.items()}
+        wanted = min((moved[arm] for arm in COMPARED if arm in moved), default=0.0)
+        arms = {}
+        for arm, network in opened.items():
+            at = ends[arm]
+            if arm in COMPARED and moved[arm] > 0:
+                share = wanted / moved[arm]
+                at = self.evaluation.measure(self._towards(network, share), self.device, STAGES.values()).values
+            arms[arm] = {"moved": moved[arm], "end": self._closures(baseline, ends[arm]), "at": self._closures(baseline, at)}
+        return {
+            "distance": wanted, "photographs": sorted(set(self.auditor.photographs)), "without_vote": baseline.without_vote,
+            "planted": baseline.planted, "arms": arms,
+        }  # fmt: skip
+
+    def draw(self, networks: Mapping[str, Path], folder: Path, count: int) -> None:
+        """Pictures of the first crops, a folder an arm."""
+        pairs = self.evaluation.pairs[:count]
+        for arm, path in networks.items() if count else ():
+            if path.is_file():
+                start = self.evaluation.start_outputs(pairs, self.device)
+                output = self.evaluation.measure(self._open(path), self.device, [], count).outputs
+                drawing.write_examples(folder / arm, self.last, pairs, start, output)
+
+    def _closures(self, baseline: Any, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """By figure: the closure, and each photograph's share in it; nothing where there is no gap."""
+        names = {f"reward_{number}": name for name, number in STAGES.items()} | {"judge": "judge"}
+        roles = dict.fromkeys(names, 1)
+        roles |= {name: role.better for name, role in self.evaluation.metrics.roles.items() if self._is_figure(name)}
+        evidence, found = self.auditor.evidence(baseline, values), {}
+        for name, better in roles.items():
+            gap = evidence.gap(name, better)
+            if by_photograph := gap_closure.by_photograph(gap, self.auditor.photographs):
+                closed = gap_closure.closure(gap, self.auditor.photographs).value
+                found[names.get(name, name)] = {"value": closed, "photographs": by_photograph}
         return found
 
-    @torch.no_grad()
-    def _changes(self, rewards: Mapping[str, Reward], starts: torch.Tensor, changed: torch.Tensor) -> dict[str, list[float]]:
-        found = {"psnr": metrics.psnr(changed, starts).tolist()}
-        for name, reward in rewards.items():
-            before = reward.value(starts)
-            found[name] = ((reward.value(changed) - before) / before.std(correction=0).clamp_min(1e-6)).tolist()
-        before = self.gold(starts)[0]
-        found["gold"] = ((self.gold(changed)[0] - before) / before.std(correction=0).clamp_min(1e-6)).tolist()
-        return found
+    def _is_figure(self, name: str) -> bool:
+        return name in {one.replace("-", "_") for one in self.how.figures}
 
-    def _reward(self, stage: Any) -> Reward:
-        return stage_reward(stage, self.recipe.reward.model_copy(update={"bound": 0.0, "draws": 0}))
+    def _open(self, path: Path) -> Network:
+        network: Network = open_policy(parse_name(f"spandrel:{path}")).to(self.device)
+        return network
 
-    def _measured(self, outputs: Sequence[torch.Tensor]) -> Values:
-        found: Values = {}
-        for batch, start, output in zip(self.batches, self.starts, outputs, strict=True):
-            for name, values in self.held_out.measure(output, batch, start).items():
-                found.setdefault(name, []).extend(float(value) for value in values)
-        return found
+    def _towards(self, network: Network, share: float) -> Network:
+        def changed(low: torch.Tensor) -> torch.Tensor:
+            start = self.policy.start(low).float()
+            return start + share * (network(low).float() - start)
 
-    @torch.no_grad()
-    def _run(self, network: Any, batch: Batch) -> torch.Tensor:
-        return network(batch.low).float()
+        return changed
 
-
-def ascended(reward: Reward, starts: torch.Tensor, epsilon: float, steps: int) -> torch.Tensor:
-    """Images raised in `reward` by projected gradient ascent, steps by the sign, within ±`epsilon` of `starts` and [0, 1]."""
-    image = starts.clone()
-    for _ in range(steps):
-        step = 2.5 * epsilon / steps * reward.gradient(image)[2].sign()
-        image = (starts + (image + step - starts).clamp(-epsilon, epsilon)).clamp(0, 1)
-    return image
+    def _frozen(self, data: str, recipe: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """References and untuned outputs of the tuning inputs, which the rewards' terms are standardised on."""
+        opened = inputs.open_inputs(data, recipe.data.split, self.policy.scale)
+        pairs = inputs.fixed(opened, self.policy.scale, self.how.crop, recipe.reward.reference_images)
+        batch = inputs.stacked(pairs).to(self.device)
+        assert batch.reference is not None
+        with torch.no_grad():
+            outputs = [self.policy.start(batch.low[at : at + BATCH]).float() for at in range(0, len(batch.low), BATCH)]
+        return batch.reference, as_tensor(as_images(torch.cat(outputs)), self.device)
 
 
-def spread_pairs(data: Path, scale: int, crops: int, crop: int) -> tuple[list[str], list[ImagePair]]:
-    """`crops` pairs of the split `test` with their photographs, by turns from each photograph."""
+def spread_crops(data: Path, scale: int, crops: int, crop: int) -> Crops:
+    """Crops of the split `test` and their photographs, by turns from each photograph."""
     rows = splits.open_split(str(data), "test")
     by_photo: dict[str, dict[str, int]] = {}
     for index, (photo, reference) in enumerate(zip(rows["photo_id"], rows["source_id"], strict=True)):
         by_photo.setdefault(photo, {}).setdefault(reference, index)
-    photos, pairs = [], []
+    photos, pairs, names = [], [], sorted(by_photo)
     for turn in range(crops):
-        names = sorted(by_photo)
         photo = names[turn % len(names)]
         references = list(by_photo[photo].values())
         row = rows[references[turn // len(names) % len(references)]]
         reference = cells.pixels(row, "reference")
         low = degrade.apply(reference, json.loads(row["degradation"]))
         photos.append(photo)
-        pairs.append(cut((low, reference), scale, crop, False, np.random.default_rng(turn)))
-    return photos, pairs
+        pairs.append(inputs.cut((low, reference), scale, crop, False, np.random.default_rng(turn)))
+    return Crops(pairs, photos)

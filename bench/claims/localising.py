@@ -17,27 +17,26 @@ from fgr.reward.pretrained import load_stages
 from fgr.reward.score import overlay, score
 
 WINDOW, STRIDE = 64, 32  # pixels of RM_0's sliding windows
-INSIDE = 0.5  # of the mask: a pixel that is mostly the SR model's
-COLUMNS = ("id", "photo_id", "model", "mask_kind", "mask_area")
+INSIDE, VISIBLE = 0.5, 0.1  # of the mask: a pixel that is mostly the SR model's; of the labelled map: one that is visibly worse
+CLASSES = ("mask", "map")
+COLUMNS = ("id", "photo_id", "mask_kind", "mask_area")
 PixelMap = Callable[[np.ndarray], np.ndarray]
 
 
-def records(
-    reward: Path, data: Path, rows: int, baselines: bool, device: str, folder: Path, pictures: int
-) -> list[dict[str, Any]]:
-    """A record a row: figures of the composite's map by name of who drew it, scores of RM_N and RM_0 of sr, composite and
-    reference, means of RM_N's map of the reference. `folder` gets the maps of the first `pictures` composites of each engine."""
+def records(reward: Path, data: Path, rows: int, device: str, folder: Path, pictures: int) -> list[dict[str, Any]]:
+    """A record a row: of composites, average precision by positive class and by name of who drew the map; of sham rows, the mean
+    of RM_N's; of both, the scores of sr, composite and reference by RM_N. `folder` gets the maps of the first `pictures`."""
     stages = load_stages(reward, "cuda" if device == "cuda" else "cpu")
-    drawn = maps_of(stages[0], baselines)
+    drawn = maps_of(stages[0])
     chosen = spread(splits.open_split(str(data), "train"), rows)
-    samples, found, shown = Samples(chosen, crop=0), [], dict[str, int]()
+    samples, found, shown = Samples(chosen, crop=0), [], 0
     for row in chosen:
         arrays = samples.decode(row)
-        record, map_ = _record(stages, drawn, row, arrays)
+        record, map_ = _record(stages[-1], drawn, row, arrays)
         found.append(record)
-        if "ap" in record["maps"]["RM_N"] and shown.setdefault(row["model"], 0) < pictures and row["mask_area"] > 0.03:
-            _draw(folder / f"{row['model']}-{shown[row['model']]}", drawn, arrays, map_)
-            shown[row["model"]] += 1
+        if record["ap"] and shown < pictures and row["mask_area"] > 0.03:
+            _draw(folder / str(shown), drawn, arrays, map_)
+            shown += 1
     return found
 
 
@@ -46,10 +45,8 @@ def spread(rows: Any, most: int) -> Any:
     return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)))
 
 
-def maps_of(global_model: Any, baselines: bool) -> dict[str, PixelMap]:
+def maps_of(global_model: Any) -> dict[str, PixelMap]:
     """What a map must beat: those that need no learning, and what a global score says about places."""
-    if not baselines:
-        return {}
     return trivial.MAPS | {
         "RM_0 gradient": lambda image: input_gradient(global_model, image),
         "RM_0 windows": lambda image: windows(global_model, image),
@@ -76,37 +73,33 @@ def windows(model: Any, image: np.ndarray) -> np.ndarray:
 
 
 def _record(
-    stages: list[Any], drawn: Mapping[str, PixelMap], row: Mapping[str, Any], arrays: Mapping[str, Any]
+    model: Any, drawn: Mapping[str, PixelMap], row: Mapping[str, Any], arrays: Mapping[str, Any]
 ) -> tuple[dict[str, Any], np.ndarray]:
     target, mask = arrays["target"].astype(np.float32) / 65535, arrays["mask"].astype(np.float32) / 255
-    values = {name: score(stages[-1], arrays[name]) for name in ("sr", "composite", "reference")}
+    values = {name: score(model, arrays[name]) for name in ("sr", "composite", "reference")}
     map_ = values["composite"][1]
-    record: dict[str, Any] = {name: row[name] for name in COLUMNS}
-    record["scores"] = {"RM_N": [value for value, _ in values.values()]}
-    record["scores"]["RM_0"] = [score(stages[0], arrays[name])[0] for name in values]
-    record["clean"] = float(values["reference"][1].mean())
-    record["prevalence"] = float((mask > INSIDE).mean())
-    record["maps"] = {"RM_N": {"mean": float(map_.mean())}}
-    if row["mask_kind"] not in ("sham", "full") and (mask > INSIDE).any():
+    record: dict[str, Any] = {name: row[name] for name in COLUMNS} | {"mean": float(map_.mean()), "ap": {}}
+    record["scores"] = [value for value, _ in values.values()]
+    inside = {"mask": mask > INSIDE, "map": target > VISIBLE}
+    record["prevalence"] = {name: float(one.mean()) for name, one in inside.items()}
+    if row["mask_kind"] not in ("sham", "full") and all(one.any() for one in inside.values()):
         found = {"RM_N": map_} | {name: draw(arrays["composite"]) for name, draw in drawn.items()}
-        record["maps"] = {name: figures(one, mask, target) for name, one in found.items()}
+        record["ap"] = {name: precisions(one, list(inside.values())) for name, one in found.items()}
     return record, map_
 
 
-def figures(map_: np.ndarray, mask: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Average precision of finding the mask and of finding the target, and correlation with the target (0 for a constant)."""
-    found = {"ap": metrics.average_precision(map_, mask, INSIDE), "ap_target": metrics.average_precision(map_, target)}
-    found |= {"cc": metrics.correlation(map_, target), "mean": float(map_.mean())}
-    return {name: value if np.isfinite(value) else 0.0 for name, value in found.items()}
+def precisions(map_: np.ndarray, classes: list[np.ndarray]) -> dict[str, float]:
+    """Average precision of finding each class of pixels, bool (H, W); 0 for a map that is no number."""
+    found = metrics.detection(np.ascontiguousarray(map_, np.float32), classes)
+    return {name: value if np.isfinite(value) else 0.0 for name, (value, _) in zip(CLASSES, found, strict=True)}
 
 
 def _draw(stem: Path, drawn: Mapping[str, PixelMap], arrays: Mapping[str, Any], map_: np.ndarray) -> None:
     composite, target = arrays["composite"], arrays["target"].astype(np.float32) / 65535
     found = {"composite": composite, "target": overlay(composite, target), "RM_N": overlay(composite, map_)}
     for name in ("RM_0 gradient", "RM_0 windows", "flatness"):
-        if name in drawn:
-            one = drawn[name](composite)
-            found[name] = overlay(composite, (one - one.min()) / max(float(np.ptp(one)), 1e-9))
+        one = drawn[name](composite)
+        found[name] = overlay(composite, (one - one.min()) / max(float(np.ptp(one)), 1e-9))
     for name, image in found.items():
         atomic.write_bytes(stem.with_name(f"{stem.name}-{name.replace(' ', '_')}.webp"), codec.encode_rgb(image))
 

@@ -7,40 +7,25 @@ from typing import Any
 import cv2
 import numpy as np
 
-from bench.claims import figures, report, tables
-from bench.claims.protocol import ARMS, CLAIMS, Protocol
+from bench.claims import figures, plan, report, tables
+from bench.claims.protocol import CLAIMS, PARTS, Protocol, load
 from fgr import atomic
 from fgr.images import codec
 
 DOCS = Path(__file__).parents[2] / "docs"
-INTRO = """# The three claims, tested
-
-FinPercep-RM's paper claims that a fine-grained reward localises defects better, that used directly it is unstable while the
-curriculum (CCL) is stable, and that a global IQA reward gets hacked while this one does not. `bench/claims/` tests the three with
-seeds and controls:
-
-```sh
-make claims SOURCE=photos              # 36 minutes on 2 CPU cores; goes on where it was interrupted
-make claims SOURCE=photos TIER=gpu OUT=out/claims-gpu
-```
-
-`SOURCE` is a folder of photographs (here: the 24 Kodak images and 15 of Unsplash's). They are dealt to four disjoint parts – the
-reward model's, the gold reward model's, the tuned network's inputs, and the test set; one SR engine and the gold reward model are
-held out. `bench/claims/protocol.yaml` fixes arms, seeds, measures, thresholds, verdict rules and the text of every outcome before
-the first run. `out/claims/report.html` has every figure with the files that it comes from; `python -m bench.claims compare A B`
-tells whether two runs agree in all their numbers.
-"""
-HEAT = "As fixed before the first run. “Heat” is what the rest of the documentation calls map severity: the pooled map of RM."
+INTRO = Path(__file__).with_name("page.md")  # with the numbers that it names in braces
+UNRUN = "The second protocol has not been run yet: no verdict, no figure."
+TIERS = ("cpu", "reduced", "gpu")
 
 
 def write(protocol: Protocol, out: Path | None, docs: Path = DOCS) -> Path:
     """Write DOCS/claims.md, and with a finished plan's folder `out` the pictures that it shows."""
-    parts = [INTRO, *_arms(protocol)]
-    if out is None:
-        parts += ["## Results", "", "The plan has not been run yet.", ""]
-    else:
-        parts += _results(protocol, out, docs)
-    parts += ["## What this cannot show", "", *(f"- {limit}" for limit in protocol.limits), "", "## Rules", "", HEAT, ""]
+    limits = protocol.thresholds
+    named = {"units": limits.units, "measured": protocol.measures.measured, "photographs": limits.photographs}
+    parts = [INTRO.read_text(encoding="utf-8").format(**named), *_design(protocol), "## Results", ""]
+    parts += [UNRUN, ""] if out is None else _results(protocol, out, docs)
+    parts += ["## What this cannot show", "", *_list(*protocol.cannot, *protocol.limits), "## Rules", ""]
+    parts += ["As fixed before the first run; the names in code style are the thresholds of `bench/claims/protocol.yaml`.", ""]
     parts += [line for name in CLAIMS for line in (f"**{protocol.texts[name].statement}** {protocol.rules[name].strip()}", "")]
     parts += [f"Intervals: {protocol.intervals.strip()}"]
     path = docs / "claims.md"
@@ -48,38 +33,67 @@ def write(protocol: Protocol, out: Path | None, docs: Path = DOCS) -> Path:
     return path
 
 
-def _arms(protocol: Protocol) -> list[str]:
-    rows = [f"| {name} | {protocol.arms[name].title} |" for name in ARMS]
-    return ["## Arms", "", f"{len(protocol.tuning.seeds)} seeds each on the CPU.", "", "| arm | |", "|---|---|", *rows, ""]
+def _design(protocol: Protocol) -> list[str]:
+    """Photographs, arms, tiers and power."""
+    *counts, last = [protocol.photographs[part] for part in PARTS]
+    text = [
+        f"`SOURCE` is a folder of at least {sum(counts) + last} photographs ([where they are found](photos.md)), dealt to four "
+        "disjoint parts – the reward models', the judge's, the tuned network's, the test – of "
+        f"{', '.join(map(str, counts))} and {last} or more.",
+        f"One SR engine is in the test set alone. Each reward model is trained on all but one of {protocol.folds} folds,",
+        "by the recipe of the model that ships. A small one from scratch stands beside it for contrast, without verdicts.",
+        "",
+    ]  # fmt: skip
+    rows = [(name, arm.title) for name, arm in protocol.arms.items()]
+    header = ("tier", "reward models", "jobs", "estimate", "what it cannot show beside the list below")
+    text += ["## Arms", "", *_table(("arm", ""), rows), "## Tiers", "", *_table(header, [_tier(name) for name in TIERS])]
+    power = tables.power(protocol)
+    return [*text, "Estimates are of jobs timed singly or guessed; nothing has been run whole.", "",
+            "## Power", "", power.note, "", *_table(power.header, power.rows)]  # fmt: skip
+
+
+def _tier(name: str) -> tuple[str, ...]:
+    protocol = load(name)
+    jobs = plan.jobs(protocol, "")
+    minutes = plan.estimate(jobs, protocol.seconds, protocol.workers)
+    time = f"{minutes / 60:.0f} h" if minutes > 120 else f"{minutes:.0f} min"
+    units = f"{len(protocol.units('paper'))} + {sum(1 for _ in protocol.all_units()) - len(protocol.units('paper'))} small"
+    where = f"{time}, {protocol.workers} processes, {'GPU' if protocol.device == 'cuda' else 'CPU'}"
+    return name, units, str(len(jobs)), where, " ".join(protocol.cannot) or "–"
 
 
 def _results(protocol: Protocol, out: Path, docs: Path) -> list[str]:
     numbers = report.read_numbers(out)
-    found, decided = figures.opened(numbers), report.decide(numbers, protocol)
-    parts = ["## Verdicts", "", "| claim | verdict | effect |", "|---|---|---|"]
+    found, decided = tables.of_claims(figures.opened(numbers), protocol), report.decide(numbers, protocol)
+    parts = [f"Tier {protocol.tier}, protocol `{numbers['protocol']}`.", "", "| claim | verdict | effect |", "|---|---|---|"]
     for name in CLAIMS:
-        parts.append(
-            f"| {protocol.texts[name].statement} | **{decided[name].verdict}** | {tables.interval(decided[name].effect)} |"
-        )
+        effect = tables.interval(decided[name].effect)
+        parts.append(f"| {protocol.texts[name].statement} | **{decided[name].verdict}** | {effect} |")
     notes = Path(__file__).with_name(f"notes-{protocol.tier}.md")  # what was seen in the run that the page shows
     parts += ["", *(notes.read_text(encoding="utf-8").splitlines() if notes.is_file() else ()), ""]
     shown = {
-        "claim1": (list(tables.claim1(found)), _maps(out, docs)),
-        "claim2": (list(tables.claim2(found, protocol)), _curves(out, protocol, docs)),
-        "claim3": (list(tables.claim3(found)), _tuned(out, protocol, docs)),
-    }
-    for name, (found_tables, pictures) in shown.items():
+        "claim1": _montage(docs, "claims-second-1.webp", report.map_pictures(out, protocol)),
+        "claim2": _curves(out, protocol, docs),
+        "claim3": _montage(docs, "claims-second-3.webp", report.tuned_pictures(out, protocol)),
+    }  # fmt: skip
+    for name in CLAIMS:
         texts, one = protocol.texts[name], decided[name]
-        parts += [f"## {texts.statement}", "", f"**{one.verdict}.** {getattr(texts, one.verdict)} {one.why}", ""]
+        parts += [f"### {texts.statement}", "", f"**{one.verdict}.** {getattr(texts, one.verdict)} {one.why}", ""]
         conditions = [(condition.text, condition.found, "yes" if condition.holds else "no") for condition in one.conditions]
         parts += _table(("needed for “confirmed”", "found", "holds"), conditions)
-        for table in found_tables:
-            parts += [f"{table.title}. {table.note}", "", *_table(table.header, table.rows)]
-        parts += [*pictures, ""]
-    parts += ["## More", ""]
-    for table in tables.extras(found):
-        parts += [f"{table.title}. {table.note}", "", *_table(table.header, table.rows)]
+        for table in found[name]:
+            parts += [f"{table.title}. {table.note}", "", *_table(table.header, table.rows), f"From {_files(table)}.", ""]
+        parts += [*shown[name], ""]
     return parts
+
+
+def _list(*items: str) -> list[str]:
+    return [*(f"- {item}" for item in items), ""]
+
+
+def _files(table: tables.Table) -> str:
+    first, *others = table.files
+    return f"`{first}`" + (f" and {len(others)} like it; `report.html` links to each" if others else "")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -87,41 +101,26 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [*("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines), ""]
 
 
-def _maps(out: Path, docs: Path) -> list[str]:
-    folder = out / "maps-rm-1" / "pictures"
-    stems = sorted(path.name.removesuffix("-composite.webp") for path in folder.glob("*-0-composite.webp"))
-    names = ("composite", "target", "RM_N", "RM_0_gradient", "flatness")
-    rows = [[folder / f"{stem}-{name}.webp" for name in names] for stem in stems]
-    _montage(docs / "images" / "claims-1.webp", rows)
-    label = "Composite, target map, RM_N's map, RM_0's input gradient, flatness, a row an SR engine"
-    return [f"![{label}](images/claims-1.webp)"]
-
-
-def _tuned(out: Path, protocol: Protocol, docs: Path) -> list[str]:
-    seed = protocol.tuning.seeds[0]
-    arms = [arm for arm in report.SHOWN if (out / f"tune-{arm}-{seed}" / "pictures").is_dir()]
-    rows = [[out / f"tune-{arm}-{seed}" / "pictures" / f"0-{name}.webp" for name in report.VIEWS] for arm in arms]
-    _montage(docs / "images" / "claims-3.webp", rows)
-    label = f"Reference, before, after, difference ×8, RM_N's map after; a row an arm: {', '.join(arms)}"
-    return [f"![{label}](images/claims-3.webp)"]
-
-
 def _curves(out: Path, protocol: Protocol, docs: Path) -> list[str]:
-    drawn = report.curve_chart(out, protocol, figures.YARDSTICK).partition("</svg>")[0]
+    drawn = report.curve_chart(out, protocol).partition("</svg>")[0]
     colours = "--c1:#2a6fdb;--c2:#d9541e;--c3:#2b9348;--c4:#8338ec;--c5:#b5179e;--c6:#6c757d"
     style = f"<style>svg{{{colours};background:#fff}}text{{font:10px sans-serif;fill:#63676e}}</style>"
     head, _, body = drawn.partition(">")
-    atomic.write_text(docs / "images" / "claims-2.svg", f'{head} xmlns="http://www.w3.org/2000/svg">{style}{body}</svg>\n')
-    label = "RM_N on the test crops over the steps: A-1 blue, A0 orange, A1 green, A2 violet, A3 magenta, A5 grey"
-    return [f"![{label}](images/claims-2.svg)"]
+    name = "claims-second-2.svg"
+    atomic.write_text(docs / "images" / name, f'{head} xmlns="http://www.w3.org/2000/svg">{style}{body}</svg>\n')
+    arms = ", ".join(protocol.families["paper"].arms)
+    return [f"![RM_N on the test crops over the steps, mean over reward models: {arms}](images/{name})"]
 
 
-def _montage(path: Path, rows: Sequence[Sequence[Path]], side: int = 160) -> None:
-    """Pictures in a grid, each `side` pixels high and wide."""
+def _montage(docs: Path, name: str, rows: Sequence[Sequence[tuple[str, Path]]], side: int = 160) -> list[str]:
+    """Pictures in a grid, each `side` pixels high and wide, and the line that shows it; nothing without pictures."""
+    if not rows:
+        return []
     white: Any = (255, 255, 255)
     cells = [
-        [cv2.resize(codec.decode_rgb(file.read_bytes()), (side, side), interpolation=cv2.INTER_AREA) for file in row]
+        [cv2.resize(codec.decode_rgb(file.read_bytes()), (side, side), interpolation=cv2.INTER_AREA) for _, file in row]
         for row in rows
     ]
     bordered = [[cv2.copyMakeBorder(cell, 0, 4, 0, 4, cv2.BORDER_CONSTANT, value=white) for cell in row] for row in cells]
-    atomic.write_bytes(path, codec.encode_rgb(np.concatenate([np.concatenate(row, 1) for row in bordered])))
+    atomic.write_bytes(docs / "images" / name, codec.encode_rgb(np.concatenate([np.concatenate(row, 1) for row in bordered])))
+    return [f"![{', '.join(label for label, _ in rows[0])}; a row each](images/{name})"]

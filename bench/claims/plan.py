@@ -1,11 +1,11 @@
-"""The protocol as jobs: what is made of what, in an order in which the longest way comes first. Pure."""
+"""The protocol as jobs: what is made of what, in an order in which the longest way comes first; and how long it takes. Pure."""
 
+import heapq
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.claims.protocol import Protocol
-
-STAGED = "rm-1"  # the reward model that is tuned against
+from bench.claims.protocol import Protocol, Trained, Unit
 
 
 @dataclass(frozen=True)
@@ -21,96 +21,76 @@ class Job:
 def jobs(protocol: Protocol, source: str) -> list[Job]:
     """Every job of the plan on the photographs of the folder `source`."""
     found = [Job("photographs", "photographs", {}, {"source": source, "parts": protocol.photographs})]
-    found += _reward_models(protocol)
-    found += [_data(protocol, part) for part in ("rl", "test")]
-    found.append(Job("inputs", "view", {"train": "data-rl", "test": "data-test"}, {"validation": 0.0}))
-    found.append(Job("rm-reversed", "reversed_stages", {"reward": STAGED}))
-    for seed in protocol.tuning.seeds:
-        found += [_tune(protocol, name, seed) for name in protocol.arms]
-    found += _variants(protocol)
-    found += _measures(protocol)
+    found += [_data(protocol, part) for part in ("rm", "judge", "rl", "test")]
+    found += [_view(f"view-{fold}", "data-rm", fold, protocol.folds) for fold in range(protocol.folds)]
+    found += [_view("view-judge", "data-judge", 0, 4), Job("inputs", "joined", {"train": "data-rl", "test": "data-test"})]
+    units = list(protocol.all_units())
+    found += [_trained(unit, protocol) for unit in units[:1]]
+    found.append(Job("judge", "trained", {"data": "view-judge"}, _recipe(protocol.judge)))
+    found += [_trained(unit, protocol) for unit in units[1:]]
+    for unit in units:
+        found += _of_unit(protocol, unit)
     return found
 
 
-def _data(protocol: Protocol, part: str, name: str = "", changes: dict[str, Any] | None = None) -> Job:
+def estimate(planned: Sequence[Job], seconds: Mapping[str, float], workers: int) -> float:
+    """Minutes that the jobs take on so many workers, if one of each kind takes so many seconds (others none)."""
+    done: dict[str, float] = {}
+    waiting, now = list(planned), 0.0
+    running: list[tuple[float, str]] = []
+    while waiting or running:
+        ready = [job for job in waiting if done.keys() >= set(job.needs.values())][: workers - len(running)]
+        for job in ready:
+            waiting.remove(job)
+            heapq.heappush(running, (now + seconds.get(job.kind, 0.0), job.name))
+        now, name = heapq.heappop(running)
+        done[name] = now
+    return now / 60
+
+
+def _recipe(trained: Trained, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"recipe": trained.recipe, "changes": trained.changes | dict(changes or {})}
+
+
+def _data(protocol: Protocol, part: str) -> Job:
     """A dataset of one part of the photographs, all of it in the split `train`."""
     engines = protocol.engines
-    models: dict[str, tuple[str, ...]] = {"rm": engines.train, "gold": engines.gold, "rl": (engines.tuned,)}
-    models["test"] = tuple(dict.fromkeys((*engines.train, engines.held_out)))
-    told = protocol.dataset.changes | protocol.dataset.parts[part] | {"models": list(models[part])} | (changes or {})
-    recipe = {"recipe": protocol.dataset.recipe, "changes": told}
-    return Job(f"data-{name or part}", "generated", {"photographs": "photographs"}, {"part": part, **recipe})
+    models: dict[str, tuple[str, ...]] = {"rm": engines.train, "judge": engines.judge, "rl": (engines.tuned,)}
+    models["test"] = (engines.held_out,)
+    changes = protocol.dataset.parts[part] | {"models": list(models[part])}
+    return Job(f"data-{part}", "generated", {"photographs": "photographs"}, {"part": part, **_recipe(protocol.dataset, changes)})
 
 
-def _trained(protocol: Protocol, name: str, data: str, changes: dict[str, Any]) -> Job:
-    told = {"recipe": protocol.reward.recipe, "changes": protocol.reward.changes | changes}
-    return Job(name, "trained", {"data": data}, told)
+def _view(name: str, data: str, fold: int, folds: int) -> Job:
+    return Job(name, "folded", {"data": data}, {"fold": fold, "folds": folds})
 
 
-def _reward_models(protocol: Protocol) -> list[Job]:
+def _trained(unit: Unit, protocol: Protocol) -> Job:
+    settings = _recipe(protocol.families[unit.family], {"seed": unit.seed})
+    return Job(f"rm-{unit.name}", "trained", {"data": f"view-{unit.fold}"}, settings)
+
+
+def _of_unit(protocol: Protocol, unit: Unit) -> list[Job]:
+    """What is done with a reward model: stages in another order, tuning in every arm, the networks and the maps judged."""
+    family, measures, reward = protocol.families[unit.family], protocol.measures, f"rm-{unit.name}"
     found = []
-    for part in ("rm", "gold"):
-        found += [_data(protocol, part), _view(protocol, part)]
-    found += [_trained(protocol, f"rm-{number}", "view-rm", {"seed": seed}) for number, seed in _numbered(protocol)[:1]]
-    found.append(_trained(protocol, "gold", "view-gold", protocol.reward.gold))
-    found += [_trained(protocol, f"rm-{number}", "view-rm", {"seed": seed}) for number, seed in _numbered(protocol)[1:]]
+    if any(protocol.arms[arm].reward == "reversed" for arm in family.arms):
+        found.append(Job(f"reversed-{unit.name}", "reversed_stages", {"reward": reward}))
+    found += [_tuned(protocol, unit, arm) for arm in family.arms]
+    first = unit == protocol.units("paper")[0]
+    needs = {"reward": reward, "judge": "judge", "data": "inputs"} | {arm: f"tune-{arm}-{unit.name}" for arm in family.arms}
+    told = {"generator": protocol.engines.tuned, **_recipe(protocol.tuning, family.tuning), "crops": measures.crops}
+    told |= {"crop": measures.crop, "figures": list(measures.figures), "planted": measures.planted}
+    found.append(Job(f"judged-{unit.name}", "judged", needs, told | {"pictures": measures.pictures if first else 0}))
+    shown = {"rows": measures.rows, "pictures": measures.pictures if first else 0}
+    found.append(Job(f"maps-{unit.name}", "maps", {"reward": reward, "data": "data-test"}, shown))
     return found
 
 
-def _view(protocol: Protocol, part: str) -> Job:
-    return Job(f"view-{part}", "view", {"train": f"data-{part}"}, {"validation": protocol.validation})
-
-
-def _numbered(protocol: Protocol) -> list[tuple[int, int]]:
-    return list(enumerate(protocol.reward.seeds, start=1))
-
-
-def _tune(protocol: Protocol, name: str, seed: int) -> Job:
-    arm = protocol.arms[name]
-    needs = {
-        "reward": "rm-reversed" if arm.reward == "reversed" else STAGED,
-        "yardstick": STAGED,
-        "gold": "gold",
-        "data": "inputs",
-    }
-    told = {"recipe": protocol.tuning.recipe, "changes": protocol.tuning.changes | arm.changes | {"seed": seed}}
-    shown = protocol.measures.pictures if seed == protocol.tuning.seeds[0] else 0
-    measured = {"crops": protocol.measures.crops, "crop": protocol.measures.crop, "pictures": shown}
-    return Job(f"tune-{name}-{seed}", "tuned", needs, {"generator": protocol.engines.tuned, **told, **measured})
-
-
-def _variants(protocol: Protocol) -> list[Job]:
-    found = []
-    for name, variant in protocol.reward.compared.items():
-        data = "view-rm"
-        if variant.data:
-            data = f"view-rm-{name}"
-            found += [_data(protocol, "rm", f"rm-{name}", variant.data), _view(protocol, f"rm-{name}")]
-        changes = protocol.reward.steps | variant.changes | {"seed": protocol.reward.seeds[0]}
-        found.append(_trained(protocol, f"variant-{name}", data, changes))
-    return found
-
-
-def _measures(protocol: Protocol) -> list[Job]:
-    measures, test = protocol.measures, {"data": "data-test"}
-    found = [_data(protocol, "test", "test-hard", {"masks.feather": [0, 0], "models": [protocol.engines.tuned]})]
-    for number, _ in _numbered(protocol):
-        settings = {"rows": measures.rows, "baselines": True, "pictures": measures.pictures if number == 1 else 0}
-        found.append(Job(f"maps-rm-{number}", "maps", test | {"reward": f"rm-{number}"}, settings))
-    for name in protocol.reward.compared:
-        settings = {"rows": measures.rows, "baselines": False, "pictures": 0}
-        found.append(Job(f"maps-{name}", "maps", test | {"reward": f"variant-{name}"}, settings))
-        if name in ("concat", "hard"):
-            needs = {"data": "data-test-hard", "reward": f"variant-{name}"}
-            found.append(Job(f"maps-{name}-on-hard", "maps", needs, settings))
-    yard = {"gold": "gold", "yardstick": STAGED, "data": "inputs"}
-    told: dict[str, Any] = {
-        "generator": protocol.engines.tuned,
-        "recipe": protocol.tuning.recipe,
-        "changes": protocol.tuning.changes,
-    }
-    told |= {"crops": measures.crops, "crop": measures.crop}
-    area = list(protocol.thresholds.instruments.planted_area)
-    found.append(Job("instruments", "instruments", yard, told | {"mixtures": list(measures.mixtures), "area": area}))
-    found.append(Job("attack", "attacked", yard, told | {"attack": measures.attack.model_dump(mode="json")}))
-    return found
+def _tuned(protocol: Protocol, unit: Unit, arm: str) -> Job:
+    chosen, family = protocol.arms[arm], protocol.families[unit.family]
+    reward = f"reversed-{unit.name}" if chosen.reward == "reversed" else f"rm-{unit.name}"
+    needs = {"reward": reward, "yardstick": f"rm-{unit.name}", "data": "inputs"}
+    changes = family.tuning | chosen.changes | {"seed": 100 * unit.fold + unit.seed}
+    settings = {"generator": protocol.engines.tuned, **_recipe(protocol.tuning, changes)}
+    return Job(f"tune-{arm}-{unit.name}", "tuned", needs, settings)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.claims.protocol import Claim1Limits, Claim2Limits, Claim3Limits, InstrumentLimits
+from bench.claims import statistics
+from bench.claims.protocol import Claim1Limits, Claim2Limits, Claim3Limits, Thresholds
 
 Numbers = Mapping[str, Any]
 
@@ -29,89 +30,133 @@ class Verdict:
     conditions: Sequence[Condition]
 
 
-def claim1(found: Numbers, limits: Claim1Limits, instruments: InstrumentLimits) -> Verdict:
-    """Localisation on the held-out engine against the best baseline."""
-    gain, pairs = found["gain"], found["pairs"]["difference"]["value"]
-    over = found["ap"]["RM_N"] / found["prevalence"]
+def decide(family: Numbers, limits: Thresholds) -> dict[str, Verdict]:
+    """The verdict on each claim, by the numbers of one family of reward models."""
+    tested = {"claim1": least_gain(family["claim1"])[1], "claim2": family["claim2"]["ratios"]["A1"],
+              "claim3": family["claim3"]["difference"]}  # fmt: skip
+    ps = statistics.holm({name: effect["p"] for name, effect in tested.items()})
+    survives = {name: p < limits.alpha for name, p in ps.items()}
+    found = {
+        "claim1": claim1(family["claim1"], limits.claim1, survives["claim1"]),
+        "claim2": claim2(family["claim2"], limits.claim2, survives["claim2"]),
+        "claim3": claim3(family["claim3"], limits.claim3, survives["claim3"]),
+    }
+    too_few = _too_few(family, limits)
+    return {name: Verdict("inconclusive", too_few, one.effect, one.conditions) if too_few else one for name, one in found.items()}
+
+
+def least_gain(found: Numbers) -> tuple[str, Mapping[str, Any]]:
+    """Class and baseline over which the gain is least, with the largest p of all."""
+    effects = {f"{name} ({kind})": effect for kind, gains in found["gains"].items() for name, effect in gains.items()}
+    worst = min(effects, key=lambda name: effects[name]["value"])
+    ps = [effect["p"] for effect in effects.values()]
+    return worst, dict(effects[worst]) | {"p": math.nan if any(map(math.isnan, ps)) else max(ps)}
+
+
+def claim1(found: Numbers, limits: Claim1Limits, survives: bool) -> Verdict:
+    """Localisation on the held-out engine against every baseline, by both positive classes."""
+    where, least = least_gain(found)
+    effects = [effect for gains in found["gains"].values() for effect in gains.values()]
+    over = min(found["ap"][kind]["RM_N"] / found["prevalence"][kind] for kind in found["prevalence"])
     conditions = [
-        Condition(f"gain in average precision ≥ {limits.gain:g}, interval above 0", _interval(gain),
-                  gain["value"] >= limits.gain and gain["low"] > 0),
+        Condition(f"every gain in average precision ≥ {limits.gain:g}, intervals above 0",
+                  f"least over {where}: {_interval(least)}",
+                  all(effect["value"] >= limits.gain and effect["low"] > 0 for effect in effects)),
+        _holm(least, survives),
         Condition(f"mean map of sham rows < {limits.sham:g}", f"{found['sham']:.3f}", found["sham"] < limits.sham),
-        Condition(f"pairs of small area in order more often than RM_0's by ≥ {limits.pairs:g}",
-                  _interval(found["pairs"]["difference"]), pairs >= limits.pairs),
     ]  # fmt: skip
-    if not over >= instruments.ap_over_prevalence:
-        return Verdict("inconclusive", f"The instrument fails: the map's precision is {over:.2f} times chance.", gain, conditions)
+    if not over >= limits.ap_over_prevalence:
+        return Verdict(
+            "inconclusive", f"The instrument fails: the map's precision is {over:.2f} times chance.", least, conditions
+        )
     if all(condition.holds for condition in conditions):
-        return Verdict("confirmed", f"{_interval(gain)} over {found['best']}.", gain, conditions)
-    if gain["high"] < limits.no_gain:
-        return Verdict("refuted", f"The gain over {found['best']} ends below {limits.no_gain:g}.", gain, conditions)
-    return Verdict("inconclusive", _missing(conditions), gain, conditions)
+        return Verdict("confirmed", f"The least gain is {_interval(least)}, over {where}.", least, conditions)
+    if any(effect["high"] < limits.no_gain for effect in effects):
+        return Verdict("refuted", f"The gain over {where} is {_interval(least)}.", least, conditions)
+    return Verdict("inconclusive", _missing(conditions), least, conditions)
 
 
-def claim2(found: Numbers, limits: Claim2Limits, instruments: InstrumentLimits) -> Verdict:
+def claim2(found: Numbers, limits: Claim2Limits, survives: bool) -> Verdict:
     """Instability of direct use over that of the curriculum, and the controls'."""
-    ratios, final = found["ratios"], found["final_difference"]
-    direct = ratios["A1"]
+    ratios, final, broken = found["ratios"], found["final_difference"], found["broken"]
+    direct, controls = ratios["A1"], [arm for arm in ("A3", "A5") if arm in ratios]
     conditions = [
         Condition(f"direct : CCL ≥ {limits.ratio:g}, interval above 1", _interval(direct),
                   direct["value"] >= limits.ratio and direct["low"] > 1),
-        Condition(f"CCL ends no lower (interval above {limits.final:g} sd)", _interval(final), final["low"] > limits.final),
+        _holm(direct, survives),
+        Condition(f"CCL ends no lower (interval above {limits.final:g})", _interval(final), final["low"] > limits.final),
+        Condition("CCL breaks in no more reward models", f"{len(broken['A2'])} against {len(broken['A1'])}",
+                  len(broken["A2"]) <= len(broken["A1"])),
         *(Condition(f"{arm} does not match CCL (interval above 1)", _interval(ratios[arm]), ratios[arm]["low"] > 1)
-          for arm in ("A3", "A5")),
+          for arm in controls),
+        Condition("both controls were run", ", ".join(controls) or "none", len(controls) == 2),
     ]  # fmt: skip
-    weak = [arm for arm in ("A1", "A2", "A3", "A5") if not found["rise"][arm] >= instruments.trained_rise]
-    if weak:
-        why = f"The instrument fails: {', '.join(weak)} did not raise its own reward by {instruments.trained_rise:g} sd."
-        return Verdict("inconclusive", why, direct, conditions)
     if all(condition.holds for condition in conditions):
         return Verdict("confirmed", f"Direct use swings {_interval(direct)} times as much as CCL.", direct, conditions)
+    if found["breaks_more"] < 0.05:
+        return Verdict("refuted", "Tuning with the curriculum breaks more often than direct tuning.", direct, conditions)
     if direct["low"] <= 1:
         if found["power"] >= limits.power:
             why = f"Direct use is not less steady than CCL; a ratio of {limits.ratio:g} had a power of {found['power']:.2f}."
             return Verdict("refuted", why, direct, conditions)
         return Verdict("inconclusive", f"The power for {limits.ratio:g} is only {found['power']:.2f}.", direct, conditions)
-    matching = [arm for arm in ("A3", "A5") if ratios[arm]["value"] <= 1]
+    matching = [arm for arm in controls if ratios[arm]["value"] <= 1]
     if matching:
         return Verdict("refuted", f"{' and '.join(matching)} as steady as CCL: its order is not the cause.", direct, conditions)
     return Verdict("inconclusive", _missing(conditions), direct, conditions)
 
 
-def claim3(found: Numbers, limits: Claim3Limits, instruments: InstrumentLimits) -> Verdict:
-    """Divergence of trained reward and held-out groups under RM_0 and under CCL, at the same distance."""
-    groups, index = found["groups"], found["index_difference"]
-    if len(groups) < instruments.groups:
-        why = f"The instrument fails: only {len(groups)} held-out groups can be relied on."
-        return Verdict("inconclusive", why, index, [])
-    down = {arm: [name for name in groups if found["arms"][arm]["groups"][name]["down"]] for arm in ("A0", "A2")}
-    diverges = {arm: len(names) >= limits.down * len(groups) for arm, names in down.items()}
-    gold, over = found["arms"]["A2"]["groups"].get("gold"), found["gold_over_fidelity"]
-    rise = found["arms"]["A0"]["trained"]
+def claim3(found: Numbers, limits: Claim3Limits, survives: bool) -> Verdict:
+    """Hacking indices of the global score and of the curriculum at one distance, and whether the curriculum helped."""
+    arms, difference, worth = found["arms"], found["difference"], found["worth"]
+    index = {arm: arms[arm]["index"] for arm in ("A0", "A2")}
     conditions = [
-        Condition(f"RM_0's own reward up by ≥ {limits.rise:g} sd", _interval(rise), rise["value"] >= limits.rise),
-        Condition(f"with RM_0 ≥ {limits.down:g} of the held-out groups down", _named(down["A0"], groups), diverges["A0"]),
-        Condition("with CCL no held-out group down", _named(down["A2"], groups), not down["A2"]),
-        Condition("with CCL the gold reward up", _interval(gold) if gold else "does not count", bool(gold) and gold["low"] > 0),
-        Condition("… more than with fidelity alone", _interval(over), over["low"] > 0),
-        Condition("hacking index higher with RM_0 (interval above 0)", _interval(index), index["low"] > 0),
-    ]
+        Condition(f"the global score is hacked (H surely above {limits.hacked:g})", _interval(index["A0"]),
+                  index["A0"]["low"] > limits.hacked),
+        Condition(f"the fine-grained reward is not (H surely below {limits.hacked:g})", _interval(index["A2"]),
+                  index["A2"]["high"] < limits.hacked),
+        Condition(f"the indices differ by ≥ {limits.difference:g}, interval above 0", _interval(difference),
+                  difference["value"] >= limits.difference and difference["low"] > 0),
+        _holm(difference, survives),
+        Condition("with CCL full-reference figures close more than with fidelity alone (interval above 0)", _interval(worth),
+                  worth["low"] > 0),
+    ]  # fmt: skip
+    failed = _instrument(found, limits)
+    if failed:
+        return Verdict("inconclusive", f"The instrument fails: {failed}.", difference, conditions)
     if all(condition.holds for condition in conditions):
-        return Verdict("confirmed", f"The hacking index differs by {_interval(index)}.", index, conditions)
-    if not conditions[0].holds:
-        why = f"The instrument fails: RM_0's reward did not rise by {limits.rise:g} sd."
-        return Verdict("inconclusive", why, index, conditions)
-    if diverges["A0"] == diverges["A2"]:
-        which = "Both rewards rise while held-out groups fall" if diverges["A0"] else "Neither reward makes held-out groups fall"
-        return Verdict("refuted", f"{which}.", index, conditions)
-    return Verdict("inconclusive", _missing(conditions), index, conditions)
+        return Verdict("confirmed", f"The hacking index differs by {_interval(difference)}.", difference, conditions)
+    against = {
+        "The fine-grained reward is hacked": index["A2"]["low"] > limits.hacked,
+        "The global score is not hacked": index["A0"]["high"] < limits.hacked,
+        "The fine-grained reward is hacked more than the global score": difference["high"] < 0,
+    }
+    if any(against.values()):
+        return Verdict("refuted", "; ".join(text for text, holds in against.items() if holds) + ".", difference, conditions)
+    return Verdict("inconclusive", _missing(conditions), difference, conditions)
+
+
+def _instrument(found: Numbers, limits: Claim3Limits) -> str:
+    if not found["distance"] >= limits.distance:
+        return f"the networks moved {found['distance']:.2f} steps of 8 bits"
+    weak = [arm for arm in ("A0", "A2") if not found["arms"][arm]["own"]["value"] >= limits.rise]
+    return f"{' and '.join(weak)} did not close {limits.rise:g} of the gap of the reward trained on" if weak else ""
+
+
+def _too_few(family: Numbers, limits: Thresholds) -> str:
+    units = min(len(family["units"]), family["claim2"]["whole"], family["claim3"]["whole"])
+    photographs = min(family[name]["photographs"] for name in ("claim1", "claim3"))
+    short = {f"{units} reward models": units < limits.units, f"{photographs} test photographs": photographs < limits.photographs}
+    named = [text for text, fails in short.items() if fails]
+    return f"Fewer than the protocol asks for: {' and '.join(named)}. Effects and intervals alone." if named else ""
+
+
+def _holm(effect: Mapping[str, Any], survives: bool) -> Condition:
+    return Condition("p survives Holm's correction over the three claims", f"p = {effect['p']:.2g}", survives)
 
 
 def _missing(conditions: Sequence[Condition]) -> str:
     return "Not met: " + "; ".join(condition.text for condition in conditions if not condition.holds) + "."
-
-
-def _named(names: Sequence[str], of: Sequence[str]) -> str:
-    return f"{len(names)} of {len(of)}" + (f": {', '.join(names)}" if names else "")
 
 
 def _interval(found: Mapping[str, Any]) -> str:

@@ -56,18 +56,13 @@ def rlhf(
         notice(f"no --reward is named: {reward}, which has one stage, with --schedule {schedule}.")
     options = {"curriculum.schedule": schedule, "curriculum.stage": stage, "audit.on_hacking": on_hacking, "seed": seed}
     chosen = load_recipe(recipe, "rlhf", overrides, options)
-
-    if audit:
-        from fgr.rlhf.given_network import audit_network
-
-        found = audit_network(chosen, generator, audit, reward, data, out, device)
-        _say(found)
-        echo(out / "summary.json")
-        return
     from fgr.api import tune
 
-    found = tune(chosen, generator, reward, data, out, device=device)
+    found = tune(chosen, generator, reward, data, out, audit=audit, device=device)
     _say(found)
+    if audit:
+        echo(out / "summary.json")
+        return
     if found["ended"]:
         echo(f"Ended early: {found['ended']}.", err=True)
     echo(

@@ -10,7 +10,7 @@ from torch.nn import functional
 from fgr.errors import UserError
 from fgr.sr.diffusion import loading
 from fgr.sr.diffusion.latent_tiles import Chop, even
-from fgr.sr.diffusion.samplers import OneShiftSampler, ResidualShiftSampler
+from fgr.sr.diffusion.residual_shift import OneShiftSampler, ResidualShiftSampler
 from fgr.sr.diffusion.stepwise import SCALE, Start, draw
 from fgr.sr.diffusion.swin import NOMINAL, swin_unet
 from fgr.tensors import read_tensors

@@ -12,7 +12,7 @@ from small_diffusion import filled, image, recorded, restored
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError
 from fgr.sr import open_upscaler
-from fgr.sr.diffusion.samplers import ResidualShiftSampler
+from fgr.sr.diffusion.residual_shift import ResidualShiftSampler
 from fgr.sr.diffusion.swin import shift_mask
 
 FIFTEEN, FOUR, VQ = "resshift_realsrx4_s15_v2.pth", "resshift_realsrx4_s4_v3.pth", "autoencoder_vq_f4.pth"

@@ -6,11 +6,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from fgr.sr.diffusion.residual_shift import ResidualShiftSampler
 from fgr.sr.diffusion.samplers import (
     AncestralSampler,
     DdimSampler,
     NoiseSchedule,
-    ResidualShiftSampler,
     Transition,
     spaced,
 )
