@@ -273,6 +273,7 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.timeout(1800)  # half a minute of two cores
 def test_the_smallest_plan_runs_and_goes_on(photos, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(sys, "argv", ["claims", "run", str(photos), "--tier", "smoke", "--out", str(out)])
