@@ -37,7 +37,7 @@ def lattice(network_files, tmp_path):
     return f"spandrel:{tmp_path / 'lattice.safetensors'}"
 
 
-def test_a_network_that_draws_a_lattice_raises_an_alarm_and_honest_ones_none(sources, blind, lattice, tmp_path):
+def test_a_network_that_draws_a_lattice_raises_an_alarm_and_the_start_itself_none(sources, blind, lattice, tmp_path):
     generator, reward, data = sources
     found = audit_network(small(*PLAIN), generator, lattice, reward, data, tmp_path / "hacked", "cpu")
     assert found["verdict"][0].startswith("Reward hacking: by the trained reward ")
@@ -46,14 +46,7 @@ def test_a_network_that_draws_a_lattice_raises_an_alarm_and_honest_ones_none(sou
     assert found == json.loads((tmp_path / "hacked" / "summary.json").read_text())
     again = fgr.tune(small(*PLAIN), generator, reward, data, tmp_path / "hacked", audit=lattice, device="cpu")  # finished: read
     assert again == found
-    fidelity = (
-        "reward.ratio=1e-6",
-        "anchor={start: 0, reference: 1}",
-        "audit.on_hacking=continue",
-        "training.checkpoint_every=8",
-    )
-    tune(small(*PLAIN, *fidelity), generator, reward, data, tmp_path / "l1", "cpu")
-    for name in (generator, "bicubic", f"spandrel:{tmp_path}/l1/last.safetensors"):
+    for name in (generator, "bicubic"):
         found = audit_network(small(*PLAIN), generator, name, reward, data, tmp_path / name[-7:], "cpu")
         assert found["verdict"][0] == "No sign of reward hacking."
         assert found["alarms"] == []
