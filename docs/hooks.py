@@ -118,8 +118,6 @@ def _type(annotation: Any) -> str:
         return " · ".join(f"`{part}`" for part in parts)
     if origin is tuple:
         return f"list of {_type(parts[0])}" if parts[-1] is Ellipsis else f"{len(parts)} × {_type(parts[0])}"
-    if origin is dict:
-        return f"{_type(parts[1])} by name"
     if origin in (Union, UnionType):
         return " or ".join("null" if part is type(None) else _type(part) for part in parts)
     return {"int": "integer", "float": "number", "str": "text", "bool": "true · false"}.get(

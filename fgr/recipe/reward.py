@@ -162,8 +162,10 @@ class People(Strict):
     masks: tuple[str, ...] = Field(
         (), description="sets of marked regions: sr-prominence=DIR, desra=DIR, …, or tables image, mask, prominence"
     )
-    score_columns: dict[str, str] = Field({}, description="what the tables of opinions call their columns: {image: file}")
-    mask_columns: dict[str, str] = Field({}, description="what the tables of regions call theirs: {prominence: share}")
+    score_columns: tuple[str, ...] = Field(
+        (), description="what the tables of opinions call their columns: image=file, mos=votes"
+    )
+    mask_columns: tuple[str, ...] = Field((), description="what the tables of regions call theirs: prominence=share")
     part: Literal["train", "all"] = Field(
         "train", description="scenes that are learned from: 60 %, those of --split train in fgr evaluate --benchmark; or all"
     )
@@ -179,6 +181,13 @@ class People(Strict):
     score: Weight = Field(0.5, description="weight of: |S − link(opinion)| in standard deviations of the score")
     order: Weight = Field(1.0, description="weight of: images of a set scored in the order of their opinions")
     map: Weight = Field(1.0, description="weight of: the map inside a marked region against the share of viewers who see it")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "People":
+        for column in (*self.score_columns, *self.mask_columns):
+            if not all(column.partition("=")):
+                raise ValueError(f"score_columns and mask_columns are lists of OURS=THEIRS, not {column}")
+        return self
 
 
 class Base(Strict):

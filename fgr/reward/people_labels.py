@@ -57,7 +57,7 @@ class PeopleLabels:
 
     def _opinions(self) -> Iterator[Labelled]:
         for number, source in enumerate(self.settings.scores):
-            found = open_score_benchmark(*_named(source), self.settings.score_columns)
+            found = open_score_benchmark(*_named(source), _columns(self.settings.score_columns))
             if found.pairs or "rank" in found.opinions:
                 raise UserError(
                     f"people.scores: {source} holds {'pairs' if found.pairs else 'ranks'}, not opinions.",
@@ -69,7 +69,7 @@ class PeopleLabels:
 
     def _regions(self) -> Iterator[Labelled]:
         for number, source in enumerate(self.settings.masks, len(self.settings.scores)):
-            found = open_map_benchmark(*_named(source), self.settings.mask_columns)
+            found = open_map_benchmark(*_named(source), _columns(self.settings.mask_columns))
             images: dict[Path, list[Marked]] = {}
             for row in found.rows:
                 if self._learned(scene_of(row)):
@@ -103,6 +103,10 @@ class PeopleLabels:
 def _named(source: str) -> tuple[str, str | None]:
     name, equals, folder = source.partition("=")
     return (name, folder) if equals else (source, None)
+
+
+def _columns(named: Sequence[str]) -> dict[str, str]:
+    return {ours: theirs for ours, _, theirs in (one.partition("=") for one in named)}
 
 
 def _expect(rows: Iterable[Any], source: str) -> None:

@@ -48,7 +48,8 @@ def test_only_the_training_part_of_the_scenes_is_learned_from(labels, sets):
     assert [row.image.stem for row in labels.rows] == [*SCENES, *SCENES[1:]]
     assert [row.opinion for row in labels.rows] == [1, 2, 3, 4, None, None, None]
     assert labels.facts["images"] == 7
-    everything = PeopleLabels(People(scores=(str(sets / "mos.csv"),), part="all"))
+    (sets / "votes.csv").write_text((sets / "mos.csv").read_text().replace("mos", "votes", 1))
+    everything = PeopleLabels(People(scores=(str(sets / "votes.csv"),), score_columns=("mos=votes",), part="all"))
     assert len(everything.rows) == 5
     assert everything.facts["digest"] != labels.facts["digest"]
 
@@ -124,6 +125,12 @@ def test_ranks_pairs_and_parts_without_scenes_are_sentences(sets, tmp_path):
     (tmp_path / "mos.csv").write_text(f"image,mos,group\n{image},1,{elsewhere}\n")
     with pytest.raises(UserError, match=r"no scene of .* is in the training part"):
         PeopleLabels(People(scores=(str(tmp_path / "mos.csv"),)))
+
+
+def test_columns_are_named_in_pairs():
+    with pytest.raises(UserError, match="1 mistake") as raised:
+        recipe.load("people", "reward", ["people.mask_columns=[prominence]"])
+    assert "OURS=THEIRS, not prominence" in raised.value.lines[0]
 
 
 def test_the_recipe_goes_on_from_the_model_that_ships():
