@@ -92,7 +92,8 @@ def marked_maps_title(summary: Mapping[str, Any]) -> str:
     """What the figures are of, in words."""
     protocol = summary["protocol"]
     scaled = f", {protocol['masks_scaled']} of them scaled to their image" if protocol["masks_scaled"] else ""
-    return f"{protocol['benchmark']}: {protocol['regions']} marked regions of {protocol['images']} images{scaled}"
+    part = f", part {protocol['split']} of the scenes" if protocol["split"] else ""
+    return f"{protocol['benchmark']}: {protocol['regions']} marked regions of {protocol['images']} images{scaled}{part}"
 
 
 def marked_maps_notes(summary: Mapping[str, Any]) -> list[str]:

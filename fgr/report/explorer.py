@@ -1,4 +1,4 @@
-"""The samples of a dataset to filter, sort and enlarge: thumbnails in the page, full pictures in it or beside it."""
+"""A dataset's samples to filter, sort and enlarge: thumbnails in the page, full pictures beside it."""
 
 import hashlib
 import json

@@ -71,7 +71,7 @@ class _Trainer:
     """Opens and checks everything that a run needs; `start` is the first to write."""
 
     def __init__(
-        self, recipe: RewardRecipe, data: str, out: Path, device: str, mined_files: Sequence[Path], begin: str | None
+        self, recipe: RewardRecipe, data: str, out: Path, device: str, mined_files: Sequence[Path] = (), begin: str | None = None
     ) -> None:
         self.recipe, self.data, self.out, self.begin = recipe, data, out, begin or recipe.begin
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)

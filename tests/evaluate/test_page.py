@@ -9,6 +9,7 @@ from fgr.cli import app
 from fgr.evaluate import page
 from fgr.evaluate.comparison import evaluate_systems
 from fgr.evaluate.map_benchmark import evaluate_on_map_benchmark
+from fgr.people.scenes import part_of
 
 
 @pytest.fixture
@@ -66,8 +67,10 @@ def test_a_page_of_systems_has_their_outputs_and_closures(pairs, reward, tmp_pat
 
 
 def test_a_page_of_maps_lays_them_over_one_picture(marked, reward, tmp_path):
-    path = tmp_path / "maps.html"
-    evaluate_on_map_benchmark(str(marked / "t.csv"), reward=str(reward), device="cpu", html=path, pictures=1)
+    path, part = tmp_path / "maps.html", part_of("0")
+    settings = {"reward": str(reward), "split": part, "device": "cpu", "html": path, "pictures": 1}
+    found, _ = evaluate_on_map_benchmark(str(marked / "t.csv"), **settings)
+    assert found["protocol"]["images"] == [part_of(str(number)) for number in range(4)].count(part) < 4
     html = path.read_text()
     assert html.count('"name": "people"') == 1
     assert html.count("data:image/jpeg") == 2  # the image, whatever lies over it, and its reference

@@ -1,4 +1,4 @@
-"""PiSA-SR (arXiv 2412.03017): two low-rank changes of Stable Diffusion 2.1 base, for pixels and for meaning, in one step."""
+"""PiSA-SR (arXiv 2412.03017): low-rank changes of SD 2.1 base for pixels and for meaning, one step."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
