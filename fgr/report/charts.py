@@ -78,33 +78,32 @@ def scatter(groups: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: s
 
 
 def dots(rows: Sequence[tuple[str, float, float, float, Sequence[float]]], marks: Mapping[float, str]) -> str:
-    """Rows of (name, value, low, high, single values) on one axis: a dot with its interval, the single values small; `marks` are
-    x positions of dashed lines with names. Rows without a value say so; what lies beyond the axis stands at its end."""
+    """Rows of (name, value, low, high, single values) on one axis, each below its name: a dot with its interval, the single
+    values small; `marks` are x positions of dashed lines with names. Rows without a value say so; what lies beyond the axis
+    stands at its end."""
     finite = [x for _, value, low, high, _ in rows for x in (value, low, high) if np.isfinite(x)]
     first = max(-1.0, min([-0.25, *marks, *finite]))
     last = min(2.0, max([*marks, *finite]) + 0.1)
-    wide, left, step = 640, 170, 22
+    step, end = 30, 16 + 30 * len(rows)
 
     def place(x: float) -> float:
-        return left + (min(max(x, first), last) - first) / (last - first) * (wide - left - 12)
+        return RIGHT + (min(max(x, first), last) - first) / (last - first) * (WIDTH - 2 * RIGHT)
 
-    high_ = 18 + step * len(rows)
-    drawn = [f'<polyline class="mark" points="{place(x):.1f},14 {place(x):.1f},{high_}"/>' for x in marks]
+    drawn = [f'<polyline class="mark" points="{place(x):.1f},14 {place(x):.1f},{end}"/>' for x in marks]
     drawn += [f'<text x="{place(x):.1f}" y="10" text-anchor="middle">{escape(name)}</text>' for x, name in marks.items()]
     for number, (name, value, low, high, singles) in enumerate(rows):
-        y, colour = 18 + step * number + step / 2, COLOURS[1 if number == 0 else 0]
-        drawn.append(f'<text x="{left - 8}" y="{y + 3:.1f}" text-anchor="end">{escape(name)}</text>')
-        if not np.isfinite(value):
-            drawn.append(f'<text x="{place(0) + 6:.1f}" y="{y + 3:.1f}">no gap</text>')
-            continue
-        drawn += [f'<circle cx="{place(x):.1f}" cy="{y:.1f}" r="2" fill="{colour}" fill-opacity=".35"/>' for x in singles]
-        if np.isfinite(low):
-            drawn.append(f'<line x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="{colour}"/>')
+        top, colour = 16 + step * number, COLOURS[1 if number == 0 else 0]
+        y = top + 20
         ends = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
-        title = f"<title>{escape(name)}: {value:.2f}{ends}</title>"
-        drawn.append(f'<circle cx="{place(value):.1f}" cy="{y:.1f}" r="4.5" fill="{colour}">{title}</circle>')
+        said = f"{escape(name)}: {value:.2f}{ends}" if np.isfinite(value) else f"{escape(name)}: no gap"
+        drawn.append(f'<text x="{RIGHT}" y="{top + 10}">{said}</text>')
+        if np.isfinite(value):
+            drawn += [f'<circle cx="{place(x):.1f}" cy="{y}" r="2" fill="{colour}" fill-opacity=".35"/>' for x in singles]
+            if np.isfinite(low):
+                drawn.append(f'<line x1="{place(low):.1f}" x2="{place(high):.1f}" y1="{y}" y2="{y}" stroke="{colour}"/>')
+            drawn.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" fill="{colour}"><title>{said}</title></circle>')
     label = escape(", ".join(name for name, *_ in rows), quote=True)
-    return f'<svg viewBox="0 0 {wide} {high_ + 4}" style="max-width:820px" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {end + 4}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
 
 
 def legend(names: Sequence[str]) -> str:

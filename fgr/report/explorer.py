@@ -1,4 +1,4 @@
-"""A dataset's samples to filter, sort and enlarge: thumbnails in the page, full pictures beside it."""
+"""The samples of a dataset to filter, sort and enlarge; full pictures in the page or beside it."""
 
 import hashlib
 import json

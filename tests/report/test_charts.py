@@ -54,6 +54,6 @@ def test_dots_stand_on_one_axis_with_intervals_and_what_has_no_value_says_so():
     assert "no gap" in drawn
     assert "<ssim>" not in drawn
     places = [float(x) for x in re.findall(r'cx="([\d.]+)"', drawn)]
-    assert max(places) <= 640
+    assert max(places) <= charts.WIDTH
     assert places[0] < places[1]  # 5 stands at the axis' end
     assert drawn.count("<line") == 1
