@@ -44,10 +44,13 @@ class Sampling(Strict):
         None,
         ge=0,
         multiple_of=32,
-        description="osediff, pisasr, seesr: side in pixels of tiles in which the autoencoder encodes what is larger; 0 = whole",
+        description="osediff, pisasr, s3diff, seesr: side in pixels of tiles in which the autoencoder encodes what is larger; "
+        "0 = whole",
     )
     decoder_tile: int | None = Field(
-        None, ge=0, description="osediff, pisasr, seesr: side of the latent tiles in which the autoencoder decodes; 0 = whole"
+        None,
+        ge=0,
+        description="osediff, pisasr, s3diff, seesr: side of the latent tiles in which the autoencoder decodes; 0 = whole",
     )
     captions: str | None = Field(
         None,

@@ -1,4 +1,4 @@
-"""InvSR (arXiv 2412.09013): SD-Turbo, begun a fifth of its way up from noise that a network predicts of the input."""
+"""InvSR (arXiv 2412.09013): SD-Turbo, begun from noise that a network predicts of the input."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial

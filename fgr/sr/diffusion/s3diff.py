@@ -1,4 +1,4 @@
-"""S3Diff (arXiv 2409.17058): SD-Turbo in one step, by low-rank changes that follow from how degraded the input is."""
+"""S3Diff (arXiv 2409.17058): SD-Turbo in one step, changed by how degraded the input is."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
