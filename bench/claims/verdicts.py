@@ -41,8 +41,11 @@ def decide(family: Numbers, limits: Thresholds) -> dict[str, Verdict]:
         "claim2": claim2(family["claim2"], limits.claim2, survives["claim2"]),
         "claim3": claim3(family["claim3"], limits.claim3, survives["claim3"]),
     }
-    too_few = _too_few(family, limits)
-    return {name: Verdict("inconclusive", too_few, one.effect, one.conditions) if too_few else one for name, one in found.items()}
+    short = {name: _too_few(family, name, limits) for name in found}
+    return {
+        name: Verdict("inconclusive", short[name], one.effect, one.conditions) if short[name] else one
+        for name, one in found.items()
+    }
 
 
 def least_gain(found: Numbers) -> tuple[str, Mapping[str, Any]]:
@@ -143,16 +146,18 @@ def _instrument(found: Numbers, limits: Claim3Limits) -> str:
     return f"{' and '.join(weak)} did not close {limits.rise:g} of the gap of the reward trained on" if weak else ""
 
 
-def _too_few(family: Numbers, limits: Thresholds) -> str:
-    units = min(len(family["units"]), family["claim2"]["whole"], family["claim3"]["whole"])
-    photographs = min(family[name]["photographs"] for name in ("claim1", "claim3"))
+def _too_few(family: Numbers, claim: str, limits: Thresholds) -> str:
+    """What a claim has fewer of than a verdict needs: reward models in which everything was measured, and photographs."""
+    units = family[claim].get("whole", len(family["units"]))
+    photographs = family["claim1" if claim == "claim1" else "claim3"]["photographs"]
     short = {f"{units} reward models": units < limits.units, f"{photographs} test photographs": photographs < limits.photographs}
     named = [text for text, fails in short.items() if fails]
     return f"Fewer than the protocol asks for: {' and '.join(named)}. Effects and intervals alone." if named else ""
 
 
 def _holm(effect: Mapping[str, Any], survives: bool) -> Condition:
-    return Condition("p survives Holm's correction over the three claims", f"p = {effect['p']:.2g}", survives)
+    said = "not measured" if math.isnan(effect["p"]) else f"p = {effect['p']:.2g}"
+    return Condition("p survives Holm's correction over the three claims", said, survives)
 
 
 def _missing(conditions: Sequence[Condition]) -> str:
