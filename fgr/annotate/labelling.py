@@ -59,8 +59,9 @@ def _controls(xml: str) -> dict[str, dict[str, Any]]:
     for element in ElementTree.fromstring(xml).iter():
         name = element.get("name")
         if name:
+            read = [key for key in READ if key != "required" or element.get("perRegion") != "true"]  # unrated regions are read
             control: dict[str, Any] = {"tag": element.tag}
-            control |= {key: element.get(key) for key in READ if element.get(key) is not None}
+            control |= {key: element.get(key) for key in read if element.get(key) is not None}
             values = sorted(child.get("value", "") for child in element if child.tag in {"Label", "Choice"})
             found[name] = control | ({"values": values} if values else {})
     return found

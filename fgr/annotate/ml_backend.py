@@ -9,8 +9,7 @@ from threading import Lock
 from typing import Any
 
 from fgr.annotate import tasks
-from fgr.annotate.push import Predict, sample_rows
-from fgr.dataset import cells
+from fgr.annotate.push import Predict, sample_rows, suggested
 from fgr.recipe.annotate import Prediction
 
 HOST = "127.0.0.1"
@@ -23,8 +22,7 @@ def predictions(directory: Path, predict: Predict, settings: Prediction, request
     keys = [str((task.get("data") or {}).get(tasks.KEY) or "") for task in requested]
     regions = {}
     for row in sample_rows(directory, set(keys)):
-        values, _ = predict(cells.pixels(row, "composite"))
-        regions[row["id"]] = tasks.regions(tasks.levels(values, settings.smooth, settings.floor, settings.min_area))
+        regions[row["id"]] = suggested(row, None, settings, predict)
     return [{"result": regions.get(key, []), "model_version": VERSION} for key in keys]
 
 

@@ -13,14 +13,14 @@ from fgr.annotate.studio import Studio
 from fgr.dataset import cells, tables
 from fgr.errors import UserError
 from fgr.progress import Progress
-from fgr.recipe.annotate import AnnotateRecipe
+from fgr.recipe.annotate import AnnotateRecipe, Prediction
 
 BATCH = 100
 UPLOAD_BATCH = 50  # samples: two images each, and the server takes 100 files at once
 IMAGES = '<View><Image name="image" value="$image"/></View>'  # uploads need a project with a single image
 DEFECT_INSTRUCTION = (
     "<p>Paint <b>every visible defect</b> of the image with the brush of its kind and give each painted region 1 to 5 stars. "
-    "Some regions may be painted already by a program: correct them, delete what is wrong, add what is missing. "
+    "Some regions may be painted already by a program: correct them and their kinds, delete what is wrong, add what is missing. "
     "Then give the whole image a quality from 0 to 100. Many images have no defect at all: then paint nothing and tick "
     "<i>no visible defect</i>. Work alone and do not look at other people's work.</p>"
 )
@@ -144,12 +144,20 @@ def _regions(entry: Entry, row: Mapping[str, Any], recipe: AnnotateRecipe, predi
     prediction = recipe.prediction
     if recipe.interface == "preference" or prediction.source == "none" or entry.gold or entry.cold:
         return []
-    if prediction.source == "reward":
+    values = cells.pixels(row, "degradation_map") if prediction.source == "heuristic" else None
+    return suggested(row, values, prediction, predict)
+
+
+def suggested(
+    row: Mapping[str, Any], values: np.ndarray | None, settings: Prediction, predict: Predict | None
+) -> list[dict[str, Any]]:
+    """The regions of a sample's map, or of the reward model's where `values` is None."""
+    image = cells.pixels(row, "composite")
+    if values is None:
         assert predict is not None
-        values, _ = predict(cells.pixels(row, "composite"))
-    else:
-        values = cells.pixels(row, "degradation_map")
-    return tasks.regions(tasks.levels(values, prediction.smooth, prediction.floor, prediction.min_area))
+        values, _ = predict(image)
+    reference = cells.pixels(row, "reference")
+    return tasks.suggested(values, image, reference, settings.smooth, settings.floor, settings.min_area)
 
 
 def _task(entry: Entry, addresses: Mapping[str, str], regions: list[dict[str, Any]], recipe: AnnotateRecipe) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fgr.annotate import brush
+from fgr.annotate.kinds import kinds_of
 from fgr.annotate.labelling import KINDS, SEVERITIES
 from fgr.records import CHOICES
 
@@ -140,12 +141,17 @@ def _without_specks(mask: np.ndarray, pixels: float) -> np.ndarray:
     return mask
 
 
-def regions(stars: np.ndarray, kind: str = "other") -> list[dict[str, Any]]:
-    """Brush and rating results for uint8 stars (H, W): one region a severity, disjoint, ids that follow from the content."""
+def regions(stars: np.ndarray, kinds: np.ndarray | int) -> list[dict[str, Any]]:
+    """Brush and rating results for uint8 stars (H, W): a disjoint region for each severity and kind, ids that follow from it.
+
+    `kinds` are indices into `KINDS`, one for each pixel (H, W) or one for all.
+    """
     height, width = stars.shape
     found: list[dict[str, Any]] = []
-    for star in np.unique(stars[stars > 0]).tolist():
-        code = brush.encode(np.where(stars == star, 255, 0).astype(np.uint8))
+    pairs = np.where(stars > 0, stars.astype(np.int64) * len(KINDS) + kinds, 0)
+    for pair in np.unique(pairs[pairs > 0]).tolist():
+        star, kind = divmod(pair, len(KINDS))
+        code = brush.encode(np.where(pairs == pair, 255, 0).astype(np.uint8))
         item = {
             "id": hashlib.sha256(bytes(code) + bytes([star])).hexdigest()[:10],
             "to_name": "composite",
@@ -154,9 +160,17 @@ def regions(stars: np.ndarray, kind: str = "other") -> list[dict[str, Any]]:
             "image_rotation": 0,
             "origin": "prediction",
         }
-        found.append(item | _brush("defect", "brushlabels", code, [kind]))
+        found.append(item | _brush("defect", "brushlabels", code, [KINDS[kind]]))
         found.append(item | _brush("severity", "rating", code, star))
     return found
+
+
+def suggested(
+    values: np.ndarray, image: np.ndarray, reference: np.ndarray, smooth: float, floor: float, min_area: float
+) -> list[dict[str, Any]]:
+    """What is painted beforehand for a float32 (H, W) map of an image: its `levels`, each part with the kind that fits best."""
+    stars = levels(values, smooth, floor, min_area)
+    return regions(stars, kinds_of(image, reference, stars > 0))
 
 
 def _brush(control: str, kind: str, code: list[int], value: Any) -> dict[str, Any]:

@@ -24,6 +24,9 @@ DRAWN = """images => {  // all have been there for two seconds: at first the pag
     window.drawnSince = drawn ? window.drawnSince || Date.now() : 0
     return drawn && Date.now() - window.drawnSince > 2000
 }"""
+OPACITY = """() => Math.max(...[...document.querySelectorAll('.konvajs-content canvas')]
+    .filter(one => !['', '1'].includes(one.style.opacity)).map(one => Number(getComputedStyle(one).opacity)))"""
+SCREENS = ({"width": 1366, "height": 768}, {"width": 1600, "height": 1000})
 COMMENT = "<script>alert(1)</script> halo & more"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
@@ -81,23 +84,50 @@ def resized(values, height, width):
     return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BOX))
 
 
-def paint(page, points, stars):
-    """One stroke through the points, given that many stars."""
+def stroke(page, points):
+    """One stroke through the points; the region is selected, and its stars are asked for."""
+    from playwright.sync_api import TimeoutError
+
     page.mouse.move(*points[0])
     page.mouse.down()
     for x, y in points[1:]:
         page.mouse.move(x, y, steps=8)
     page.mouse.up()
-    from playwright.sync_api import TimeoutError
-
+    page.locator(".lsf-outliner-item__title").first.wait_for(state="visible")
     for _ in range(10):  # a new region is selected by itself, at once or after a while; where it is not, a click does
         try:
             page.locator("ul.ant-rate").first.wait_for(state="visible", timeout=5_000)
-            break
+            return
         except TimeoutError:
             page.locator(".lsf-outliner-item__title").first.click()
-    page.locator("ul.ant-rate li").nth(stars - 1).locator(".ant-rate-star-second").click()
+
+
+def rate(page, stars):
+    """Give the selected region that many stars."""
+    page.locator("ul.ant-rate li").nth(stars - 1).locator(".ant-rate-star-second").click(position={"x": 20, "y": 12})
     page.keyboard.press("Escape")  # unselect the region
+
+
+def expect_stars_to_be_asked_for(page):
+    """They are in view, and a page without them is not accepted: it selects the region in question."""
+    stars = page.locator("ul.ant-rate").first
+    assert stars.bounding_box()["y"] < page.locator(".konvajs-content").first.bounding_box()["y"]
+    page.keyboard.press("Escape")
+    page.get_by_test_id("bottombar-submit-button").click()
+    page.get_by_text("Give the selected region 1 to 5 stars").wait_for()
+    page.get_by_role("button", name="OK").click()
+    stars.wait_for(state="visible")
+
+
+def expect_in_view(page, *selectors):
+    """On small and on middling screens each is seen whole, without scrolling, above the bar with the button."""
+    for size in SCREENS:
+        page.set_viewport_size(size)
+        page.wait_for_function(DRAWN, arg=page.locator(".konvajs-content").count())
+        bottom = page.get_by_test_id("bottombar-submit-button").bounding_box()["y"]
+        for selector in selectors:
+            box = page.locator(selector).first.bounding_box()
+            assert 0 <= box["y"] <= bottom - box["height"], f"{selector} on {size}"
 
 
 def submit(page):
@@ -119,6 +149,7 @@ def test_what_is_painted_in_the_page_arrives_where_it_was_painted(server, studio
         stages = page.locator(".konvajs-content")
         for stage, column in zip(stages.all(), ("composite", "reference"), strict=True):
             assert shows(page, stage, codec.decode_rgb(sample[column])), f"the page shows the {column}"
+        expect_in_view(page, "input[name=score]", ".lsf-label__text", ".konvajs-content")
         page.locator(".lsf-label__text", has_text="ringing").first.click()  # choosing a kind takes the brush
         box = stages.first.bounding_box()
         at = [(0.2, 0.35), (0.45, 0.5), (0.6, 0.4), (0.55, 0.75)]
@@ -126,18 +157,20 @@ def test_what_is_painted_in_the_page_arrives_where_it_was_painted(server, studio
         aside = (box["x"] + box["width"] / 2, box["y"] + box["height"] + 300)
         page.mouse.move(*aside)
         before = shown(stages.first)
-        paint(page, points, stars=4)
-        page.mouse.move(*aside)
-        page.locator(".lsf-outliner-item__title").first.wait_for(state="visible")
-        after = shown(stages.first)
+        stroke(page, points)
         page.locator("input[name=score]").fill("63")
+        expect_stars_to_be_asked_for(page)
+        rate(page, stars=4)
+        page.mouse.move(*aside)
+        assert page.evaluate(OPACITY) <= 0.35, "what lies under the paint is seen"
+        after = shown(stages.first)
         page.locator("textarea").first.fill(COMMENT)
         submit(page)
     tally = run.pull(dataset, "browser", server.login.token)
     assert (tally.rows, tally.left_out, tally.unrated) == (1, {}, 0)
     (row,) = tables.read_rows(dataset, "annotations")
     arrived = codec.decode_mask(row["degradation_map"])
-    painted = (np.abs(after - before).max(2) > 24).astype(np.uint8) * 255
+    painted = (np.abs(after - before).max(2) > 8).astype(np.uint8) * 255
     drawn = resized(painted, *arrived.shape) >= 128
     union, both = (arrived > 0) | drawn, (arrived > 0) & drawn
     assert both.sum() / union.sum() > 0.9
@@ -155,6 +188,7 @@ def test_a_preference_chosen_in_the_page_arrives(server, studio, context, datase
     run.push(chosen, dataset, server.url, server.login.token)
     task = first_task(studio, "browser pairs")
     with opened(context, server, studio.project("browser pairs")["id"], task["id"], images=3) as page:
+        expect_in_view(page, ".lsf-choices")
         page.locator(".lsf-choices label", has_text="right").first.click()
         submit(page)
     run.pull(dataset, "browser pairs", server.login.token)

@@ -14,9 +14,11 @@ from studio_double import StudioDouble
 from fgr.annotate import campaign as campaigns
 from fgr.annotate import labelling, run, tasks
 from fgr.annotate.campaign import Campaign, Entry
+from fgr.annotate.labelling import KINDS
 from fgr.dataset import tables
 from fgr.errors import UserError
 
+NOISE = KINDS.index("noise")
 SQUARE = np.zeros((128, 128), np.uint8)
 SQUARE[:40, :40] = 3
 COMMENT = {"from_name": "comment", "value": {"text": ["good"]}}
@@ -25,7 +27,7 @@ COMMENT = {"from_name": "comment", "value": {"text": ["good"]}}
 def annotation(**changes):
     plain = {
         "id": 5, "completed_by": 7, "was_cancelled": False, "lead_time": 4.5, "created_at": "2026-01-01T00:00:00.1Z",
-        "updated_at": "2026-01-01T00:01:00.1Z", "result": [*tasks.regions(SQUARE, "noise"), *score(70), COMMENT],
+        "updated_at": "2026-01-01T00:01:00.1Z", "result": [*tasks.regions(SQUARE, NOISE), *score(70), COMMENT],
     }  # fmt: skip
     return plain | changes
 
@@ -181,8 +183,8 @@ def put(value, path, new):
 MIN = {
     "id": 3, tasks.KEY: "s", "annotator": 7, "lead_time": 3.0, "created_at": "2026-01-01T00:00:00Z",
     "updated_at": "2026-01-01T00:00:00Z", "score": 70, "comment": "good",
-    "defect": [item["value"] | {"original_width": 128, "original_height": 128} for item in tasks.regions(SQUARE, "noise")[:1]],
-    "severity": [tasks.regions(SQUARE, "noise")[1]["value"]],
+    "defect": [item["value"] | {"original_width": 128, "original_height": 128} for item in tasks.regions(SQUARE, NOISE)[:1]],
+    "severity": [tasks.regions(SQUARE, NOISE)[1]["value"]],
 }  # fmt: skip
 
 

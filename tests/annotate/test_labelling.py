@@ -47,6 +47,9 @@ def test_no_words_in_the_data_give_a_sample_away():
 def test_cosmetics_do_not_count_as_an_edit():
     xml = labelling.text("defects")
     assert labelling.differences(xml, xml.replace('size="5"', 'size="3"').replace("#1f77b4", "#000000")) == []
+    unasked = xml.replace('required="true" requiredMessage="Give the selected region 1 to 5 stars"', "")
+    assert unasked != xml
+    assert labelling.differences(xml, unasked) == [], "campaigns pushed before stars were asked for go on"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_spoilt_work_is_counted_and_the_rest_arrives(server, studio, dataset, im
     found = work_on_all(studio, "spoilt", 70)
     square = np.zeros((128, 128), np.uint8)
     square[:40, :40] = 3
-    good, size = tasks.regions(square, "noise"), {"original_width": 64, "original_height": 128}
+    good, size = tasks.regions(square, 5), {"original_width": 64, "original_height": 128}
     broken = [good[0] | {"value": good[0]["value"] | {"rle": good[0]["value"]["rle"][:20]}}]
     for task, result in zip(found, (broken, [item | size for item in good], good), strict=False):
         url = f"/api/tasks/{task['id']}/annotations/"
@@ -123,9 +123,7 @@ def test_an_export_made_by_hand_is_the_same_work(kind, server, studio, dataset, 
     stars[:40, :40], stars[60:, 60:] = 2, 5
     (old,) = studio.json("GET", f"/api/tasks/{found[0]['id']}/annotations/")
     comment = {"from_name": "comment", "to_name": "composite", "type": "textarea", "value": {"text": ["<b>a</b>", "b"]}}
-    studio.json(
-        "PATCH", f"/api/annotations/{old['id']}/", json={"result": [*tasks.regions(stars, "colour"), *score(12), comment]}
-    )
+    studio.json("PATCH", f"/api/annotations/{old['id']}/", json={"result": [*tasks.regions(stars, 4), *score(12), comment]})
     file = tmp_path / "export.json"
     file.write_bytes(
         studio.call("GET", f"/api/projects/{studio.project(name)['id']}/export", params={"exportType": kind}).content

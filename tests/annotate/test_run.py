@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from fgr import recipe
 from fgr.annotate import campaign as campaigns
 from fgr.annotate import run, tasks
+from fgr.annotate.labelling import KINDS
 from fgr.annotate.studio import Studio
 from fgr.cli import app
 from fgr.dataset import tables, verify
@@ -47,7 +48,7 @@ def annotate(studio, project, samples, who, rng):
             score = float(np.clip(100 * row["score"] + rng.normal(0, 2), 0, 100))
             if who[0] == SLOPPY:
                 stars, score = np.zeros_like(stars), float(rng.uniform(0, 100))
-            result = tasks.regions(stars, "ringing")
+            result = tasks.regions(stars, KINDS.index("ringing"))
             result.append({"from_name": "score", "to_name": "composite", "type": "number", "value": {"number": round(score)}})
             body = {"result": result, "lead_time": 20.0, "completed_by": who[1]}
             studio.json("POST", f"/api/tasks/{task['id']}/annotations/", json=body)

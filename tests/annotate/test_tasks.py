@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fgr.annotate import brush, tasks
+from fgr.annotate.labelling import KINDS
 from fgr.annotate.tasks import WorkError
 
 
@@ -77,11 +78,13 @@ def test_what_is_painted_beforehand_comes_back_as_it_was():
     values[20:60, 30:90] = 0.35
     values[35:50, 50:70] = 0.95
     stars = tasks.levels(values, 1.0, 0.15, 0.0005)
-    items = tasks.regions(stars)
+    kinds = np.where(np.arange(128) < 60, KINDS.index("noise"), KINDS.index("colour"))[None].repeat(96, 0)
+    items = tasks.regions(stars, kinds)
     assert sorted({item["value"]["rating"] for item in items if item["type"] == "rating"}) == np.unique(stars[stars > 0]).tolist()
     work = tasks.read_defects([*items, SCORE], 96, 128)
     assert np.array_equal(work.severity, stars)
-    assert {defect["kind"] for defect in work.defects} == {"other"}
+    sides = {(defect["kind"], defect["severity"]) for defect in work.defects}
+    assert sides == {(kind, star) for kind in ("noise", "colour") for star in np.unique(stars[stars > 0])}
     assert stars[42, 60] == 5
     assert stars[25, 40] == 2
     assert stars[5, 5] == 0
@@ -95,7 +98,7 @@ def test_specks_and_holes_are_not_sent():
     )
     clean, ragged = tasks.levels(values, 0, 0.15, 0.005), tasks.levels(noisy, 0, 0.15, 0.005)
     assert (clean != ragged).mean() < 0.01
-    assert tasks.regions(tasks.levels(np.zeros((8, 8), np.float32), 4, 0.15, 0.0005)) == []
+    assert tasks.regions(tasks.levels(np.zeros((8, 8), np.float32), 4, 0.15, 0.0005), 0) == []
 
 
 def test_preferences():
