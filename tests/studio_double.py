@@ -9,7 +9,6 @@ from fgr.annotate import client
 from fgr.annotate.studio import Studio
 
 URL = "http://studio.test"
-REAL = httpx.Client
 
 
 class StudioDouble:
@@ -70,5 +69,5 @@ class StudioDouble:
     def studio(self, monkeypatch, token="0" * 40, attempts=3):
         """A Studio that talks to this double, without waiting between its tries."""
         monkeypatch.setattr(client.Client, "pause", staticmethod(lambda attempt, retry_after=0.0: None))
-        monkeypatch.setattr(client.httpx, "Client", lambda **options: REAL(transport=httpx.MockTransport(self.answer), **options))
+        monkeypatch.setattr(client.httpx, "HTTPTransport", lambda **options: httpx.MockTransport(self.answer))
         return Studio(URL, token, attempts=attempts)

@@ -1,10 +1,15 @@
 """The labelling interface: the names that code and XML share, and how edits by hand are found."""
 
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from fgr.errors import UserError
 from fgr.shipped import shipped
+
+if TYPE_CHECKING:
+    from label_studio_sdk.label_interface.interface import LabelInterface
 
 KINDS = ("painterly", "false texture", "ringing", "structure", "colour", "noise", "other")
 SEVERITIES = 5  # stars: 1 barely visible … 5 very annoying
@@ -52,6 +57,25 @@ def expect_unchanged(kind: str, reference: bool, found: str, project: str) -> No
             f"The labelling interface of the project '{project}' was edited: {'; '.join(changed)}.",
             f"Put annotation/{FILES[kind]} back under Settings → Labeling Interface → Code, or name another project.",
         )
+
+
+def expect_fit(xml: str, task: Mapping[str, Any], sample: str) -> None:
+    """UserError if what is painted beforehand in a task does not fit the interface: the server would store and not show it."""
+    for prediction in task.get("predictions", ()):
+        if _interface(xml).validate_prediction(dict(prediction), return_errors=True):  # the mistakes repeat whole strokes
+            raise UserError(
+                f"The regions painted beforehand for the sample {sample} do not fit the labelling interface.",
+                f"The brush needs the kinds {', '.join(KINDS)} and stars 1 to {SEVERITIES}. Or: prediction.source=none.",
+            )
+
+
+@cache
+def _interface(xml: str) -> "LabelInterface":
+    from label_studio_sdk.label_interface.interface import LabelInterface
+
+    interface = LabelInterface(xml)
+    interface.validate()
+    return interface
 
 
 def _controls(xml: str) -> dict[str, dict[str, Any]]:

@@ -161,12 +161,15 @@ def suggested(
 
 
 def _task(entry: Entry, addresses: Mapping[str, str], regions: list[dict[str, Any]], recipe: AnnotateRecipe) -> dict[str, Any]:
+    """UserError for regions that the interface does not have."""
     left, _, right = entry.key.partition(tasks.PAIR)
     reference = addresses[_file(left, "reference")] if recipe.reference else None
     if recipe.interface == "preference":
         sides = addresses[_file(left, "composite")], addresses[_file(right, "composite")]
         return tasks.preference_task(left, right, sides, reference)
-    return tasks.defect_task(left, addresses[_file(left, "composite")], reference, regions, recipe.prediction.source)
+    task = tasks.defect_task(left, addresses[_file(left, "composite")], reference, regions, recipe.prediction.source)
+    labelling.expect_fit(labelling.text(recipe.interface, recipe.reference), task, left)
+    return task
 
 
 def _file(sample: str, column: str) -> str:

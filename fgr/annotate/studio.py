@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
@@ -23,11 +24,6 @@ class Project(TypedDict):
     task_number: NotRequired[int | None]
 
 
-class _Projects(TypedDict):
-    results: list[Project]
-    next: NotRequired[Any]
-
-
 class _Upload(TypedDict):
     id: int
     file: str
@@ -37,55 +33,67 @@ class _Sent(TypedDict):
     file_upload_ids: list[int]
 
 
-class _Person(TypedDict):
-    id: int
-    email: str
-
-
 class Studio(Client):
     """The requests that `fgr annotate` makes. Tasks are known by our own key, never by the server's ids."""
 
     def me(self) -> Mapping[str, Any]:
         """The token's user; the cheapest check of address and token."""
-        user = self.json("GET", "/api/current-user/whoami")
-        if not isinstance(user, dict) or "email" not in user:
-            raise UserError(f"{self.url} does not look like a Label Studio server.", "Check --url.")
-        return user
+        from label_studio_sdk.users.client import UsersClient
+
+        user = self.asked(lambda: UsersClient(client_wrapper=self.sdk).whoami())
+        return {"email": self.shaped(str, getattr(user, "email", None))}
 
     def people(self) -> dict[int, str]:
         """E-mail addresses by user id."""
-        found = self.shaped(list[_Person], self.json("GET", "/api/users/"))
-        return {person["id"]: person["email"] for person in found}
+        from label_studio_sdk.users.client import UsersClient
+
+        listed = self.asked(lambda: [(user.id, user.email) for user in UsersClient(client_wrapper=self.sdk).list()])
+        return dict(self.shaped(list[tuple[int, str]], listed))
 
     def project(self, title: str) -> Project | None:
         """The project with exactly that title, the oldest if there are several."""
         found: list[Project] = []
-        page = 1
-        while True:
-            params = {"title": title, "page": page, "page_size": 100}
-            listed = self.shaped(_Projects, self.json("GET", "/api/projects/", params=params))
-            found += [project for project in listed["results"] if project["title"] == title]
-            if not listed.get("next") or not listed["results"]:
-                return min(found, key=lambda project: project["id"], default=None)
-            page += 1
+        page, more = 1, True
+        while more:
+            listed, more = self.asked(partial(self._projects, title, page))
+            found += [project for project in listed if project["title"] == title]
+            page, more = page + 1, more and bool(listed)
+        return min(found, key=lambda project: project["id"], default=None)
+
+    def _projects(self, title: str, page: int) -> tuple[list[Project], bool]:
+        """A page of the projects whose titles contain `title`, and whether there are more."""
+        from label_studio_sdk.projects.client import ProjectsClient
+
+        listed = ProjectsClient(client_wrapper=self.sdk).list(title=title, page=page, page_size=100)
+        return [self._shown(project) for project in listed.items or []], bool(listed.response.next)
+
+    def _shown(self, project: Any) -> Project:
+        return self.shaped(Project, {name: getattr(project, name, None) for name in Project.__annotations__})
 
     def create_project(self, title: str, interface: str, instruction: str, raters: int) -> Project:
         """The project with that title, made if there is none; each task goes to `raters` people.
 
         A retry after a lost answer may find that the first try had worked: it is then used.
         """
+        from label_studio_sdk.projects.client import ProjectsClient
+
         for attempt in range(self.attempts):
             project = self.project(title)
             if project:
                 return project
             try:
-                body = {"title": title, "label_config": interface, "maximum_annotations": raters}
-                more = {
-                    "expert_instruction": instruction,
-                    "show_instruction": bool(instruction),
-                    "sampling": "Sequential sampling",
-                }
-                return self.shaped(Project, self.decoded(self.call_once("POST", "/api/projects/", json=body | more)))
+                return self.once(
+                    lambda: self._shown(
+                        ProjectsClient(client_wrapper=self.sdk).create(
+                            title=title,
+                            label_config=interface,
+                            maximum_annotations=raters,
+                            expert_instruction=instruction,
+                            show_instruction=bool(instruction),
+                            sampling="Sequential sampling",
+                        )
+                    )
+                )
             except TransientError as failure:
                 self.pause(attempt, failure.retry_after)
         raise UserError(f"Label Studio at {self.url} did not create the project '{title}'.", "Check the server's log.")
@@ -135,11 +143,21 @@ class Studio(Client):
         deleted: list[int] = []
         for tasks in self.keys(project).values():
             if len(tasks) > 1:
-                idle = [task for task in tasks if not self.json("GET", f"/api/tasks/{task}/annotations/")]
+                idle = [task for task in tasks if not self.asked(partial(self._has_work, task))]
                 deleted += idle if len(idle) < len(tasks) else idle[1:]
         for task in deleted:
-            self.call("DELETE", f"/api/tasks/{task}/")
+            self.asked(partial(self._delete, task))
         return len(deleted)
+
+    def _has_work(self, task: int) -> bool:
+        from label_studio_sdk.annotations.client import AnnotationsClient
+
+        return bool(AnnotationsClient(client_wrapper=self.sdk).list(task))
+
+    def _delete(self, task: int) -> None:
+        from label_studio_sdk.tasks.client import TasksClient
+
+        TasksClient(client_wrapper=self.sdk).delete(str(task))
 
     def upload(self, project: int, files: Mapping[str, bytes]) -> dict[str, str]:
         """Upload up to 100 images (the server's limit) of names that are not there yet; addresses by name.
@@ -190,10 +208,12 @@ class Studio(Client):
 
     def serve_folder(self, project: int, path: str) -> None:
         """Let the server serve the images of a folder on its own disk."""
-        listed = self.json("GET", "/api/storages/localfiles", params={"project": project})
-        if not any(storage.get("path") == path for storage in self.shaped(list[dict[str, Any]], listed)):
-            body = {"project": project, "path": path, "title": "fgr", "use_blob_urls": True, "regex_filter": ".*webp"}
-            self.json("POST", "/api/storages/localfiles", json=body)
+        from label_studio_sdk.import_storage.local.client import LocalClient
+
+        listed = self.asked(lambda: [storage.path for storage in LocalClient(client_wrapper=self.sdk).list(project=project)])
+        if path not in listed:
+            settings: dict[str, Any] = {"title": "fgr", "use_blob_urls": True, "regex_filter": ".*webp"}
+            self.asked(lambda: LocalClient(client_wrapper=self.sdk).create(project=project, path=path, **settings))
 
 
 def _addresses(listed: list[_Upload]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
@@ -69,3 +70,12 @@ def test_an_edit_by_hand_is_named(old, new, says):
     assert says in "; ".join(labelling.differences(xml, edited))
     with pytest.raises(UserError, match="was edited"):
         labelling.expect_unchanged("defects", True, edited, "p")
+
+
+def test_regions_that_the_interface_does_not_have_are_refused_without_their_strokes():
+    xml, regions = labelling.text("defects"), tasks.regions(np.full((8, 8), 3, np.uint8), labelling.KINDS.index("noise"))
+    task = tasks.defect_task("a1", "/a", None, regions, "v")
+    labelling.expect_fit(xml, task, "a1")
+    with pytest.raises(UserError, match="the sample a1 do not fit") as error:
+        labelling.expect_fit(xml.replace('value="noise"', 'value="grain"'), task, "a1")
+    assert str(regions[0]["value"]["rle"])[1:20] not in str(error.value)

@@ -3,6 +3,7 @@
 import contextlib
 
 import httpx
+import jwt
 import pytest
 from fuzz_budget import examples
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,8 @@ from fgr.annotate import client
 from fgr.annotate.studio import Studio
 from fgr.errors import UserError
 
-PERSONAL = "a.b.c"
+AHEAD = 4_000_000_000  # seconds since 1970: tokens of these tests do not run out
+PERSONAL, FIRST, SECOND = (jwt.encode({"exp": AHEAD, "jti": name}, "k" * 32) for name in ("personal", "first", "second"))
 REFRESH = "/api/token/refresh/"
 
 
@@ -46,14 +48,21 @@ def test_an_access_token_that_ran_out_is_renewed_once(monkeypatch):
 
     def spoil(request):
         if request.url.path == REFRESH:
-            given_out.append(f"t{len(given_out)}")
+            given_out.append((FIRST, SECOND)[len(given_out)])
             return httpx.Response(200, json={"access": given_out[-1]})
-        return None if request.headers["Authorization"] == "Bearer t1" else httpx.Response(401)
+        return None if request.headers["Authorization"] == f"Bearer {SECOND}" else httpx.Response(401)
 
     double.spoil = spoil
     with double.studio(monkeypatch, PERSONAL) as studio:
         assert studio.people() == {7: "ada@example.org"}
-    assert given_out == ["t0", "t1"]
+    assert given_out == [FIRST, SECOND]
+
+
+def test_a_personal_token_whose_time_is_up_is_a_sentence(monkeypatch):
+    past = jwt.encode({"exp": 1}, "k" * 32)
+    with pytest.raises(UserError, match="wrong or expired") as error, StudioDouble().studio(monkeypatch, past):
+        pass
+    assert past not in str(error.value)
 
 
 def test_answers_have_a_limit_before_they_are_in_memory(monkeypatch):
