@@ -34,6 +34,7 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
         import gradio  # noqa: F401
     except ImportError:
         raise missing_extra("gradio", "app", "The page") from None
+    from fgr.app.examples import written
     from fgr.app.tabs import appearance, build
     from fgr.devices import choose_device
     from fgr.reward.pretrained import load_reward_model
@@ -47,8 +48,8 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
         return ScoredImage(opaque, *score(model, opaque), image if image.shape[2] == 4 else None)
 
     names = list(models) if models else available()
-    with uploads_of_its_own():
-        page = build(f"Reward model {reward}", _read, scored, Upscalers(names, chosen), names)
+    with uploads_of_its_own() as uploads:
+        page = build(f"Reward model {reward}", _read, scored, Upscalers(names, chosen), names, written(uploads))
         page.queue(default_concurrency_limit=1)
         _, address, _ = page.launch(
             server_name=HOST, server_port=port, prevent_thread_lock=True, quiet=True, share=False, show_error=True,

@@ -12,6 +12,9 @@ import numpy as np
 from fgr.reward.score import overlay, worst
 
 SEVERITIES = ((0.02, "clean"), (0.1, "hardly anything"), (0.3, "visible defects"), (1.01, "strong defects"))
+COARSE = 32  # pixels of a side to which content is reduced before it is compared
+ALIKE = 0.6  # correlation of coarse luminance from which two pictures show the same …
+NEAR = 6.0  # … or this mean difference of it, in steps of 8 bits: flat pictures
 SAME = 0.05  # scores closer than this count as equal
 
 
@@ -64,6 +67,28 @@ def compared(left: ScoredImage, right: ScoredImage) -> str:
     text = f"Better by score: **{by_score}** ({difference:+.3f}). Cleaner where it is worst: **{by_map}** ({-severity:+.3f})."
     agree = by_score == by_map or "neither" in (by_score, by_map)
     return text if agree else f"{text} Score and map disagree: look for yourself."
+
+
+def unlike(left: np.ndarray, right: np.ndarray) -> str | None:
+    """Why two uint8 (H, W, 3) images cannot be compared, as a sentence: another size, or another content; None if they can."""
+    sizes = [f"{image.shape[1]}×{image.shape[0]}" for image in (left, right)]
+    if sizes[0] != sizes[1]:
+        return (
+            f"These pictures are not compared: one has {sizes[0]} pixels, the other {sizes[1]}. "
+            "Choose two outputs of one input, of the same size."
+        )
+    coarse = [
+        cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (COARSE, COARSE), interpolation=cv2.INTER_AREA).astype(np.float64)
+        for image in (left, right)
+    ]
+    spread = float(coarse[0].std() * coarse[1].std())
+    alike = float(((coarse[0] - coarse[0].mean()) * (coarse[1] - coarse[1].mean())).mean()) / spread if spread else 0.0
+    if alike < ALIKE and float(np.abs(coarse[0] - coarse[1]).mean()) > NEAR:
+        return (
+            f"These pictures are not compared: they do not show the same (coarse structure correlates by {alike:.2f}). "
+            "Scores compare outputs of one input, not one motif with another."
+        )
+    return None
 
 
 def fitted(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -44,3 +45,15 @@ def test_comparisons_by_hand():
     assert same.count("**neither**") == 2
     assert "disagree" in scored_image.compared(scored(score=0.9, severity=0.6), scored(score=0.4))
     assert "disagree" not in scored_image.compared(better, worse)
+
+
+def test_unlike_pictures_are_told():
+    rng = np.random.default_rng(0)
+    motif, other = (cv2.resize(rng.integers(0, 255, (6, 6, 3), np.uint8), (96, 96), interpolation=cv2.INTER_CUBIC) for _ in "ab")
+    noisy = np.clip(motif + rng.normal(0, 20, motif.shape), 0, 255).astype(np.uint8)
+    grey = np.full_like(motif, 128)
+    for like in ((motif, noisy), (motif, cv2.GaussianBlur(motif, (0, 0), 3)), (motif, motif // 2 + 60), (grey, grey + 2)):
+        assert scored_image.unlike(*like) is None
+    assert "do not show the same" in scored_image.unlike(motif, other)
+    assert "do not show the same" in scored_image.unlike(grey, grey // 2)
+    assert "one has 96×96 pixels, the other 96×48" in scored_image.unlike(motif, motif[:48])

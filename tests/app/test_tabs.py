@@ -23,6 +23,7 @@ def photos(tmp_path_factory):
     Image.fromarray(skimage.data.chelsea()[100:164, 100:180]).save(folder / "cat.png")
     cutout = np.dstack([skimage.data.chelsea()[100:164, 100:180], np.tile(np.linspace(0, 255, 80).astype(np.uint8), (64, 1))])
     Image.fromarray(cutout).save(folder / "cutout.png")
+    Image.open(folder / "coffee.png").resize((40, 32)).resize((80, 64)).save(folder / "soft.png")
     (folder / "text.png").write_text("no image")
     return folder
 
@@ -83,18 +84,48 @@ def test_an_image_is_scored_and_the_slider_moves_by_keys(page, photos, reward):
     image = read_image(photos / "coffee.png")
     expected = described(ScoredImage(image, *score(load_reward_model(reward), image))).replace("**", "")
     assert said(page, "score-text", "worst").split() == expected.split()
-    picture = page.get_by_role("tabpanel").filter(visible=True).locator("img").last
-    without_map(page, picture, lambda shown: np.array_equal(shown[:, :, :3], image))
+    without_map(page, page.locator("#score-image img"), lambda shown: np.array_equal(shown[:, :, :3], image))
+
+
+def compare(page, left, right):
+    files = tab(page, "Compare").locator("input[type=file]")
+    files.nth(0).set_input_files(left)
+    said(page, "compare-text", "the other picture")
+    files.last.set_input_files(right)
 
 
 @browser_test
-def test_two_images_are_compared(page, photos):
-    panel = tab(page, "Compare")
-    files = panel.locator("input[type=file]")
-    files.nth(0).set_input_files(photos / "coffee.png")
-    page.wait_for_timeout(200)
-    files.last.set_input_files(photos / "cat.png")
+def test_two_outputs_are_compared_under_one_zoom_with_the_verdict_beside(page, photos):
+    page.set_viewport_size({"width": 1366, "height": 768})
+    compare(page, photos / "coffee.png", photos / "soft.png")
     assert "Cleaner where it is worst" in said(page, "compare-text", "Better by score")
+    stage = page.locator(".swipe-stage")
+    stage.wait_for(state="visible")
+    assert stage.locator("figcaption").all_inner_texts()[0].startswith("Left · ")
+    verdict, shown = page.locator("#compare-text").bounding_box(), stage.bounding_box()
+    assert verdict["x"] >= shown["x"] + shown["width"]
+    assert abs(verdict["y"] - shown["y"]) < 100
+    before = places(page)
+    page.locator("[data-zoom=in]").click()
+    left, right = places(page)
+    assert left == right != before[0]
+
+
+def places(page):
+    return page.locator(".swipe-layers").evaluate_all("all => all.map(one => one.style.transform + one.style.width)")
+
+
+@browser_test
+def test_unlike_pictures_are_not_compared(page, photos):
+    compare(page, photos / "coffee.png", photos / "cat.png")
+    said(page, "compare-text", "they do not show the same")
+    assert page.locator(".swipe").filter(visible=True).count() == 0
+
+
+@browser_test
+def test_examples_are_a_click_away(page):
+    page.get_by_role("tabpanel").filter(visible=True).locator("button.gallery-item, .gallery-item").first.click()
+    assert "256×256 pixels" in said(page, "score-text", "worst")
 
 
 @browser_test
@@ -107,7 +138,7 @@ def test_an_image_is_upscaled_by_keyboard_alone_with_its_transparency(page, phot
     assert "320×256 pixels" in said(page, "upscale-text", "bicubic")
     without_map(
         page,
-        panel.locator("img").last,
+        panel.locator("#upscale-image img"),
         lambda shown: shown.shape == (256, 320, 4) and (shown[0, 0, 3], shown[0, -1, 3]) == (0, 255),
     )
 
@@ -123,9 +154,14 @@ def test_what_is_no_image_is_a_sentence_on_the_page(page, photos):
 
 @browser_test
 @pytest.mark.parametrize("name", ["Score", "Compare", "Upscale"])
-def test_narrow_screens_need_no_scrolling_aside(page, name):
-    page.set_viewport_size({"width": 360, "height": 740})
+def test_it_is_centred_at_any_width_without_scrolling_aside(page, name):
     tab(page, name)
-    page.wait_for_timeout(300)
-    width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert width <= room
+    for width in (360, 1366, 2560):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(200)
+        needed, room, left, right = page.evaluate("""() => {
+            const box = document.querySelector('.gradio-container').getBoundingClientRect(), page = document.documentElement
+            return [page.scrollWidth, innerWidth, box.left, page.clientWidth - box.right]
+        }""")
+        assert needed <= room
+        assert abs(left - right) < 2
