@@ -15,6 +15,7 @@ from fgr.evaluate.show import PUBLISHED, Table
 from fgr.report import charts, swipe
 from fgr.report.section import Section, render
 
+APART = "disagreement"  # the column by which images are in order
 PICTURES = 24  # scenes with pictures, without --pictures
 MOST_ROWS = 2000  # of the table of images
 MOST_CHARTS, MOST_SERIES = 6, len(charts.COLOURS)
@@ -101,7 +102,7 @@ def _distributions(images: Images) -> str:
     shown = names if len(names) <= MOST_SERIES else names[: MOST_SERIES - 1]
     others = [] if len(shown) == len(names) else ["others"]
     panels = []
-    for column in images.columns[:MOST_CHARTS]:
+    for column in [one for one in images.columns if one != APART][:MOST_CHARTS]:
         values: dict[str, list[float]] = {name: [] for name in (*shown, *others)}
         for row in images.rows:
             name = str(row[images.series])

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from fgr.evaluate.page import Images, Place
+from fgr.evaluate.page import APART, Images, Place
 from fgr.metrics.ranks import disagreement
 from fgr.report.swipe import Picture, Scene, map_uri, picture_uri
 
 MOST_PICTURES = 14  # of a scene
-APART = "disagreement"
 FACTS = ("image", "scene", "generator", "family", "photo", "system", "mask", "subset", "group", "reference", "picture")
 Row = dict[str, Any]
 Pictures = Callable[[str, Sequence[Row]], Sequence[Picture]]  # a scene's key and its rows, the worst first → its pictures
