@@ -68,7 +68,7 @@ class DiffusionUpscaler:
         sources = generators(list(images), self.model.settings["seed"])
         prompts = None if prompt is None else [prompt] * len(images)
         with numerics(self.device, self.precision):
-            inputs = as_tensor(images, self.device)
+            inputs = as_tensor(list(images), self.device)
             chop = self.model.chop
             restore = partial(self._sampled, sources=sources, prompts=prompts)
             outputs = restore(inputs) if chop is None else chop.restore(inputs, restore, self.scale)
