@@ -29,6 +29,7 @@ ELSEWHERE = {  # commands that cannot run here, and why; their options are check
     r"^fgr publish (?!.*--dry-run)": "needs the Hub: tests/dataset/test_publish.py",
     r"lpips|SRIQA-Bench|sr-prominence|desra|disrqad|vha-bench|qualisr|isrgen|refsr": "needs weights or data from elsewhere",
     r"^fgr generate (?!demo)": "needs DINOv3's weights",
+    r"^fgr export .*onnx$": "takes long: tests/reward/test_export.py runs it",
 }
 OTHERS = ("make", ".", "export", "hf", "accelerate", "git", "pip", "sbatch", "python")  # what else begins a line
 SMALL = {  # what makes each verb a matter of seconds
@@ -37,9 +38,10 @@ SMALL = {  # what makes each verb a matter of seconds
         "shard_rows=6", "severity=[0.005,1]",
     ),
     "train-rm": (
-        "data.crop=48", "data.batch=2", "data.validation=2", "base.steps=6", "stages=[6,6,6,6]", "training.validate_every=6",
-        "training.checkpoint_every=6", "training.lr=0.01",
+        "data.crop=48", "data.batch=2", "data.validation=2", "base.steps=3", "stages=[3,3,3,3]", "training.validate_every=3",
+        "training.checkpoint_every=3", "training.lr=0.01",
     ),
+    "evaluate": ("--pairs", "2"),
     "rlhf": (
         "training.steps=8", "audit.every=4", "audit.images=2", "audit.crop=32", "data.crop=16", "data.batch=2",
         "reward.reference_images=4", "audit.sheet=1", "audit.patch=16", "audit.planted=0", "audit.at_hand=false",

@@ -21,6 +21,11 @@ def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_pa
     from PIL import Image
 
     Image.fromarray(skimage.data.astronaut()[:96, :96]).save(image)
+    judged = CliRunner().invoke(
+        app, ["evaluate", "--reward", str(folder), "--data", str(data), "--out", str(folder / "evaluation.json")]
+    )
+    assert judged.exit_code == 0, judged.output
+    here = CliRunner().invoke(app, ["score", str(image), "--json", "--reward", str(folder)])
     with serving() as hub:
         keys = {
             "HF_ENDPOINT": hub.url,
@@ -34,16 +39,14 @@ def test_a_run_goes_up_with_its_card_and_scores_from_there(trained, data, tmp_pa
             command = [sys.executable, "-m", "fgr", *map(str, arguments)]
             return subprocess.run(command, capture_output=True, text=True, env=os.environ | keys, check=False)
 
-        judged = fgr("evaluate", "--reward", folder, "--data", data, "--out", folder / "evaluation.json")
-        assert judged.returncode == 0, judged.stderr
         done = fgr("publish", folder, "acme/rm")
         assert done.returncode == 0, done.stderr
         tree = hub.repositories["acme/rm"].at("main")[1]
         stages = {f"stage-{number}/{file}" for number in (0, 1) for file in ("config.json", "model.safetensors")}
         assert set(tree) == {".gitattributes", "README.md", "config.json", "model.safetensors"} | stages
         assert hub.repositories["acme/rm"].kind == "model"
-        scores = [fgr("score", image, "--json", "--reward", where) for where in ("acme/rm", folder)]
-        assert json.loads(scores[0].stdout) == json.loads(scores[1].stdout), scores[0].stderr
+        there = fgr("score", image, "--json", "--reward", "acme/rm")
+        assert json.loads(there.stdout) == json.loads(here.stdout), there.stderr
         script = "from fgr.reward.pretrained import load_stages; print([stage.stage for stage in load_stages('acme/rm')])"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | keys, check=False)
         assert done.stdout.strip() == "[0, 1]", done.stderr  # for fgr rlhf to optimise against
