@@ -1,4 +1,4 @@
-"""Example pictures of the page: two photographs that scikit-image brings, and what can go wrong with them."""
+"""Example pictures of the page: two photographs of scikit-image, and what can go wrong with them."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""ResShift's schedule and steps, and SinSR's only one: the residual of two latents is shifted in; pure."""
+"""ResShift's schedule and steps, and SinSR's only one: the residual of two latents is shifted in."""
 
 import math
 
