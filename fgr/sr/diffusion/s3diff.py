@@ -167,7 +167,7 @@ class _Change:
         x = inputs[0]
         self._below, self._above = self._below.to(x.device), self._above.to(x.device)
         below, above, matrix = self._below.to(x.dtype), self._above.to(x.dtype), self._matrix().to(x.dtype)
-        if isinstance(layer, nn.Conv2d):
+        if below.ndim == 4:
             low = torch.einsum("bkhw,bkr->brhw", functional.conv2d(x, below, None, layer.stride, layer.padding), matrix)
             return output + functional.conv2d(low.to(x.dtype), above) * self._scale
         low = torch.einsum("blk,bkr->blr", functional.linear(x, below), matrix)
@@ -179,10 +179,9 @@ class Guide(nn.Module):
 
     def __init__(self, state: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        for kind in MLPS:
-            outputs, inputs = state[f"{kind}_mlp.weight"].shape
-            setattr(self, f"{kind}_mlp", nn.Linear(inputs, outputs))
-        self.embeddings = nn.Embedding(*state["embeddings.weight"].shape)
+        self.de_mlp, self.block_mlp, self.fuse_mlp = (_linear(state[f"{kind}_mlp.weight"]) for kind in MLPS)
+        blocks, width = state["embeddings.weight"].shape
+        self.embeddings = nn.Embedding(blocks, width)
 
     def forward(self, angles: torch.Tensor) -> torch.Tensor:
         """See the class."""
@@ -202,6 +201,12 @@ def _guide(states: Mapping[str, Mapping[str, torch.Tensor]], rank: int, file: Pa
     return loading.load_strictly(module, state, "S3Diff's changes", file)
 
 
+def _linear(weight: torch.Tensor) -> nn.Linear:
+    """A layer of that weight's size."""
+    outputs, inputs = weight.shape
+    return nn.Linear(inputs, outputs)
+
+
 class Estimator(nn.Module):
     """How blurred and how noisy low-resolution images (B, 3, h, w) in [0, 1] are: (B, 2) in [0, 1]."""
 
@@ -211,8 +216,9 @@ class Estimator(nn.Module):
         self.conv_first = nn.ModuleList(nn.Conv2d(3, len(state[f"conv_first.{i}.bias"]), 3, padding=1) for i in branches)
         self.body = nn.ModuleList(nn.Sequential(*_blocks(state, f"body.{i}.")) for i in branches)
         self.fc_degree = nn.ModuleList(
-            nn.Sequential(nn.Linear(*state[f"fc_degree.{i}.0.weight"].shape[::-1]), nn.ReLU(),
-                          nn.Linear(*state[f"fc_degree.{i}.2.weight"].shape[::-1]), nn.Sigmoid())
+            nn.Sequential(
+                _linear(state[f"fc_degree.{i}.0.weight"]), nn.ReLU(), _linear(state[f"fc_degree.{i}.2.weight"]), nn.Sigmoid()
+            )
             for i in branches
         )  # fmt: skip
 
