@@ -166,10 +166,9 @@ class _Trainer:
 
     def _scale(self, criterion: Criterion) -> tuple[float, float]:
         """Mean and standard deviation of what the first phase distils, over clean, composite and restored crops."""
-        draws = max(1, SCALE_SAMPLES // self.recipe.data.batch)
         values = []
         score = criterion.target or (lambda image, _: criterion.base(image))  # type: ignore[misc]
-        for batch in self._batches(draws, 0, 0, distorted=False):
+        for batch in self._first_batches():
             images = [batch[name].to(self.accelerator.device).float() / 255 for name in batches.IMAGES]
             with torch.no_grad():
                 values += [score(image, images[0]).float().cpu() for image in images]
@@ -179,7 +178,7 @@ class _Trainer:
     def _map_mean(self) -> float:
         """Mean of the maps that the crops' labels know of, kept off 0 and 1."""
         sums = torch.zeros(2)
-        for batch in self._batches(max(1, SCALE_SAMPLES // self.recipe.data.batch), 0, 0, distorted=False):
+        for batch in self._first_batches():
             target, known = labels(batch)
             sums += torch.stack([(target * known).sum(), known.sum()])
         return float((sums[0] / sums[1]).clamp(0.01, 0.99))
@@ -189,8 +188,7 @@ class _Trainer:
         """Plants the recipe's share of defects; None where that is 0."""
         if not self.recipe.planted.share:
             return None
-        first = self._batches(max(1, SCALE_SAMPLES // self.recipe.data.batch), 0, 0, distorted=False)
-        return Planter(self.recipe.planted, scale_of(first), splits.has_sr_map(self.rows["train"]))
+        return Planter(self.recipe.planted, scale_of(self._first_batches()), splits.has_sr_map(self.rows["train"]))
 
     @functools.cached_property
     def _validation_planter(self) -> Planter:
@@ -214,9 +212,16 @@ class _Trainer:
             return Criterion(recipe.loss, None, lambda image, _: score(image))
         return Criterion(recipe.loss, score, **later)
 
-    def _batches(self, steps: int, done: int, position: int, distorted: bool, planter: Planter | None = None) -> Iterator[Any]:
+    def _first_batches(self) -> Iterator[Any]:
+        """The samples that scales are taken from: the same in every process."""
+        return self._batches(max(1, SCALE_SAMPLES // self.recipe.data.batch), 0, 0, distorted=False, part=(0, 1))
+
+    def _batches(
+        self, steps: int, done: int, position: int, distorted: bool, planter: Planter | None = None,
+        part: tuple[int, int] | None = None,
+    ) -> Iterator[Any]:  # fmt: skip
         data, accumulate = self.recipe.data, self.recipe.training.accumulate
-        part = (self.accelerator.process_index, self.accelerator.num_processes)
+        part = part or (self.accelerator.process_index, self.accelerator.num_processes)
         cache = data.cache_mb * 2**20 // max(1, data.workers)
         rows = self.mined if planter else ()
         samples = batches.Samples(
@@ -236,13 +241,9 @@ class _Trainer:
     def _settings(self, stage: int) -> dict[str, Any]:
         encoder, model = self.recipe.encoder, self.recipe.model.model_dump()
         return model | {
-            "encoder": encoder.name,
-            "lora_rank": encoder.lora_rank,
-            "antialias": encoder.antialias,
-            "energy_floor": encoder.energy_floor,
-            "stage": stage,
-            "stages": len(self.recipe.stages) - 1,
-        }
+            "encoder": encoder.name, "lora_rank": encoder.lora_rank, "antialias": encoder.antialias,
+            "energy_floor": encoder.energy_floor, "stage": stage, "stages": len(self.recipe.stages) - 1,
+        }  # fmt: skip
 
     def _written_before(self, line: dict[str, Any], position: int, done: int) -> bool:
         names = [phase.name for phase in self.phases]
