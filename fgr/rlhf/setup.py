@@ -50,6 +50,8 @@ class Setup:
         handler = GradScalerKwargs(init_scale=1024.0)
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers, handler)
         self.device = self.accelerator.device
+        if self.device.type == "cpu":  # which has a number where processes are joined, and safetensors knows none
+            self.device = torch.device("cpu")
         named = recipe.algorithm.name, recipe.policy.accept_license, recipe.sampling
         opened = all_of({
             "data": lambda: inputs.expect_inputs(data),
