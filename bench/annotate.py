@@ -75,7 +75,7 @@ def work(first: int, number: int) -> list[dict]:
     """The same task under `number` keys from `first` on, with a prediction and one person's work on 256×256 pixels."""
     y, x = np.mgrid[:SIDE, :SIDE]
     stars = ((y - 90) ** 2 + (x - 80) ** 2 < 50**2) * 2 + ((y - 180) ** 2 + (x - 170) ** 2 < 40**2) * 4
-    painted = tasks.regions(stars.astype(np.uint8), "ringing")
+    painted = tasks.regions(stars.astype(np.uint8), labelling.KINDS.index("ringing"))
     result = [*painted, {"from_name": "score", "to_name": "composite", "type": "number", "value": {"number": 60}}]
     made = [tasks.defect_task(f"sample{i:05d}", "/a.webp", "/b.webp", painted, "heuristic") for i in range(first, first + number)]
     return [task | {"annotations": [{"result": result, "lead_time": 30.0}]} for task in made]
