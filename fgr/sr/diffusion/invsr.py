@@ -120,16 +120,15 @@ class NoisePredictor(torch.nn.Module):
         super().__init__()
         width = max(LEAST_WIDTH, channels[0])
         shared: dict[str, Any] = {"temb_channels": embedded, "resnet_eps": 1e-6, "attention_head_dim": HEAD}
+        halved: list[Any] = [*["conv"] * (len(channels) - 1), None]  # but by the last block
         self.time_proj = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(width, embedded)
         self.conv_in = torch.nn.Conv2d(3, channels[0], 3, padding=1)
+        widths = zip((channels[0], *channels), channels, layers, halved, strict=False)
         self.down_blocks = torch.nn.ModuleList(
-            AttnDownBlock2D(
-                before, after, num_layers=number, downsample_padding=0,
-                downsample_type="conv" if after_all < len(channels) else None, **shared,
-            )
-            for after_all, (before, after, number) in enumerate(zip((channels[0], *channels), channels, layers, strict=False), 1)
-        )  # fmt: skip
+            AttnDownBlock2D(before, after, num_layers=number, downsample_padding=0, downsample_type=kind, **shared)
+            for before, after, number, kind in widths
+        )
         self.mid_block = UNetMidBlock2D(channels[-1], **shared)
         self.conv_norm_out = torch.nn.GroupNorm(32, channels[-1], eps=1e-6)
         self.conv_out = torch.nn.Conv2d(channels[-1], 8, 3, padding=1)
