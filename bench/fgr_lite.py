@@ -3,9 +3,10 @@
     python -m bench.fgr_lite [--source PHOTOGRAPHS | --data DATASET] [--seed 0] [--out out/fgr-lite] [--device auto]
         [--train KEY=VALUE…] [--ship]
 
-A dataset is made by the recipe `fgr-lite` (or DATASET is taken), the model trained on it, and its weights halved to 16 bits. Both
-models are then judged on the validation split. Run again, it goes on where it stopped. --ship puts the new model into the
-package.
+A dataset is made by the recipe `fgr-lite` (or DATASET is taken), a model trained on it by the recipe of that name and trained on by
+`fgr-lite-hardened`, and the weights halved to 16 bits. The new model, its twin that was not hardened and the shipped one are then
+judged on the validation split. Run again, it goes on where it stopped. --ship puts the new model into the package, with the twin
+as the judge of audits.
 """
 
 import argparse
@@ -14,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.environment import describe
+from fgr import atomic
 from fgr import recipe as recipes
 from fgr.errors import UserError
 from fgr.generate.run import generate
 from fgr.reward import score_scale
 from fgr.reward.evaluate import evaluate_reward_model
 from fgr.reward.model import FinPercepRM
-from fgr.reward.pretrained import SHIPPED_FOLDER, load_reward_model, save_reward_model
+from fgr.reward.pretrained import SHIPPED_FOLDER, load_reward_model, resolve, save_reward_model
 from fgr.reward.run import train_reward_model
+from fgr.rlhf.hardening import train_hardened
 from fgr.shipped import REWARD_MODEL
+from fgr.training import directory
 
 JUDGED = 200  # rows at most
 
@@ -51,20 +55,32 @@ def run(chosen: argparse.Namespace) -> None:
         source = {"source.path": str(chosen.source)} if chosen.source else {}
         generate(recipes.load("fgr-lite", "generate", extra=source), data, workers=chosen.workers, device=chosen.device)
     recipe = recipes.load("fgr-lite", "reward", chosen.train, {"seed": chosen.seed})
-    trained = train_reward_model(recipe, str(data), chosen.out / f"run-{chosen.seed}", chosen.device)
+    twin = chosen.out / f"run-{chosen.seed}"
+    train_reward_model(recipe, str(data), twin, chosen.device)
+    hardened = recipes.load("fgr-lite-hardened", "reward", chosen.train, {"seed": chosen.seed, "begin": str(twin)})
+    trained = train_hardened(hardened, str(data), chosen.out / f"hardened-{chosen.seed}", chosen.device)
     folder = chosen.out / f"model-{chosen.seed}"
-    save_reward_model(halved(load_reward_model(trained)), folder)
-    shutil.copy(trained / score_scale.NAME, folder)
-    shutil.copy(trained.parent / "run.json", folder)  # what was held out of training
+    packed(trained, folder)
+    packed(resolve(twin), folder / "judge")
     print(describe("torch", "timm"))
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
     print(f"{folder}: {size:.1f} MB")
-    models = {"new": str(folder)} | ({"shipped": REWARD_MODEL} if SHIPPED_FOLDER.is_dir() else {})
+    models = {"new": str(folder), "its twin, not hardened": str(folder / "judge")}
+    models |= {"shipped": REWARD_MODEL} if SHIPPED_FOLDER.is_dir() else {}
     for line in comparison({name: evaluate_reward_model(model, str(data), "validation", JUDGED, chosen.device)
                             for name, model in models.items()}):  # fmt: skip
         print(line)
     if chosen.ship:
         shutil.copytree(folder, SHIPPED_FOLDER, dirs_exist_ok=True, ignore=shutil.ignore_patterns("README.md"))
+
+
+def packed(stage: Path, folder: Path) -> None:
+    """Write a run's stage as it ships: weights in 16 bits, the scale of its scores, and the recipe, without this machine's paths."""
+    save_reward_model(halved(load_reward_model(stage)), folder)
+    shutil.copy(stage / score_scale.NAME, folder)
+    trained = directory.read(stage.parent)
+    trained["recipe"]["begin"] = None  # a folder of this machine
+    atomic.write_json(folder / "run.json", trained)
 
 
 def halved(model: FinPercepRM) -> FinPercepRM:

@@ -1,6 +1,7 @@
 """`fgr train-rm` with mined rounds: train, tune policies against the model, mine their outputs, again.
 
-OUT/.fgr/round-K/reward        the reward model of round K, trained, or trained on, with what the rounds before it mined
+OUT/.fgr/round-K/reward        the reward model of round K, trained, or trained on, with what the rounds before it mined; of round 0
+                               there is none where the recipe begins with another one, which is then tuned against
 OUT/.fgr/round-K/tuned-N       the N-th network, tuned against it for a short time
 OUT/.fgr/round-K/mined.parquet the tuned networks' outputs beside the untuned ones', with their maps
 OUT                            the reward model, trained with everything that was mined
@@ -16,7 +17,7 @@ from fgr.progress import Progress
 from fgr.recipe.reward import RewardRecipe
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward import mined, splits
-from fgr.reward.pretrained import load_reward_model, save_reward_model, stages_of
+from fgr.reward.pretrained import folder_of, load_reward_model, save_reward_model, stages_of
 from fgr.reward.run import train_reward_model
 from fgr.rlhf import inputs
 from fgr.rlhf.policies import open_policy
@@ -34,21 +35,25 @@ def train_hardened(recipe: RewardRecipe, data: str, out: Path, device: str = "au
     UserError as `train_reward_model` and `tune` raise it, and for a dataset without its fgr.json, by which outputs get labels.
     """
     files: list[Path] = []
-    before: str | None = None
     expect_tunable(recipe, data)
-    for number in range(recipe.mined.rounds):
-        folder = out / ".fgr" / f"round-{number}"
+    folders = [out / ".fgr" / f"round-{number}" for number in range(recipe.mined.rounds)]
+    attacked = [str(folder / "reward") for folder in folders]
+    if recipe.begin:  # it is what the first round is tuned against
+        attacked[0] = recipe.begin
+    for number, (folder, reward) in enumerate(zip(folders, attacked, strict=True)):
         file = folder / "mined.parquet"
         if not file.is_file():
-            notice(f"Round {number + 1} of {recipe.mined.rounds}: train, tune and mine, then train again.")
-            train_reward_model(_of_round(recipe, number), data, folder / "reward", device, files, before)
-            runs = [_tuned(recipe, number, place, data, folder, device) for place in range(len(recipe.mined.generators))]
+            notice(f"Round {number + 1} of {len(folders)}: train, tune and mine, then train again.")
+            if reward != recipe.begin:
+                before = attacked[number - 1] if number and recipe.mined.steps else None
+                train_reward_model(_of_round(recipe, number), data, Path(reward), device, files, before)
+            runs = [_tuned(recipe, number, place, reward, data, folder, device) for place in range(len(recipe.mined.generators))]
             mined.write(file, _outputs(recipe, data, runs, device))
         files.append(file)
-        before = str(folder / "reward") if recipe.mined.steps else None
-    last = train_reward_model(_of_round(recipe, recipe.mined.rounds), data, out, device, files, before)
+    before = attacked[-1] if recipe.mined.steps else None
+    last = train_reward_model(_of_round(recipe, len(folders)), data, out, device, files, before)
     if before:
-        _keep_earlier_stages(out / ".fgr" / "round-0" / "reward", out)
+        _keep_earlier_stages(folder_of(attacked[0]), out)
     return last
 
 
@@ -92,9 +97,9 @@ def tuning_recipe(recipe: RewardRecipe, number: int) -> RlhfRecipe:
     return tuned
 
 
-def _tuned(recipe: RewardRecipe, number: int, place: int, data: str, folder: Path, device: str) -> Path:
+def _tuned(recipe: RewardRecipe, number: int, place: int, reward: str, data: str, folder: Path, device: str) -> Path:
     run = folder / f"tuned-{place}"
-    tune(tuning_recipe(recipe, number), recipe.mined.generators[place], str(folder / "reward"), data, run, device)
+    tune(tuning_recipe(recipe, number), recipe.mined.generators[place], reward, data, run, device)
     return run
 
 

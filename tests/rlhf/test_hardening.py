@@ -78,6 +78,13 @@ def test_later_trainings_may_go_on_from_the_model_before(sources, tmp_path):
     moved = load_reward_model(rounds[1]).state_dict()
     assert not all(torch.equal(value, moved[name]) for name, value in stages[1].state_dict().items())
 
+    on = tmp_path / "on"  # a recipe that begins with a model has its first round tuned against that one
+    again = hardened(generator, steps=1, images=2).model_copy(update={"begin": str(out)})
+    api.train_reward_model(again, data, on, device="cpu")
+    assert not (on / ".fgr" / "round-0" / "reward").exists()
+    assert runs.read(on)["facts"]["begin"] == file_digest(out / "stage-1" / "model.safetensors")
+    assert [stage.stage for stage in load_stages(on)] == [0, 1]
+
 
 def test_outputs_have_the_maps_that_the_dataset_gives_them(sources):
     """Of the dataset's own SR outputs: the map is sr_map."""
