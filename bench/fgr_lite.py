@@ -3,7 +3,7 @@
     python -m bench.fgr_lite [--source PHOTOGRAPHS | --data DATASET] [--seed 0] [--out out/fgr-lite] [--device auto]
         [--train KEY=VALUE…] [--ship]
 
-A dataset is made by the recipe `fgr-lite` (or DATASET is taken), a model trained on it by the recipe of that name and trained on by
+A dataset is made by the recipe `fgr-lite` (or DATASET is taken), a model trained on it by the recipe of that name and on by
 `fgr-lite-hardened`, and the weights halved to 16 bits. The new model, its twin that was not hardened and the shipped one are then
 judged on the validation split. Run again, it goes on where it stopped. --ship puts the new model into the package, with the twin
 as the judge of audits.
@@ -75,7 +75,7 @@ def run(chosen: argparse.Namespace) -> None:
 
 
 def packed(stage: Path, folder: Path) -> None:
-    """Write a run's stage as it ships: weights in 16 bits, the scale of its scores, and the recipe, without this machine's paths."""
+    """Write a run's stage as it ships: weights in 16 bits, the scale of its scores, the recipe without this machine's paths."""
     save_reward_model(halved(load_reward_model(stage)), folder)
     shutil.copy(stage / score_scale.NAME, folder)
     trained = directory.read(stage.parent)

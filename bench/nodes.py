@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from bench.environment import describe
 
@@ -27,7 +28,7 @@ def run(nodes: int, cores: int, samples: int, folder: Path) -> None:
     from fgr import recipe as recipes
     from fgr.generate.run import generate
 
-    store = {"num_cpus": cores, "object_store_memory": 100 * 2**20}
+    store: dict[str, Any] = {"num_cpus": cores, "object_store_memory": 100 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=store)
     for _ in range(nodes - 1):
         cluster.add_node(**store)
@@ -61,7 +62,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.run:
         with tempfile.TemporaryDirectory() as folder:
-            run(*given.run, given.samples, Path(folder))
+            nodes, cores_each = given.run
+            run(nodes, cores_each, given.samples, Path(folder))
         return
     from fgr.devices import cores
 

@@ -1,7 +1,7 @@
 """`fgr train-rm` with mined rounds: train, tune policies against the model, mine their outputs, again.
 
-OUT/.fgr/round-K/reward        the reward model of round K, trained, or trained on, with what the rounds before it mined; of round 0
-                               there is none where the recipe begins with another one, which is then tuned against
+OUT/.fgr/round-K/reward        the reward model of round K, trained, or trained on, with what the rounds before it mined; none
+                               of round 0 where the recipe begins with a model, which is then the one that is tuned against
 OUT/.fgr/round-K/tuned-N       the N-th network, tuned against it for a short time
 OUT/.fgr/round-K/mined.parquet the tuned networks' outputs beside the untuned ones', with their maps
 OUT                            the reward model, trained with everything that was mined
