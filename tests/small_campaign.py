@@ -1,5 +1,7 @@
 """The demo recipe of `fgr annotate` for a dozen samples, and people's work on it."""
 
+import numpy as np
+
 from fgr import recipe
 
 OVERRIDES = ("select.samples=12", "select.bins=2", "gold.share=0", "prediction.floor=0.02")
@@ -28,3 +30,10 @@ def expect_once_each(studio, campaign):
     found = studio.keys(studio.project(campaign.name)["id"])
     assert found.keys() == {entry.key for entry in campaign.entries}
     assert {len(ids) for ids in found.values()} == {1}, "no sample has two tasks"
+
+
+def left_half(image):
+    """A reward model that sees defects in the left half of every image."""
+    values = np.zeros(image.shape[:2], np.float32)
+    values[:, : image.shape[1] // 2] = 0.9
+    return values, 0.5

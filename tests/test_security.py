@@ -237,7 +237,7 @@ def test_7_names_from_data_stay_in_their_folder(tiny, tmp_path):
 
 def test_8_servers_listen_on_this_machine_only(tiny):
     assert serve.HOST == "127.0.0.1"
-    with ml_backend.listening(tiny, lambda image: (np.zeros(image.shape[:2], np.float32), 0.0), Prediction(), 0) as server:
+    with ml_backend.listening(tiny, lambda image: (np.zeros(image.shape[:2], np.float32), 0.0), Prediction(), 0) as (server, _):
         assert server.server_address[0] == "127.0.0.1"
     listening = [words for _, name, words in calls() if name.endswith((".launch", "HTTPServer"))]
     assert all("0.0.0.0" not in str(words) for words in listening)

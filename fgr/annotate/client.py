@@ -52,8 +52,12 @@ class Unavailable(UserError):
         self.status = status
 
 
-class NotAccepted(UserError):
-    """A request whose token is not accepted."""
+class Refused(UserError):
+    """A request that another try will not change: 401, its token is not accepted; 403, it is not permitted; 400, it is wrong."""
+
+    def __init__(self, message: str, hint: str | None, status: int) -> None:
+        super().__init__(message, hint)
+        self.status = status
 
 
 class TooLarge(UserError):
@@ -162,8 +166,8 @@ class Client:
         try:
             try:
                 return work()
-            except NotAccepted:
-                if not self._authorization().get("Authorization", "").startswith("Bearer "):
+            except Refused as refusal:
+                if refusal.status != 401 or not self._authorization().get("Authorization", "").startswith("Bearer "):
                     raise
                 self.sdk = self._authenticated()
                 return work()
@@ -274,17 +278,17 @@ def _refusal(response: httpx.Response, url: str) -> UserError:
     if response.status_code == 401:
         legacy = "legacy" in response.text[:2000]
         why = "this organization has legacy tokens switched off" if legacy else "it is wrong or expired"
-        return NotAccepted(f"Label Studio at {url} does not accept the token: {why}.", TOKENS)
+        return Refused(f"Label Studio at {url} does not accept the token: {why}.", TOKENS, 401)
     if response.status_code == 403:
-        return UserError(
-            f"Label Studio at {url} does not permit this to the token's user.", "Ask the project's owner for access."
-        )
+        message = f"Label Studio at {url} does not permit this to the token's user."
+        return Refused(message, "Ask the project's owner for access.", 403)
     path = response.request.url.path
     if response.is_redirect:
         return UserError(f"{url} sends {path} on to another address.", "Give that address with --url: https instead of http?")
     if response.status_code == 404:
         return UserError(f"Label Studio at {url} has no {path}.", "Was the project deleted? Check --url and --project.")
-    return UserError(f"Label Studio refused {response.request.method} {path} ({response.status_code}): {_detail(response)}")
+    message = f"Label Studio refused {response.request.method} {path} ({response.status_code}): {_detail(response)}"
+    return Refused(message, None, response.status_code)
 
 
 def _detail(response: httpx.Response) -> str:

@@ -1,11 +1,11 @@
 """A Label Studio ML backend on loopback: a reward model's map as pre-painted regions."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import Any
 
 from fgr.annotate import tasks
@@ -17,18 +17,25 @@ VERSION = "fgr"
 LARGEST = 64 << 20  # bytes of a request
 
 
-def predictions(directory: Path, predict: Predict, settings: Prediction, requested: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One prediction a task, in order; images come from the dataset by our own key, never from an address in a task."""
+def predictions(
+    directory: Path, predict: Predict, settings: Prediction, requested: list[dict[str, Any]], unpainted: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """One prediction a task, in order, empty for the keys in `unpainted`.
+
+    Images come from the dataset by our own key, never from an address in a task.
+    """
     keys = [str((task.get("data") or {}).get(tasks.KEY) or "") for task in requested]
     regions = {}
-    for row in sample_rows(directory, set(keys)):
+    for row in sample_rows(directory, set(keys) - set(unpainted)):
         regions[row["id"]] = suggested(row, None, settings, predict)
     return [{"result": regions.get(key, []), "model_version": VERSION} for key in keys]
 
 
 @contextmanager
-def listening(directory: Path, predict: Predict, settings: Prediction, port: int) -> Iterator[ThreadingHTTPServer]:
-    """A server bound to the loopback port (0: any), to be run by `serve_forever`."""
+def listening(
+    directory: Path, predict: Predict, settings: Prediction, port: int, unpainted: Collection[str] = ()
+) -> Iterator[tuple[ThreadingHTTPServer, Thread]]:
+    """A server on the loopback port (0: any) and the thread in which it answers, until it is left."""
     lock = Lock()  # one forward at a time: a model is not made for threads
 
     class Handler(BaseHTTPRequestHandler):
@@ -48,7 +55,7 @@ def listening(directory: Path, predict: Predict, settings: Prediction, port: int
                 self._send({"model_version": VERSION})
                 return
             with lock:
-                self._send({"results": predictions(directory, predict, settings, body.get("tasks") or [])})
+                self._send({"results": predictions(directory, predict, settings, body.get("tasks") or [], unpainted)})
 
         def _send(self, body: dict[str, Any], code: int = 200) -> None:
             data = json.dumps(body).encode()
@@ -62,4 +69,9 @@ def listening(directory: Path, predict: Predict, settings: Prediction, port: int
             """Quiet: a setup request carries a token."""
 
     with ThreadingHTTPServer((HOST, port), Handler) as server:
-        yield server
+        thread = Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+        thread.start()
+        try:
+            yield server, thread
+        finally:
+            server.shutdown()

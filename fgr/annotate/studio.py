@@ -22,6 +22,7 @@ class Project(TypedDict):
     title: str
     label_config: str
     task_number: NotRequired[int | None]
+    model_version: NotRequired[str | None]  # whose predictions people see: of pushed ones their source, or an ML backend's title
 
 
 class _Upload(TypedDict):

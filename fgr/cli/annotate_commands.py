@@ -177,17 +177,37 @@ def ml_backend(
     dataset: Dataset,
     *,
     reward: Annotated[str, typer.Option(help="Reward model whose maps are painted when a task is opened.")],
+    project: Annotated[str | None, typer.Option(help="The name it was pushed under; needed where there are several.")] = None,
+    connect: Annotated[bool, typer.Option(help="Connect to the pushed project, until this command ends.")] = True,
+    address: Annotated[
+        str | None, typer.Option(help="Where Label Studio reaches this command, if not at 127.0.0.1: through a tunnel.")
+    ] = None,
     port: Annotated[int, typer.Option(help="Loopback port.")] = 9090,
     device: Device = "auto",
 ) -> None:
-    """Serve a reward model's maps to Label Studio as live pre-annotations (Settings → Model → Connect)."""
+    """Serve a reward model's maps to Label Studio as live pre-annotations of the pushed project; Ctrl-C disconnects it."""
+    from fgr.annotate import connection, run
     from fgr.annotate import ml_backend as backend
+    from fgr.annotate.studio import Studio
     from fgr.recipe.annotate import Prediction
 
-    with backend.listening(dataset, _reward(reward, device), Prediction(), port) as server:
-        echo(f"http://127.0.0.1:{server.server_port}")
-        echo("Connect it under Settings → Model; Ctrl-C stops it.", err=True)
-        server.serve_forever()
+    campaign = connection.chosen(dataset, project) if connect else None
+    key = run.token(campaign.url) if campaign else ""
+    settings = Prediction(**campaign.recipe.get("prediction", {})) if campaign else Prediction()
+    held = connection.unpainted(dataset, campaign)
+    predict = _reward(reward, device)
+    with ended_by_signals(), backend.listening(dataset, predict, settings, port, held) as (server, thread):
+        own = f"http://{backend.HOST}:{server.server_port}"
+        echo(own)
+        if campaign is None:
+            echo("Connect it under Settings → Model; Ctrl-C stops it.", err=True)
+            thread.join()
+            return
+        with Studio(campaign.url, key) as studio, connection.connected(studio, campaign, (address or own).rstrip("/")) as pages:
+            for title, page in pages.items():
+                echo(f"Connected to {page}  {title}", err=True)
+            echo("Tasks that are opened there are painted by it. Ctrl-C disconnects and stops it.", err=True)
+            thread.join()
 
 
 def _shown(value: Any) -> Any:

@@ -1,31 +1,22 @@
 """The ML backend over loopback, as Label Studio calls it."""
 
-import threading
-
 import httpx
 import numpy as np
 import pytest
+from small_campaign import left_half
 
 from fgr.annotate import brush, ml_backend, tasks
 from fgr.dataset import tables
 from fgr.recipe.annotate import Prediction
 
 
-def left_half(image):
-    values = np.zeros(image.shape[:2], np.float32)
-    values[:, : image.shape[1] // 2] = 0.9
-    return values, 0.5
-
-
 @pytest.fixture
 def backend(tiny):
-    with ml_backend.listening(tiny, left_half, Prediction(), 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as client:
-            yield client
-        server.shutdown()
-        thread.join()
+    with (
+        ml_backend.listening(tiny, left_half, Prediction(), 0) as (server, _),
+        httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}", trust_env=False) as client,
+    ):
+        yield client
 
 
 def test_a_map_comes_back_as_painted_regions_in_the_order_asked(backend, tiny):
