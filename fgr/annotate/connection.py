@@ -1,4 +1,4 @@
-"""A campaign's projects connected to an ML backend of ours, by the SDK's client for those, as long as the backend runs."""
+"""Connects a campaign's projects to our ML backend for as long as it runs, by the SDK's client."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
