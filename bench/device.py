@@ -167,8 +167,8 @@ def generate(bench: Bench) -> Found:
         number = samples if precision == "fp32" or bench.small else 3 * samples
         figures = generated(bench, f"one-{precision}", [network], crop, number, precision)
         yield f"generate, one network, {crop}², {precision}", figures
-    three = [network, "bicubic", f"{network}@passes=2"]
-    yield f"generate, three models, {crop // 2}², auto", generated(bench, "three", three, crop // 2, samples, "auto")
+    three, side = [network, "bicubic", f"{network}@passes=2"], crop if bench.small else crop // 2  # rlhf audits these
+    yield f"generate, three models, {side}², auto", generated(bench, "three", three, side, samples, "auto")
 
 
 def replay(bench: Bench) -> Found:

@@ -157,12 +157,12 @@ def side_by_side(bench: "Bench") -> "Found":
 
 
 def _tuning_overrides(bench: "Bench") -> list[str]:
-    steps = 4 if bench.small else 60
+    steps, batch, images, patch = (4, 2, 2, 16) if bench.small else (60, 8, 24, 32)
     return [
         f"training={{steps: {steps}, checkpoint_every: {steps}, warmup: 2}}", "curriculum={schedule: none}",
-        f"audit={{every: {max(1, steps // 4)}, images: {2 if bench.small else 24}, crop: 16, patch: 32, sheet: 0}}",
+        f"audit={{every: {max(1, steps // 4)}, images: {images}, crop: 16, patch: {patch}, sheet: 0}}",
         "audit.metrics=[]", "audit.planted=0",
-        f"data={{crop: 16, batch: {2 if bench.small else 8}}}", f"reward.reference_images={4 if bench.small else 24}",
+        f"data={{crop: 16, batch: {batch}}}", f"reward.reference_images={max(4, images)}",
     ]  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def _dataset(bench: "Bench") -> Path:
     from bench.device import generated
 
     if "three" not in bench.made:
-        crop, samples = (64, 24) if bench.small else (256, 240)
+        crop, samples = (128, 24) if bench.small else (256, 240)
         generated(bench, "three", [bench.network(), "bicubic"], crop, samples, "auto")
     return bench.made["three"]
 

@@ -1,6 +1,6 @@
 """`fgr generate` on a Ray cluster of one node against two, each with half of this machine's cores.
 
-    python -m bench.nodes [--samples 400]
+    python -m bench.nodes [--samples 2000]
 
 Both clusters are on this machine's loopback. Two runs of different length are made on each, and the time of the shorter one is
 taken off: what is left is samples alone, without imports, plan and calibration. Nothing else should be at work meanwhile.
@@ -57,7 +57,7 @@ def seconds(nodes: int, cores: int, samples: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=400)
+    parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--run", nargs=2, type=int, metavar=("NODES", "CORES"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run:

@@ -146,7 +146,7 @@ def shards(model: str, device: str, overrides: list[str]) -> None:
     import torch
 
     from fgr import recipe as recipes
-    from fgr.devices import choose_devices, one_cpu_thread
+    from fgr.devices import choose_devices, cpu_threads
     from fgr.generate import factory as factories
     from fgr.generate import plan
     from fgr.generate.calibration import calibrate
@@ -154,7 +154,7 @@ def shards(model: str, device: str, overrides: list[str]) -> None:
 
     chosen = choose_devices(device, 1)[0]
     recipe = recipes.load("demo", "generate", overrides, {"models": [model]})
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()), one_cpu_thread():
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()), cpu_threads(1):
         out = Path(folder)
         factory = factories.MakerFactory(recipe, out)
         references = plan.build(factory.workspace.plan, recipe.source, recipe.splits, workers=1)

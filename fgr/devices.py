@@ -114,18 +114,18 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def one_cpu_thread() -> Iterator[None]:
-    """torch and OpenCV compute on one CPU thread inside, and on as many as before afterwards.
+def cpu_threads(count: int) -> Iterator[None]:
+    """torch and OpenCV compute on so many CPU threads inside, and on as many as before afterwards.
 
-    Results then do not depend on how many cores a machine has or how many workers share it. It holds for the whole process:
+    With one, results do not depend on how many cores a machine has or how many workers share it. It holds for the whole process:
     for other threads' work too, as long as it lasts.
     """
     import cv2
     import torch
 
     before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
     try:
         yield
     finally:

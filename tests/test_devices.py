@@ -4,7 +4,7 @@ import cv2
 import pytest
 import torch
 
-from fgr.devices import available_devices, choose_device, choose_devices, one_cpu_thread, settled_precision
+from fgr.devices import available_devices, choose_device, choose_devices, cpu_threads, settled_precision
 from fgr.errors import UserError
 
 
@@ -50,12 +50,12 @@ def test_the_default_precision_is_what_gpu_and_network_stand(monkeypatch, device
     assert settled_precision("fp16", device, lambda: network_stands_it) == "fp16"
 
 
-def test_one_cpu_thread_only_inside_the_block():
+def test_so_many_cpu_threads_only_inside_the_block():
     before = torch.get_num_threads(), cv2.getNumThreads()
     try:
         torch.set_num_threads(3)
         cv2.setNumThreads(3)
-        with one_cpu_thread():
+        with cpu_threads(1):
             assert (torch.get_num_threads(), cv2.getNumThreads()) == (1, 1)
         assert (torch.get_num_threads(), cv2.getNumThreads()) == (3, 3)
     finally:

@@ -79,7 +79,7 @@ def replay(directory: Path, number: int, device: str) -> Iterator[Problem | Inex
         record = json.loads(row["degradation"])
         if record["preset"] == "external":
             continue
-        with devices.one_cpu_thread():
+        with devices.cpu_threads(1):
             found = list(_compare(row, record, again))
         yield from (kind(file, row["id"], text) for kind, text in found)
         if not found:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fgr import __version__, atomic
 from fgr.dataset import card, manifest
-from fgr.devices import one_cpu_thread
+from fgr.devices import cpu_threads
 from fgr.errors import UserError, notice, printable
 from fgr.generate import plan
 from fgr.generate.calibration import calibrate
@@ -58,7 +58,7 @@ def generate(
         with atomic.alone(workspace.folder, f"the dataset {out}", name):
             if is_whole(recipe, out):
                 return True
-            with one_cpu_thread(), ENGINES[engine](device, workers) as workers_of_engine:
+            with cpu_threads(1), ENGINES[engine](device, workers) as workers_of_engine:
                 return _generate(recipe, out, workers_of_engine, shard)
     except Exception:  # whatever a reader raises whose file went
         if _was_finished(recipe, out):  # by a process with other shards, which then took the workspace away

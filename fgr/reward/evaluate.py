@@ -12,7 +12,7 @@ import torch
 from fgr import __version__
 from fgr.dataset import cells
 from fgr.dataset.tables import evenly_drawn
-from fgr.devices import choose_device, cores
+from fgr.devices import choose_device, cores, cpu_threads
 from fgr.metrics import maps as map_metrics
 from fgr.progress import Progress
 from fgr.reward import label_definition, splits
@@ -77,7 +77,7 @@ def evaluate_reward_model(
 
 def _recorded(model: Any, rows: Any, base: Any, workers: int, draws: int) -> list[Record]:
     found = []
-    with Progress("rows", len(rows), "rows") as progress:
+    with Progress("rows", len(rows), "rows") as progress, cpu_threads(max(1, cores() - workers)):
         for record in records(model, rows, base, workers=workers, draws=draws):
             found.append(record)
             progress.advance()
@@ -85,7 +85,7 @@ def _recorded(model: Any, rows: Any, base: Any, workers: int, draws: int) -> lis
 
 
 def _workers(rows: int) -> int:
-    return min(cores() - 1, MOST_WORKERS) if rows >= MANY else 0
+    return min(cores() // 2, MOST_WORKERS) if rows >= MANY and cores() > 2 else 0  # two cores are busy with the network
 
 
 def _notes(reward: str, content: Mapping[str, Any] | None, data: str) -> list[str]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from fgr.device_errors import is_lost
-from fgr.devices import choose_devices, one_cpu_thread
+from fgr.devices import choose_devices, cpu_threads
 from fgr.errors import UserError, notice
 from fgr.generate.maker import ShardMaker
 from fgr.generate.rows import worker_killed
@@ -139,7 +139,7 @@ def _work(factory: Callable[[str], ShardMaker], device: str) -> _Done:
 
     maker = None
     try:
-        with one_cpu_thread():
+        with cpu_threads(1):
             maker = factory(device)
             maker.make(shards(), report)
     except RuntimeError as error:

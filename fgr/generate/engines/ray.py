@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from fgr.device_errors import is_lost
-from fgr.devices import cores, one_cpu_thread
+from fgr.devices import cores, cpu_threads
 from fgr.errors import UserError, missing_extra, notice
 from fgr.generate.maker import ShardMaker
 from fgr.generate.shards import Shard, Tick
@@ -178,12 +178,12 @@ class _Worker:
         self._maker: ShardMaker | None = None
 
     def call(self, task: Callable[[str], None]) -> bool:
-        with one_cpu_thread():
+        with cpu_threads(1):
             task(self._device)
         return True
 
     def open(self, factory: Callable[[str], ShardMaker]) -> bool:
-        with one_cpu_thread():
+        with cpu_threads(1):
             self._maker = factory(self._device)
         return True
 
@@ -191,7 +191,7 @@ class _Worker:
         """Make a shard; the number of its samples, written or dropped, and the drops by reason."""
         assert self._maker is not None
         drops: Counter[str] = Counter()
-        with one_cpu_thread():
+        with cpu_threads(1):
             self._maker.make([shard], lambda _, dropped: drops.update(dropped))
         return len(shard.candidates), dict(drops)
 
