@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fgr
 from bench.environment import describe
 from fgr import atomic
 from fgr import recipe as recipes
@@ -23,8 +24,6 @@ from fgr.reward import score_scale
 from fgr.reward.evaluate import evaluate_reward_model
 from fgr.reward.model import FinPercepRM
 from fgr.reward.pretrained import SHIPPED_FOLDER, load_reward_model, resolve, save_reward_model
-from fgr.reward.run import train_reward_model
-from fgr.rlhf.hardening import train_hardened
 from fgr.shipped import REWARD_MODEL
 from fgr.training import directory
 
@@ -56,9 +55,9 @@ def run(chosen: argparse.Namespace) -> None:
         generate(recipes.load("fgr-lite", "generate", extra=source), data, workers=chosen.workers, device=chosen.device)
     recipe = recipes.load("fgr-lite", "reward", chosen.train, {"seed": chosen.seed})
     twin = chosen.out / f"run-{chosen.seed}"
-    train_reward_model(recipe, str(data), twin, chosen.device)
+    fgr.train_reward_model(recipe, data, twin, device=chosen.device)
     hardened = recipes.load("fgr-lite-hardened", "reward", chosen.train, {"seed": chosen.seed, "begin": str(twin)})
-    trained = train_hardened(hardened, str(data), chosen.out / f"hardened-{chosen.seed}", chosen.device)
+    trained = fgr.train_reward_model(hardened, data, chosen.out / f"hardened-{chosen.seed}", device=chosen.device)
     folder = chosen.out / f"model-{chosen.seed}"
     packed(trained, folder)
     packed(resolve(twin), folder / "judge")

@@ -70,7 +70,7 @@ def sd_x4_upscaler(folder: Path, real: bool, device: str) -> None:
 def tokenizer(folder: Path) -> int:
     """A CLIP tokenizer that knows letters alone; the size of its vocabulary."""
     special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "!"}
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     letters = string.ascii_lowercase
     words = [*letters, *(f"{letter}</w>" for letter in letters), *dict.fromkeys(special.values())]
     (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))

@@ -291,7 +291,7 @@ def evaluate_reward_model(
         start=start, workers=workers, draws=draws,
     )  # fmt: skip
     if html is not None:
-        from fgr.evaluate import page, show
+        from fgr.evaluate import evaluation_page, show
 
-        page.write(Path(html), show.reward_model_title(found), show.reward_model(found), found["notes"])
+        evaluation_page.write(Path(html), show.reward_model_title(found), show.reward_model(found), found["notes"])
     return found

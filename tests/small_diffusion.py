@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import string
 import sys
 import types
 import unittest.mock
 import warnings
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 import torch
@@ -16,26 +16,13 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 from transformers.utils import logging
 
-logging.disable_progress_bar()
+from bench.random_weights import tokenizer
 
-TOKENS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "!"}
-LETTERS = string.ascii_lowercase
+logging.disable_progress_bar()
 
 
 def image(seed, height=16, width=16):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def tokenizer(folder: Path) -> int:
-    """A CLIP tokenizer that knows letters only; returns the size of its vocabulary."""
-    folder.mkdir(parents=True, exist_ok=True)
-    words = [*LETTERS, *(f"{letter}</w>" for letter in LETTERS), *dict.fromkeys(TOKENS.values())]
-    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "special_tokens_map.json").write_text(json.dumps(TOKENS))
-    config = TOKENS | {"model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-    return len(words)
 
 
 def text_encoder(vocabulary: int, width: int = 32) -> CLIPTextModel:
@@ -238,7 +225,7 @@ def captioner(folder: Path) -> None:
 
     torch.manual_seed(3)
     folder.mkdir(parents=True)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *ascii_lowercase, *(f"##{letter}" for letter in ascii_lowercase)]
     (folder / "vocab.txt").write_text("\n".join(words))
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = sizes | {"vocab_size": len(words), "encoder_hidden_size": 32, "bos_token_id": 2, "eos_token_id": 2, "sep_token_id": 3}

@@ -34,7 +34,7 @@ def serving(reward: str, models: Sequence[str] | None, port: int, device: str) -
         import gradio  # noqa: F401
     except ImportError:
         raise missing_extra("gradio", "app", "The page") from None
-    from fgr.app.examples import written
+    from fgr.app.example_pictures import written
     from fgr.app.tabs import appearance, build
     from fgr.devices import choose_device
     from fgr.reward.pretrained import load_reward_model

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fgr.app.examples import Examples
+from fgr.app.example_pictures import Examples
 from fgr.app.scored_image import ScoredImage, blended, compared, described, fitted, unlike
 from fgr.images.photos import over_white
 from fgr.report import swipe

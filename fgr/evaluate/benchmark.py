@@ -12,7 +12,7 @@ from fgr import __version__
 from fgr.dataset.tables import evenly_drawn
 from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.evaluate import page, page_images, show
+from fgr.evaluate import evaluation_page, page_images, show
 from fgr.image_files import ImageFileError
 from fgr.images.arrays import as_tensor
 from fgr.metrics import ranks
@@ -36,7 +36,7 @@ COMBINED = "score and map together: the score is computed of features gated by t
 def evaluate_on_benchmark(
     path: str, *, data: str | None = None, columns: Mapping[str, str] | None = None, split: str | None = None,
     reward: str | None = None, metrics: Sequence[str] = (), border: int = 0, luma: bool = False, limit: int | None = None,
-    draws: int = 0, device: str = "auto", html: Path | None = None, pictures: int = page.PICTURES,
+    draws: int = 0, device: str = "auto", html: Path | None = None, pictures: int = evaluation_page.PICTURES,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
     """A reward model, and metrics, on a benchmark of people's opinions, with trivial baselines and published figures beside them.
 
@@ -77,13 +77,13 @@ def evaluate_on_benchmark(
     records = list(_records(found, scores))
     if html:
         images = _images(found, records, lower, model, pictures, draws)
-        page.write(html, show.opinions_title(result), show.opinions(result), show.opinions_notes(result), images)
+        evaluation_page.write(html, show.opinions_title(result), show.opinions(result), show.opinions_notes(result), images)
     return result, records
 
 
 def _images(
     found: ScoreBenchmark, records: list[dict[str, Any]], lower: Sequence[str], model: Any, limit: int, draws: int
-) -> page.Images:
+) -> evaluation_page.Images:
     """What the page shows of single images: scenes of outputs, or for pairs the two that people chose from."""
     scorer = next(name for name in records[0] if name not in (*page_images.FACTS, "mos"))
     sources = {str(row.image): row for row in found.rows}

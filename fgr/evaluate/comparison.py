@@ -17,7 +17,7 @@ from PIL import Image
 from fgr import __version__, atomic
 from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.evaluate import page, show, systems_page
+from fgr.evaluate import evaluation_page, show, systems_page
 from fgr.evaluate.closure import GOAL, REWARD_FIGURES, References, closures
 from fgr.evaluate.systems import System, open_system
 from fgr.evaluate.testset import Item, TestSet, open_test_set, with_made_inputs
@@ -37,7 +37,7 @@ def evaluate_systems(
     names: Sequence[str], data: str, *, split: str = "test", layout: str = "auto", scale: int | None = None,
     limit: int | None = None, metrics: Sequence[str] | None = None, reward: str | None = None, border: int = 0,
     luma: bool = False, tile: int = 0, device: str = "auto", keep: Path | None = None, html: Path | None = None,
-    pictures: int = page.PICTURES,
+    pictures: int = evaluation_page.PICTURES,
 ) -> tuple[dict[str, Any], list[Record]]:  # fmt: skip
     """SR systems on a test set: the summary and one record an image and system; as a page too (`html`), with pictures of so many
     images. Without `metrics`: PSNR, SSIM and MS-SSIM where there are references. SR models restore what is made of the references
@@ -72,7 +72,7 @@ def evaluate_systems(
     result["left_out"] = {name: error.message for name, error in bad.items()}
     if html:
         images = systems_page.images(kept, opened, used, chosen_metrics, model, pictures)
-        page.write(html, show.systems_title(result), show.systems(result), [], images)
+        evaluation_page.write(html, show.systems_title(result), show.systems(result), [], images)
     return result, kept
 
 

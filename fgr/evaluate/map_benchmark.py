@@ -11,7 +11,7 @@ import numpy as np
 from fgr import __version__
 from fgr.devices import choose_device
 from fgr.errors import UserError
-from fgr.evaluate import page, page_images, show
+from fgr.evaluate import evaluation_page, page_images, show
 from fgr.evaluate.map_rivals import STEP, WINDOW, Rival, Scene, fitted, given, rivals
 from fgr.image_files import ImageFileError, read_file, read_image
 from fgr.metrics import marked
@@ -42,7 +42,8 @@ class Measured:
 def evaluate_on_map_benchmark(
     benchmark: str, data: str | None = None, *, reward: str | None = None, metrics: Sequence[str] = (),
     maps: Mapping[str, str] | None = None, columns: Mapping[str, str] | None = None, split: str | None = None,
-    limit: int | None = None, draws: int = 0, device: str = "auto", html: Path | None = None, pictures: int = page.PICTURES,
+    limit: int | None = None, draws: int = 0, device: str = "auto", html: Path | None = None,
+    pictures: int = evaluation_page.PICTURES,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # fmt: skip
     """A reward model's maps, and those of its rivals, on a benchmark of regions that people marked.
 
@@ -80,13 +81,14 @@ def evaluate_on_map_benchmark(
     }  # fmt: skip
     if html:
         shown = _images(found, measured, records, compared, pictures)
-        page.write(html, show.marked_maps_title(result), show.marked_maps(result), show.marked_maps_notes(result), shown)
+        title, tables, notes = (part(result) for part in (show.marked_maps_title, show.marked_maps, show.marked_maps_notes))
+        evaluation_page.write(html, title, tables, notes, shown)
     return result, records
 
 
 def _images(
     found: MapBenchmark, measured: Sequence[Measured], records: list[dict[str, Any]], compared: Mapping[str, Rival], limit: int
-) -> page.Images:
+) -> evaluation_page.Images:
     """What the page shows of single images: what people marked, and each rival's map, over the same picture."""
     rows = {str(one.rows[0].image): one.rows for one in measured}
     scorer = next(name for name in compared if any(name in record for record in records))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fgr.evaluate.page import APART, Images, Place
+from fgr.evaluate.evaluation_page import APART, Images, Place
 from fgr.metrics.ranks import disagreement
 from fgr.report.swipe import Picture, Scene, map_uri, picture_uri
 

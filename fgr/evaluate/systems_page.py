@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from fgr.evaluate import page, page_images
+from fgr.evaluate import evaluation_page, page_images
 from fgr.evaluate.systems import System
 from fgr.evaluate.testset import TestSet
 from fgr.metrics.registry import Metric
@@ -18,7 +18,7 @@ def images(
     metrics: Sequence[Metric],
     reward: Any,
     limit: int,
-) -> page.Images:
+) -> evaluation_page.Images:
     """Where the reward's score and the first full-reference figure disagree most comes first; without a reward, the worst.
 
     The outputs of the `limit` images with pictures are made again.

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from fgr import devices
 from fgr.dataset import cells, manifest, tables
 from fgr.dataset.verify import Problem
-from fgr.errors import UserError, printable
+from fgr.errors import UserError
 from fgr.generate.samples import make_pair
 from fgr.images import codec, degrade, difference
 from fgr.images.arrays import as_tensor
@@ -21,21 +20,11 @@ from fgr.sr import Job, Upscaler, open_upscaler, parse_name
 from fgr.sr.spec import DENOISE
 
 ALONE = {DENOISE: {"denoise": 1.0}}  # how rows of older sets ran that do not say it
-
-
 NEAR = 30.0  # dB between the images of two devices: far below what rounding makes, far above what another input does
 
 
-@dataclass(frozen=True, slots=True)
-class Inexact:
+class Inexact(Problem):
     """A row that cannot be made again bit for bit here, and why: no broken promise."""
-
-    file: str
-    row: str
-    text: str
-
-    def __str__(self) -> str:
-        return printable(f"{self.file} · {self.row}: {self.text}")
 
 
 class _Replay:

@@ -64,7 +64,7 @@ def evaluate_reward_model(
     if "labels" in wanted:
         base = load_reward_model(run / "base", chosen) if run and (run / "base").is_dir() else None
         held_out = content["recipe"]["data"]["exclude_models"] if content else []
-        found |= summary(_recorded(model, rows, base, _workers(len(rows)) if workers is None else workers, draws), held_out)
+        found |= summary(_recorded(model, rows, base, worker_count(len(rows)) if workers is None else workers, draws), held_out)
     probes = [part for part in wanted if part in PROBES]
     if probes:
         planting = Planting.of_recipe(content["recipe"] if content else None)
@@ -77,14 +77,16 @@ def evaluate_reward_model(
 
 def _recorded(model: Any, rows: Any, base: Any, workers: int, draws: int) -> list[Record]:
     found = []
-    with Progress("rows", len(rows), "rows") as progress, cpu_threads(max(1, cores() - workers)):
+    threads = max(1, min(torch.get_num_threads(), cores() - workers))
+    with Progress("rows", len(rows), "rows") as progress, cpu_threads(threads):
         for record in records(model, rows, base, workers=workers, draws=draws):
             found.append(record)
             progress.advance()
     return found
 
 
-def _workers(rows: int) -> int:
+def worker_count(rows: int) -> int:
+    """Processes beside this one that judge so many rows soonest."""
     return min(cores() // 2, MOST_WORKERS) if rows >= MANY and cores() > 2 else 0  # two cores are busy with the network
 
 

@@ -138,7 +138,8 @@ def in_words(verdict: Verdict, found: Sequence[str], photographs: int, without_v
             f"By independent reward models {_percent(verdict.judges)} of the way is done: excess {_signed(verdict.excess)}."
         )
     else:
-        text.append("No independent reward model judged (audit.rewards): what all stages are blind to stays unseen.")
+        mute = "had a vote" if any(name.startswith(f"{JUDGE}_") for name in without_vote) else "judged (audit.rewards)"
+        text.append(f"No independent reward model {mute}: what all stages are blind to stays unseen.")
     text.append(
         f"Above their own references by the trained reward: {_percent(verdict.ceiling)} of the images, "
         f"{100 * verdict.ceiling_at_start:.0f} % at the start."

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +14,18 @@ from fgr.progress import Progress
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.rlhf import audit, changes, curriculum, pictures
 from fgr.rlhf.algorithms.interface import Algorithm, TrainingStep
-from fgr.rlhf.auditor import Auditor, Baseline, Finding, baseline_of
+from fgr.rlhf.auditor import Auditor, Baseline, Finding
 from fgr.rlhf.curriculum import AuditPoint, CurriculumState, StageSchedule
 from fgr.rlhf.held_out import HeldOutEvaluation, Measured
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.network_policy import NetworkPolicy
 from fgr.rlhf.policy import Policy, Weights
+from fgr.rlhf.tuning_state import State
 from fgr.training.directory import Run
 from fgr.training.loop import AHEAD, Feed, take_steps
 from fgr.training.optimization import Optimization, divergence, running_mean, update_ema, warmup
 
 Refresh = Callable[[int, Weights, Baseline], None]  # of a stage, by averaged weights; the baseline gets its new values
-
-
-@dataclass
-class State:
-    """All that a run needs to go on: part of the checkpoint, with the learned weights and the optimizer."""
-
-    curriculum: CurriculumState
-    step: int = 0
-    ema: Weights = field(default_factory=dict)
-    baseline: Baseline | None = None
-    points: list[AuditPoint] = field(default_factory=list)
-    best: dict[str, Any] = field(default_factory=dict)  # step, stage, held_out, score, weights
-    alarms: list[int] = field(default_factory=list)
-    bad: int = 0  # steps in a row without a usable gradient
-    skipped: int = 0
-    gradient: float = 0.0  # running mean of its norm
-    ended: str = ""  # why the run ended early
 
 
 class TuningLoop:
@@ -72,26 +56,14 @@ class TuningLoop:
         """Go on from a checkpoint's state."""
         self.policy.put(self.placed(saved["learned"]))
         self.optimizer.load_state_dict(saved["optimizer"])
-        state = saved["state"]
-        self.state = State(
-            **state | {
-                "curriculum": CurriculumState(**state["curriculum"]),
-                "points": [AuditPoint(**point) for point in state["points"]],
-                "baseline": baseline_of(state["baseline"]), "ema": self.placed(state["ema"]),
-            }
-        )  # fmt: skip
+        self.state = State.of(saved["state"], self.placed)
         for reward, values in zip(self.algorithm.rewards, saved["rewards"], strict=True):
             reward.load(values)
 
     def save(self) -> None:
         """Write the checkpoint."""
-        state = self.state
-        plain = vars(state) | {
-            "curriculum": asdict(state.curriculum), "points": [asdict(point) for point in state.points],
-            "baseline": state.baseline.plain() if state.baseline else None,
-        }  # fmt: skip
         self.run.save({
-            "learned": _copies(self.policy.learned()), "optimizer": self.optimizer.state_dict(), "state": plain,
+            "learned": _copies(self.policy.learned()), "optimizer": self.optimizer.state_dict(), "state": self.state.plain(),
             "rewards": [reward.state() for reward in self.algorithm.rewards],
         })  # fmt: skip
         self.accelerator.wait_for_everyone()

@@ -6,7 +6,7 @@ import torch
 from typer.testing import CliRunner
 
 from fgr.cli import app
-from fgr.reward import splits, summary
+from fgr.reward import evaluate, splits, summary
 from fgr.reward.evaluate import evaluate_reward_model, records
 
 
@@ -112,3 +112,30 @@ def test_evaluate_prints_and_writes(trained, data, tmp_path):
     written = json.loads((tmp_path / "e.json").read_text())
     assert written["rows"] == 3
     assert written["protocol"]["model"]["stage"] == 0
+
+
+def test_workers_are_started_for_many_rows_where_there_are_more_than_two_cores(monkeypatch):
+    for cores, wanted in ((1, 0), (2, 0), (4, 2), (16, 8), (128, 16)):
+        monkeypatch.setattr(evaluate, "cores", lambda cores=cores: cores)
+        assert [evaluate.worker_count(rows) for rows in (10, 200)] == [0, wanted]
+
+
+@pytest.mark.parametrize(("set_before", "cores", "wanted"), [(1, 16, 1), (3, 2, 2)])
+def test_rows_are_judged_with_no_more_threads_than_were_set_or_cores_are_left(
+    trained, data, monkeypatch, set_before, cores, wanted
+):
+    seen, real, before = [], evaluate.records, torch.get_num_threads()
+
+    def watched(*given, **named):
+        seen.append(torch.get_num_threads())
+        return real(*given, **named)
+
+    monkeypatch.setattr(evaluate, "records", watched)
+    monkeypatch.setattr(evaluate, "cores", lambda: cores)
+    torch.set_num_threads(set_before)
+    try:
+        evaluate_reward_model(str(trained), str(data), "test", 2, "cpu", parts=["labels"])
+        assert torch.get_num_threads() == set_before
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [wanted]

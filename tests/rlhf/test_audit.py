@@ -127,3 +127,10 @@ def test_each_photograph_has_its_share():
     assert row["figure"] == "ssim"
     assert row["photographs"].keys() == {"a", "b", "c"}
     assert np.average(list(row["photographs"].values()), weights=[2, 1, 1]) == pytest.approx(row["value"]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("without_vote", "sentence"), [((), "judged (audit.rewards)"), (("judge_0",), "had a vote")])
+def test_a_judge_that_lost_its_vote_is_not_said_to_be_absent(without_vote, sentence):
+    metrics = METRICS if without_vote else {name: one for name, one in METRICS.items() if name != "judge_0"}
+    verdict = audit.assess(moved(reward=0.1), metrics, "reward", without_vote=without_vote)
+    assert f"No independent reward model {sentence}" in " ".join(audit.in_words(verdict, [], 20, without_vote))

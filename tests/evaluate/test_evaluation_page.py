@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fgr.cli import app
-from fgr.evaluate import page
+from fgr.evaluate import evaluation_page
 from fgr.evaluate.comparison import evaluate_systems
 from fgr.evaluate.map_benchmark import evaluate_on_map_benchmark
 from fgr.people.scenes import part_of
@@ -94,5 +94,7 @@ def test_pairs_and_what_has_no_pictures(disrqad, tmp_path):
 
 
 def test_the_best_of_a_column_is_marked_where_larger_or_smaller_is_better():
-    table = page.marked("t", ["", "srcc", "lpips ↓", "pairs"], [["a", "0.5 [0.1, 0.9]", "0.2", "9"], ["b", "–", "0.1", "1"]])
+    table = evaluation_page.marked(
+        "t", ["", "srcc", "lpips ↓", "pairs"], [["a", "0.5 [0.1, 0.9]", "0.2", "9"], ["b", "–", "0.1", "1"]]
+    )
     assert [[cell.best for cell in cells] for cells, _ in table[2]] == [[False] * 4, [False, False, True, False]]
