@@ -53,7 +53,7 @@ def run(chosen: argparse.Namespace) -> None:
     if not (data / "fgr.json").is_file():
         source = {"source.path": str(chosen.source)} if chosen.source else {}
         generate(recipes.load("fgr-lite", "generate", extra=source), data, workers=chosen.workers, device=chosen.device)
-    recipe = recipes.load("fgr-lite", "reward", chosen.train, {"seed": chosen.seed})
+    recipe = recipes.load("fgr-lite", "reward", chosen.train, {"seed": chosen.seed, "mined.rounds": 0})
     twin = chosen.out / f"run-{chosen.seed}"
     fgr.train_reward_model(recipe, data, twin, device=chosen.device)
     hardened = recipes.load("fgr-lite-hardened", "reward", chosen.train, {"seed": chosen.seed, "begin": str(twin)})

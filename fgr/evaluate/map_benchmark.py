@@ -81,8 +81,8 @@ def evaluate_on_map_benchmark(
     }  # fmt: skip
     if html:
         shown = _images(found, measured, records, compared, pictures)
-        title, tables, notes = (part(result) for part in (show.marked_maps_title, show.marked_maps, show.marked_maps_notes))
-        evaluation_page.write(html, title, tables, notes, shown)
+        title, notes = show.marked_maps_title(result), show.marked_maps_notes(result)
+        evaluation_page.write(html, title, show.marked_maps(result), notes, shown)
     return result, records
 
 

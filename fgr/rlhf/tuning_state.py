@@ -1,6 +1,6 @@
 """What a tuning run needs to go on, as it is and as a checkpoint keeps it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ class State:
         }  # fmt: skip
 
     @classmethod
-    def of(cls, plain: Mapping[str, Any], placed: Callable[[Weights], Weights]) -> "State":
+    def of(cls, plain: dict[str, Any], placed: Callable[[Weights], Weights]) -> "State":
         """The state that `plain` gave; `placed` brings weights to their device."""
         return cls(
             **plain | {
