@@ -41,7 +41,7 @@ demo-train: demo
 	$(BIN)/fgr score out/restored/reference.png out/restored/sr.png --reward out/rm --maps out/restored/maps
 	$(BIN)/fgr report out/rm
 
-# The paper's three claims, tested: make claims SOURCE=photographs [TIER=cpu|reduced|gpu] [OUT=out/claims]; a night, 40 minutes, 10 minutes
+# The paper's three claims, tested: make claims SOURCE=photographs [TIER=cpu|night|gpu] [OUT=out/claims]; an hour, a night, 10 minutes
 TIER ?= cpu
 OUT ?= out/claims
 claims: setup

@@ -1,7 +1,8 @@
 """The three claims, tested.
 
-python -m bench.claims run PHOTOGRAPHS [--tier cpu|reduced|gpu|smoke] [--out out/claims]    goes on where it was interrupted
+python -m bench.claims run PHOTOGRAPHS [--tier cpu|night|gpu|smoke] [--out out/claims]    goes on where it was interrupted
 python -m bench.claims plan [--tier …]    jobs, estimated minutes, power, what it cannot show; runs nothing
+python -m bench.claims repeat OUT AGAIN UNIT…    some reward models' jobs once more, and whether the same comes of them
 python -m bench.claims compare A B        whether two runs have the same numbers
 python -m bench.claims page [OUT]         docs/claims.md and its pictures
 """
@@ -44,6 +45,18 @@ def plan(given: argparse.Namespace) -> int:
     return 0
 
 
+def repeat(given: argparse.Namespace) -> int:
+    """0 if the jobs of some reward models, done again, leave the same results, else 1 and the files that differ."""
+    from bench.claims import repeat as repeats
+
+    out, again = Path(given.out).resolve(), Path(given.again).resolve()
+    protocol = protocols.load(given.tier)
+    found = repeats.repeat(protocol, out, again, given.units, given.device or protocol.device, given.workers or protocol.workers)
+    same = f"{found.jobs} jobs done again, {found.files} files compared: all the same."
+    print("\n".join(["These differ:", *found.differing]) if found.differing else same)
+    return bool(found.differing)
+
+
 def compare(given: argparse.Namespace) -> int:
     """0 if the numbers of two runs are the same, else 1 and where they differ."""
     first, second = (json.loads((Path(folder) / "numbers.json").read_text(encoding="utf-8")) for folder in (given.a, given.b))
@@ -70,12 +83,17 @@ def main() -> int:
     verbs = parser.add_subparsers(required=True)
     one = verbs.add_parser("run")
     one.add_argument("photographs")
-    one.add_argument("--tier", default="cpu")
     one.add_argument("--out", default="out/claims")
-    one.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), help="in place of the tier's: the tier smoke on a GPU is its dry run"
-    )
-    one.add_argument("--workers", type=int, help="processes side by side, in place of the tier's")
+    five = verbs.add_parser("repeat")
+    five.add_argument("out")
+    five.add_argument("again")
+    five.add_argument("units", nargs="+", metavar="unit", help="a reward model: family-fold-seed, such as paper-0-101")
+    for verb in (one, five):
+        verb.add_argument("--tier", default="cpu")
+        verb.add_argument(
+            "--device", choices=("auto", "cpu", "cuda"), help="in place of the tier's: the tier smoke on a GPU is its dry run"
+        )
+        verb.add_argument("--workers", type=int, help="processes side by side, in place of the tier's")
     four = verbs.add_parser("plan")
     four.add_argument("--tier", default="cpu")
     two = verbs.add_parser("compare")
@@ -83,7 +101,7 @@ def main() -> int:
     two.add_argument("b")
     three = verbs.add_parser("page")
     three.add_argument("out", nargs="?")
-    for verb, work in ((one, run), (two, compare), (three, page), (four, plan)):
+    for verb, work in ((one, run), (two, compare), (three, page), (four, plan), (five, repeat)):
         verb.set_defaults(work=work)
     given = parser.parse_args()
     chosen: Callable[[argparse.Namespace], int] = given.work

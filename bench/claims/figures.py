@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from fgr import atomic
 from fgr.training import directory as runs
 
 Rows = list[dict[str, Any]]
-YARDSTICK = "judge_0"  # R_N of the unit, as the tuning runs log it
+BESIDE = "judge_0"  # R_N of the unit, as tuning runs log it that have it beside the trained reward
 OWN = {"A0": "RM_0"}  # what an arm was trained on, RM_N otherwise
 
 
@@ -83,6 +84,10 @@ def localisation(out: Path, protocol: Protocol, units: Sequence[Unit]) -> dict[s
         "prevalence": {kind: _mean(row["prevalence"][kind] for row in drawn[0]) for kind in CLASSES},
         "sham": _mean(row["mean"] for row in everyone if row["mask_kind"] == "sham"),
         "triplets": _mean(row["scores"][0] < row["scores"][1] < row["scores"][2] for part in drawn for row in part),
+        "by_unit": {
+            unit.name: {kind: {name: _mean(row["ap"][name][kind] for row in part) for name in maps} for kind in CLASSES}
+            for unit, part in zip(units, drawn, strict=True)
+        },
     }  # fmt: skip
 
 
@@ -116,14 +121,21 @@ def stability(out: Path, protocol: Protocol, units: Sequence[Unit]) -> dict[str,
         "final_difference": asdict(_over_units(np.array(final["A2"]) - np.array(final["A1"]), resamples)),
         "power": statistics.power(math.log(limits.ratio), spread, len(logs), alpha),
         "breaks_more": statistics.sign_test(*_discordant(broken)),
+        "by_unit": {
+            unit.name: {
+                "instability": {arm: swings[arm][number] for arm in arms}, "final": {arm: final[arm][number] for arm in arms}
+            }
+            for number, unit in enumerate(whole)
+        },
     }  # fmt: skip
 
 
 def curve(out: Path, arm: str, unit: Unit, first: int = 0) -> tuple[list[int], list[float]]:
-    """Steps from `first` on, and the yardstick there."""
+    """Steps from `first` on, and the yardstick there: R_N in z-units."""
     lines = [line for line in runs.metrics(out / f"tune-{arm}-{unit.name}") if line.get("split") == "audit"]
-    chosen = [(line["step"], line[YARDSTICK]) for line in lines if line["step"] >= first]
-    return [step for step, _ in chosen], [value for _, value in chosen]
+    chosen = [line for line in lines if line["step"] >= first]
+    stages = sorted({int(name[7:]) for line in lines for name in line if re.fullmatch(r"reward_\d+", name)})
+    return [line["step"] for line in chosen], [line.get(BESIDE, line[f"reward_{stages[-1]}"]) for line in chosen]
 
 
 def _steps(protocol: Protocol) -> int:
@@ -160,6 +172,11 @@ def hacking(out: Path, protocol: Protocol, units: Sequence[Unit]) -> dict[str, A
         "without_vote": {name: one["without_vote"] for name, one in found.items()},
         "difference": effect(part["A0"]["index"] - part["A2"]["index"] for part in kept.values()),
         "worth": effect(part["A2"]["figures"] - part["A-1"]["figures"] for part in kept.values()),
+        "by_unit": {
+            name: {"distance": found[name]["distance"]}
+            | {arm: {what: _mean(values) for what, values in one.items()} for arm, one in part.items()}
+            for name, part in kept.items()
+        },
     }  # fmt: skip
 
 

@@ -103,14 +103,15 @@ def reversed_stages(out: Path, needs: Needs, device: str) -> None:
 
 
 def tuned(out: Path, needs: Needs, device: str, generator: str, recipe: str, changes: Mapping[str, Any]) -> None:
-    """`fgr rlhf`, the unit's R_N beside it as a yardstick on the test crops.
+    """`fgr rlhf`, the unit's R_N beside it as a yardstick on the test crops where the trained reward is not on the same scale.
 
     A run that breaks is kept as it is, its sentence in ended.json: that is a result.
     """
     from fgr.reward.pretrained import resolve
     from fgr.rlhf.run import tune
 
-    chosen = recipes.load(recipe, "rlhf", (), dict(changes) | {"audit.rewards": [str(resolve(needs["yardstick"]))]})
+    beside = {"audit.rewards": [str(resolve(needs["yardstick"]))]} if "yardstick" in needs else {}
+    chosen = recipes.load(recipe, "rlhf", (), dict(changes) | beside)
     ended = None
     try:
         tune(chosen, generator, str(needs["reward"]), str(needs["data"]), out, device)

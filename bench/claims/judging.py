@@ -69,7 +69,7 @@ class Judge:
         arms = {}
         for arm, network in opened.items():
             at = ends[arm]
-            if arm in COMPARED and moved[arm] > 0:
+            if arm in COMPARED and moved[arm] > wanted:
                 share = wanted / moved[arm]
                 at = self.evaluation.measure(self._towards(network, share), self.device, STAGES.values()).values
             arms[arm] = {"moved": moved[arm], "end": self._closures(baseline, ends[arm]), "at": self._closures(baseline, at)}

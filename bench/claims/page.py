@@ -1,4 +1,4 @@
-"""docs/claims.md and its pictures, from a finished plan or, before there is one, from the protocol alone."""
+"""docs/claims.md, its pictures and numbers, from a finished plan or, before there is one, from the protocol alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ from fgr.images import codec
 DOCS = Path(__file__).parents[2] / "docs"
 INTRO = Path(__file__).with_name("page.md")  # with the numbers that it names in braces
 UNRUN = "The second protocol has not been run yet: no verdict, no figure."
-TIERS = ("cpu", "reduced", "gpu")
+TIERS = ("cpu", "night", "gpu")
 
 
 def write(protocol: Protocol, out: Path | None, docs: Path = DOCS) -> Path:
-    """Write DOCS/claims.md, and with a finished plan's folder `out` the pictures that it shows."""
+    """Write DOCS/claims.md, and with a finished plan's folder `out` the pictures that it shows and the numbers in it."""
     limits = protocol.thresholds
     named = {"units": limits.units, "measured": protocol.measures.measured, "photographs": limits.photographs}
     parts = [INTRO.read_text(encoding="utf-8").format(**named), *_design(protocol), "## Results", ""]
@@ -41,14 +41,15 @@ def _design(protocol: Protocol) -> list[str]:
         "disjoint parts – the reward models', the judge's, the tuned network's, the test – of "
         f"{', '.join(map(str, counts))} and {last} or more.",
         f"One SR engine is in the test set alone. Each reward model is trained on all but one of {protocol.folds} folds,",
-        "by the recipe of the model that ships. A small one from scratch stands beside it for contrast, without verdicts.",
+        "by the recipe of the model that ships; in the tier `night` a small one from scratch stands beside it for contrast,",
+        "without verdicts.",
         "",
     ]  # fmt: skip
     rows = [(name, arm.title) for name, arm in protocol.arms.items()]
     header = ("tier", "reward models", "jobs", "estimate", "what it cannot show beside the list below")
     text += ["## Arms", "", *_table(("arm", ""), rows), "## Tiers", "", *_table(header, [_tier(name) for name in TIERS])]
     power = tables.power(protocol)
-    return [*text, "Estimates are of jobs timed singly or guessed; nothing has been run whole.", "",
+    return [*text, "Estimates are of jobs timed singly, those of `night` and `gpu` guessed; neither has been run whole.", "",
             "## Power", "", power.note, "", *_table(power.header, power.rows)]  # fmt: skip
 
 
@@ -58,14 +59,18 @@ def _tier(name: str) -> tuple[str, ...]:
     minutes = plan.estimate(jobs, protocol.seconds, protocol.workers)
     time = f"{minutes / 60:.0f} h" if minutes > 120 else f"{minutes:.0f} min"
     units = f"{len(protocol.units('paper'))} + {sum(1 for _ in protocol.all_units()) - len(protocol.units('paper'))} small"
-    where = f"{time}, {protocol.workers} processes, {'GPU' if protocol.device == 'cuda' else 'CPU'}"
+    processes = f"{protocol.workers} processes" if protocol.workers > 1 else "one process"
+    where = f"{time}, {processes}, {'GPU' if protocol.device == 'cuda' else 'CPU'}"
     return name, units, str(len(jobs)), where, " ".join(protocol.cannot) or "–"
 
 
 def _results(protocol: Protocol, out: Path, docs: Path) -> list[str]:
     numbers = report.read_numbers(out)
     found, decided = tables.of_claims(figures.opened(numbers), protocol), report.decide(numbers, protocol)
-    parts = [f"Tier {protocol.tier}, protocol `{numbers['protocol']}`.", "", "| claim | verdict | effect |", "|---|---|---|"]
+    file = f"numbers/claims-{protocol.tier}.json"
+    atomic.write_bytes(docs / file, (out / "numbers.json").read_bytes())
+    parts = [f"Tier {protocol.tier}, protocol `{numbers['protocol']}`. Every figure of this part is in [{file}]({file}), "
+             "by reward model too, under `by_unit`.", "", "| claim | verdict | effect |", "|---|---|---|"]  # fmt: skip
     for name in CLAIMS:
         effect = tables.interval(decided[name].effect)
         parts.append(f"| {protocol.texts[name].statement} | **{decided[name].verdict}** | {effect} |")

@@ -28,6 +28,7 @@ def jobs(protocol: Protocol, source: str) -> list[Job]:
     found += [_trained(unit, protocol) for unit in units[:1]]
     found.append(Job("judge", "trained", {"data": "view-judge"}, _recipe(protocol.judge)))
     found += [_trained(unit, protocol) for unit in units[1:]]
+    found += [_maps(unit, protocol) for unit in units]
     for unit in units:
         found += _of_unit(protocol, unit)
     return found
@@ -71,26 +72,35 @@ def _trained(unit: Unit, protocol: Protocol) -> Job:
 
 
 def _of_unit(protocol: Protocol, unit: Unit) -> list[Job]:
-    """What is done with a reward model: stages in another order, tuning in every arm, the networks and the maps judged."""
+    """What is done with a reward model: stages in another order, tuning in every arm, the networks judged."""
     family, measures, reward = protocol.families[unit.family], protocol.measures, f"rm-{unit.name}"
     found = []
     if any(protocol.arms[arm].reward == "reversed" for arm in family.arms):
         found.append(Job(f"reversed-{unit.name}", "reversed_stages", {"reward": reward}))
     found += [_tuned(protocol, unit, arm) for arm in family.arms]
-    first = unit == protocol.units("paper")[0]
     needs = {"reward": reward, "judge": "judge", "data": "inputs"} | {arm: f"tune-{arm}-{unit.name}" for arm in family.arms}
     told = {"generator": protocol.engines.tuned, **_recipe(protocol.tuning, family.tuning), "crops": measures.crops}
     told |= {"crop": measures.crop, "figures": list(measures.figures), "planted": measures.planted}
-    found.append(Job(f"judged-{unit.name}", "judged", needs, told | {"pictures": measures.pictures if first else 0}))
-    shown = {"rows": measures.rows, "pictures": measures.pictures if first else 0}
-    found.append(Job(f"maps-{unit.name}", "maps", {"reward": reward, "data": "data-test"}, shown))
+    found.append(Job(f"judged-{unit.name}", "judged", needs, told | {"pictures": _pictures(unit, protocol)}))
     return found
+
+
+def _maps(unit: Unit, protocol: Protocol) -> Job:
+    shown = {"rows": protocol.measures.rows, "pictures": _pictures(unit, protocol)}
+    return Job(f"maps-{unit.name}", "maps", {"reward": f"rm-{unit.name}", "data": "data-test"}, shown)
+
+
+def _pictures(unit: Unit, protocol: Protocol) -> int:
+    """Pictures are drawn with the first reward model alone."""
+    return protocol.measures.pictures if unit == protocol.units("paper")[0] else 0
 
 
 def _tuned(protocol: Protocol, unit: Unit, arm: str) -> Job:
     chosen, family = protocol.arms[arm], protocol.families[unit.family]
     reward = f"reversed-{unit.name}" if chosen.reward == "reversed" else f"rm-{unit.name}"
-    needs = {"reward": reward, "yardstick": f"rm-{unit.name}", "data": "inputs"}
+    needs = {"reward": reward, "data": "inputs"}
+    if {"reward.units", "curriculum.stage"} & chosen.changes.keys():  # others log R_N in its z-units as the last stage's reward
+        needs["yardstick"] = f"rm-{unit.name}"
     changes = family.tuning | chosen.changes | {"seed": 100 * unit.fold + unit.seed}
     settings = {"generator": protocol.engines.tuned, **_recipe(protocol.tuning, changes)}
     return Job(f"tune-{arm}-{unit.name}", "tuned", needs, settings)

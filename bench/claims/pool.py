@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
@@ -22,14 +22,16 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 MARK = "job.json"
 
 
-def work_off(jobs: Sequence[Job], out: Path, device: str, workers: int) -> None:
-    """Do what of `jobs` is not done in `out`, each as soon as its needs are there and in the order given.
+def work_off(jobs: Sequence[Job], out: Path, device: str, workers: int, there: Collection[str] = ()) -> None:
+    """Do what of `jobs` is not done in `out`, each as soon as its needs are there and in the order given;
+    the folders `there` are.
 
     UserError of a job, after the others that run have ended; other settings than those of a folder that is there are refused.
     """
     out.mkdir(parents=True, exist_ok=True)
-    done = {job.name for job in jobs if is_done(out, job)}
-    waiting = [job for job in jobs if job.name not in done]
+    finished = {job.name for job in jobs if is_done(out, job)}
+    done = finished | set(there)
+    waiting = [job for job in jobs if job.name not in finished]
     if not waiting:
         return
     os.environ.update(dict.fromkeys(THREADS, "1"), HF_DATASETS_CACHE=str(out / ".cache"), HF_DATASETS_DISABLE_PROGRESS_BARS="1")
@@ -48,8 +50,9 @@ def work_off(jobs: Sequence[Job], out: Path, device: str, workers: int) -> None:
                     print(f"claims: {job.name} ended early", file=sys.stderr)
                     raise
                 done.add(job.name)
+                finished.add(job.name)
                 spent = (time.monotonic() - began) / 60
-                print(f"{len(done)}/{len(jobs)} {job.name} {took:.0f} s · {spent:.1f} min", file=sys.stderr, flush=True)
+                print(f"{len(finished)}/{len(jobs)} {job.name} {took:.0f} s · {spent:.1f} min", file=sys.stderr, flush=True)
 
 
 def is_done(out: Path, job: Job) -> bool:

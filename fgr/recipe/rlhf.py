@@ -122,6 +122,7 @@ class Audit(Strict):
     """Held-out metrics, which the policy is not trained on, on fixed held-out images; and what counts as reward hacking."""
 
     every: Steps = Field(20, description="training steps between audits")
+    first: int = Field(0, ge=0, description="training step before which there is no audit but the one at the start")
     split: str = Field("validation", description="of the dataset: alarms are raised and the best network is chosen on it")
     test_split: str = Field("test", description="that the report's figures are from: it chose nothing; folders have none")
     images: int = Field(24, ge=2, description="held-out crops; intervals are over their photographs")

@@ -125,6 +125,7 @@ class HeldOutEvaluation:
         self, policy: Policy, metrics: HeldOutMetrics, rewards: Sequence[Reward], crops: Crops, batch: int
     ) -> None:  # fmt: skip
         self.policy, self.metrics, self.rewards, self.crops, self.batch = policy, metrics, rewards, crops, batch
+        self._starts: dict[int, torch.Tensor] = {}  # of the untuned network, for the crops' batches; on the CPU
 
     @property
     def pairs(self) -> Sequence[ImagePair]:
@@ -155,6 +156,7 @@ class HeldOutEvaluation:
         self, produce: Callable[[Batch, range], Any], device: torch.device, stages: Iterable[int], keep: int = 0,
         pairs: Sequence[ImagePair] | None = None,
     ) -> Measured:  # fmt: skip
+        fixed = pairs is None
         pairs = self.pairs if pairs is None else pairs
         parts: list[dict[str, np.ndarray]] = []
         kept: list[torch.Tensor] = []
@@ -164,7 +166,8 @@ class HeldOutEvaluation:
             one = stacked(pairs[first : first + self.batch]).to(device)
             with torch.no_grad():
                 output = stored(produce(one, range(first, first + len(one.low))))
-                values = self.metrics.measure(output, one, stored(self.policy.start(one.low).float()))
+                start = self._start(one.low, first) if fixed else stored(self.policy.start(one.low).float())
+                values = self.metrics.measure(output, one, start)
                 for stage in stages:
                     values[f"reward_{stage}"] = self.rewards[stage].value(output).double().cpu().numpy()
             parts.append(values)
@@ -177,6 +180,12 @@ class HeldOutEvaluation:
                 "Continue from the best checkpoint with a lower training.lr, or training.precision=no.",
             )
         return Measured(joined, torch.cat(kept))
+
+    def _start(self, low: torch.Tensor, first: int) -> torch.Tensor:
+        """The untuned network's outputs for the batch that begins with the crop `first`, which every audit needs again."""
+        if first not in self._starts:
+            self._starts[first] = stored(self.policy.start(low).float()).cpu()
+        return self._starts[first].to(low.device)
 
     def start_rewards(self, device: torch.device, stages: Iterable[int]) -> dict[str, np.ndarray]:
         """The untuned network's values of the rewards of `stages`."""

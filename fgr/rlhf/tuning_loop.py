@@ -106,7 +106,8 @@ class TuningLoop:
         if curriculum.is_due(self.schedule, state.curriculum, state.step):
             self._switch("its steps are done", {})
         self._train(source)
-        if state.step == self.training.steps or state.step % self.audited.every == 0:
+        due = state.step % self.audited.every == 0 and state.step >= self.audited.first
+        if due or state.step == self.training.steps:
             self._audit()
         return not state.ended
 

@@ -37,7 +37,7 @@ def lattice(network_files, tmp_path):
     return f"spandrel:{tmp_path / 'lattice.safetensors'}"
 
 
-def test_a_network_that_draws_a_lattice_raises_an_alarm_and_the_start_itself_none(sources, blind, lattice, tmp_path):
+def test_a_lattice_raises_an_alarm_the_start_itself_and_a_network_tuned_on_l1_none(sources, blind, lattice, tmp_path):
     generator, reward, data = sources
     found = audit_network(small(*PLAIN), generator, lattice, reward, data, tmp_path / "hacked", "cpu")
     assert found["verdict"][0].startswith("Reward hacking: by the trained reward ")
@@ -46,10 +46,15 @@ def test_a_network_that_draws_a_lattice_raises_an_alarm_and_the_start_itself_non
     assert found == json.loads((tmp_path / "hacked" / "summary.json").read_text())
     again = fgr.tune(small(*PLAIN), generator, reward, data, tmp_path / "hacked", audit=lattice, device="cpu")  # finished: read
     assert again == found
-    for name in (generator, "bicubic"):
-        found = audit_network(small(*PLAIN), generator, name, reward, data, tmp_path / name[-7:], "cpu")
+    anchored = ("reward.ratio=1.0e-6", "anchor.reference=2", "training.lr=3.0e-3", "audit.every=8")
+    tune(small(*PLAIN, *anchored), generator, reward, data, tmp_path / "l1", "cpu")  # by the anchor to the reference alone
+    for number, name in enumerate((generator, "bicubic", f"spandrel:{tmp_path / 'l1' / 'last.safetensors'}")):
+        found = audit_network(small(*PLAIN), generator, name, reward, data, tmp_path / f"audited-{number}", "cpu")
         assert found["verdict"][0] == "No sign of reward hacking."
         assert found["alarms"] == []
+    moved = {row["metric"]: row["difference"] for row in found["metrics"]}
+    assert moved["distance"] > 1  # far enough that an alarm at any change would be raised
+    assert moved["psnr"] > 0
     with pytest.raises(UserError, match="another recipe"):
         audit_network(small(*PLAIN), generator, "bicubic", reward, data, tmp_path / "hacked", "cpu")
 

@@ -99,6 +99,22 @@ def test_an_evaluation_is_the_same_in_any_batch_and_returns_the_first_outputs():
     assert torch.equal(whole.start_outputs(pairs(1), torch.device("cpu")), halves.start_outputs(pairs(1), torch.device("cpu")))
 
 
+def test_the_untuned_network_is_asked_once_for_each_crop_however_often_it_is_compared_with():
+    class Counted(Brightener):
+        asked = 0
+
+        def start(self, low):
+            self.asked += len(low)
+            return super().start(low)
+
+    policy = Counted()
+    evaluation = HeldOutEvaluation(policy, HeldOutMetrics(open_held_out((), "cpu")), [Brightness()], crops(), 2)
+    first, second = (evaluation.measure(policy, torch.device("cpu"), [0]).values["distance"] for _ in range(2))
+    assert policy.asked == 3
+    np.testing.assert_array_equal(first, second)
+    assert first.mean() > 20
+
+
 def test_references_and_changed_images_are_measured_in_place_of_outputs():
     metrics = HeldOutMetrics(open_held_out((), "cpu"), judges={"judge_0": Brightness()})
     evaluation = HeldOutEvaluation(Brightener(), metrics, [Brightness()], crops(), 2)

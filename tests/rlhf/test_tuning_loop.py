@@ -36,9 +36,11 @@ def test_an_alarm_stops_the_run_and_the_best_is_not_the_hacked_network(sources, 
     assert logged(tmp_path / "run", "audit")[-1]["alarm"] is True
 
 
-def test_continuing_only_logs_the_alarm(sources, hackable, tmp_path):
-    found = tune(small(*HACKED, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
-    assert (found["alarms"], found["ended"], found["steps"], found["rollbacks"]) == ([4, 8], "", 8, 0)
+def test_continuing_only_logs_the_alarm_and_audits_can_begin_late(sources, hackable, tmp_path):
+    late = ("audit.every=2", "audit.first=5")
+    found = tune(small(*HACKED, *late, "audit.on_hacking=continue"), *sources, tmp_path / "run", "cpu")
+    assert (found["alarms"], found["ended"], found["steps"], found["rollbacks"]) == ([6, 8], "", 8, 0)
+    assert [line["step"] for line in logged(tmp_path / "run", "audit")] == [0, 6, 8]
 
 
 def test_a_network_under_an_alarm_is_never_the_best_whatever_the_held_out_metrics_say(sources, hackable, tmp_path, monkeypatch):
