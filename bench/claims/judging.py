@@ -55,24 +55,26 @@ class Judge:
         named = open_held_out([name for name in how.figures if name != "ssim"], self.device)
         metrics = HeldOutMetrics([one for one in named if one.name in how.figures], judges={"judge": judge})
         self.evaluation = HeldOutEvaluation(self.policy, metrics, rewards, crops, BATCH)
+        self.rewards_alone = HeldOutEvaluation(self.policy, HeldOutMetrics([]), rewards, crops, BATCH)
         self.auditor = Auditor(self.evaluation, recipe.audit.model_copy(update={"planted": how.planted}), self.device)
 
     def judged(self, networks: Mapping[str, Path]) -> dict[str, Any]:
-        """Gap closures of every arm's network at the smallest distance that those compared ended with, and where each ended;
-        figures without a vote; every figure's closure is listed with each photograph's share."""
+        """Gap closures of the compared arms' networks at the smallest distance that they ended with, and R_N's where every arm
+        ended; figures without a vote; every closure is listed with each photograph's share."""
         opened = {arm: self._open(path) for arm, path in networks.items()}
         start = self.evaluation.measure(self.policy.start, self.device, STAGES.values()).values
         baseline = self.auditor.baseline(start, STAGES.values())
-        ends = {arm: self.evaluation.measure(network, self.device, STAGES.values()).values for arm, network in opened.items()}
+        last = [STAGES["RM_N"]]
+        ends = {arm: self.rewards_alone.measure(network, self.device, last).values for arm, network in opened.items()}
         moved = {arm: float(values["distance"].mean()) for arm, values in ends.items()}
         wanted = min((moved[arm] for arm in COMPARED if arm in moved), default=0.0)
         arms = {}
         for arm, network in opened.items():
-            at = ends[arm]
-            if arm in COMPARED and moved[arm] > wanted:
-                share = wanted / moved[arm]
-                at = self.evaluation.measure(self._towards(network, share), self.device, STAGES.values()).values
-            arms[arm] = {"moved": moved[arm], "end": self._closures(baseline, ends[arm]), "at": self._closures(baseline, at)}
+            arms[arm] = {"moved": moved[arm], "end": self._closures(baseline, ends[arm])}
+            if arm in COMPARED:
+                near = self._towards(network, wanted / moved[arm]) if moved[arm] > wanted else network
+                at = self.evaluation.measure(near, self.device, STAGES.values()).values
+                arms[arm]["at"] = self._closures(baseline, at)
         return {
             "distance": wanted, "photographs": sorted(set(self.auditor.photographs)), "without_vote": baseline.without_vote,
             "planted": baseline.planted, "arms": arms,
@@ -88,12 +90,14 @@ class Judge:
                 drawing.write_examples(folder / arm, self.last, pairs, start, output)
 
     def _closures(self, baseline: Any, values: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """By figure: the closure, and each photograph's share in it; nothing where there is no gap."""
+        """By figure that was measured: the closure, and each photograph's share in it; nothing where there is no gap."""
         names = {f"reward_{number}": name for name, number in STAGES.items()} | {"judge": "judge"}
         roles = dict.fromkeys(names, 1)
         roles |= {name: role.better for name, role in self.evaluation.metrics.roles.items() if self._is_figure(name)}
         evidence, found = self.auditor.evidence(baseline, values), {}
         for name, better in roles.items():
+            if name not in values:
+                continue
             gap = evidence.gap(name, better)
             if by_photograph := gap_closure.by_photograph(gap, self.auditor.photographs):
                 closed = gap_closure.closure(gap, self.auditor.photographs).value

@@ -53,7 +53,7 @@ def test_a_lattice_raises_an_alarm_the_start_itself_and_a_network_tuned_on_l1_no
         assert found["verdict"][0] == "No sign of reward hacking."
         assert found["alarms"] == []
     moved = {row["metric"]: row["difference"] for row in found["metrics"]}
-    assert moved["distance"] > 1  # far enough that an alarm at any change would be raised
+    assert moved["distance"] > 0.5  # far enough that an alarm at any change would be raised
     assert moved["psnr"] > 0
     with pytest.raises(UserError, match="another recipe"):
         audit_network(small(*PLAIN), generator, "bicubic", reward, data, tmp_path / "hacked", "cpu")
