@@ -64,6 +64,17 @@ def older(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request) -> str:
+    """The CPU, and a GPU where there is one."""
+    if request.param == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def weights_of(tmp_path_factory):
     """Small random weights of the diffusion models of these names, in a folder that is made once: read only."""

@@ -6,27 +6,25 @@ import numpy as np
 import pytest
 import torch
 from skimage import data as pictures
+from small_hed import small_hed
+from small_rlhf import interrupted_after, logged, small
+from small_sam import sam, sam2
 
 from fgr import recipe
 from fgr.dataset import tables
 from fgr.devices import numerics
-from fgr.generate import run
+from fgr.generate import edges, run, segments
 from fgr.generate.replay import replay
 from fgr.metrics.features import open_features
 from fgr.reward.pretrained import load_reward_model
 from fgr.reward.run import train_reward_model
+from fgr.rlhf.run import tune
 from fgr.sr import Job, memory, open_upscaler
 from fgr.training import directory as runs
 from fgr.training.optimization import Optimization
 
-PHOTO = np.ascontiguousarray(pictures.astronaut()[:64, 60:124])
 NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, NO_CUDA])
-
-
-@pytest.fixture(params=["cpu", CUDA])
-def device(request):
-    return request.param
+PHOTO = np.ascontiguousarray(pictures.astronaut()[:64, 60:124])
 
 
 def restored(name, device, **how):
@@ -105,6 +103,54 @@ def test_a_dataset_replays_where_it_was_made(tiny, tiny_recipe, device, tmp_path
     rows = [row for file in tables.shards(out, "samples") for row in tables.read_shard(file)]
     assert ("hardware" in json.loads(rows[0]["inference"])) == (device == "cuda")
     assert list(replay(out, 6, "auto")) == [None] * 6
+
+
+@pytest.mark.parametrize("kind", [sam, sam2])
+def test_objects_are_the_same_on_every_device(kind, device, tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "POINTS", 4)
+    kind(tmp_path)
+    labels, on_cpu = (segments.open_segments(f"sam:{tmp_path}", one).segments(PHOTO) for one in (device, "cpu"))
+    assert len(np.unique(labels)) > 1
+    assert (labels == on_cpu).mean() > (0.97 if device == "cuda" else 0.999)
+
+
+def test_regions_between_edges_are_the_same_on_every_device(device, tmp_path):
+    layers = edges.read_layers(small_hed(tmp_path / "hed.h5"))
+    found, on_cpu = (edges.Hed(layers, one).edges(PHOTO).astype(float) for one in (device, "cpu"))
+    assert np.abs(found - on_cpu).max() <= (0.01 * np.abs(on_cpu).max() if device == "cuda" else 0)
+
+
+def test_a_batch_that_memory_has_no_room_for_is_halved_and_the_outputs_stay(network_files, device, monkeypatch):
+    jobs = [Job(np.roll(PHOTO, turn, 0), "", (64, 64), (0, 0, 64)) for turn in range(4)]
+    upscaler = open_upscaler(network_files["rrdbnet"], scale=4, device=device, precision="fp32")
+    alone = [upscaler.upscale([job])[0] for job in jobs]
+    upscaler, sizes = open_upscaler(network_files["rrdbnet"], scale=4, device=device, precision="fp32"), []
+    upscaler.fit.batch = 4  # on the CPU too
+
+    def full(module, inputs):
+        sizes.append(len(inputs[0]))
+        if len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(memory, "cuda_room", lambda *_: 10**12)
+    upscaler.descriptor.model.register_forward_pre_hook(full)
+    found = upscaler.upscale(jobs)
+    assert sizes[-3:] == [4, 2, 2]
+    assert max(np.abs(a.astype(int) - b).max() for a, b in zip(found, alone, strict=True)) <= 1
+    assert upscaler.settings(3).items() >= {"tile": 0, "batch": 2, "place": 1}.items()
+
+
+def test_tuning_in_mixed_precision_that_is_interrupted_goes_on_to_the_same_losses(sources, device, tmp_path, monkeypatch):
+    recipe = small("training={precision: bf16, steps: 4, checkpoint_every: 1}", "audit.every=4", "curriculum.schedule=none")
+
+    def losses(out):
+        return [(line["step"], line["reward"], line["norm"]) for line in logged(out, "train")]
+
+    tune(recipe, *sources, tmp_path / "whole", device)
+    with interrupted_after(monkeypatch, 2), pytest.raises(KeyboardInterrupt):
+        tune(recipe, *sources, tmp_path / "resumed", device)
+    tune(recipe, *sources, tmp_path / "resumed", device)
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
 
 
 @pytest.mark.gpu

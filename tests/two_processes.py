@@ -1,8 +1,9 @@
-"""Two processes on the CPU that train as one, run as a program of its own by training/test_accelerator.py: two_processes.py JOBS.
+"""Two processes on the CPU that train as one, run as a program of its own by test_two_processes.py: two_processes.py JOBS.
 
-JOBS is a JSON list of {kind, overrides, sources, out}. Everything is imported once, then both processes are forked.
+JOBS is a JSON list of {kind, recipe, overrides, sources, out}. Everything is imported once, then both processes are forked.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -13,25 +14,29 @@ from fgr import recipe
 from fgr.reward.run import train_reward_model
 from fgr.rlhf.run import tune
 
+RUNS = {"reward": train_reward_model, "rlhf": tune}
+
 
 def work(job):
-    out = Path(job["out"])
-    if job["kind"] == "reward":
-        train_reward_model(recipe.load("tiny", "reward", job["overrides"]), *job["sources"], out, "cpu")
-    else:
-        tune(recipe.load("demo", "rlhf", job["overrides"]), *job["sources"], out, "cpu")
+    chosen = recipe.load(job["recipe"], job["kind"], job["overrides"])
+    RUNS[job["kind"]](chosen, *job["sources"], Path(job["out"]), "cpu")
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [str(one.getsockname()[1]) for one in sockets]
 
 
 def main(jobs):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    children = []
+    ports, children = free_ports(len(jobs)), []  # a run's processes part at its end
     for rank in ("0", "1"):
         if (child := os.fork()) == 0:
-            own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            os.environ.update(own)
-            for job in jobs:
+            os.environ.update({"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"})
+            for job, port in zip(jobs, ports, strict=True):
+                os.environ["MASTER_PORT"] = port
                 work(job)
             sys.stdout.flush()
             os._exit(0)

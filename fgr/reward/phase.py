@@ -57,7 +57,7 @@ class Phase:
             self.state.ema = {key: value.detach().clone() for key, value in model.state_dict().items()}
         else:
             model.load_state_dict(checkpoint["model"])
-            optimizer.load_state_dict(checkpoint["optimizer"])
+            self.optimization.load(checkpoint)
             self.state = State(**checkpoint["phase_state"])
             self.state.ema = {key: value.to(accelerator.device) for key, value in self.state.ema.items()}
 
@@ -94,8 +94,7 @@ class Phase:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        state = {"model": self.plain.state_dict(), "optimizer": self.optimizer.state_dict(), "phase_state": vars(self.state)}
-        self.run.save(state)
+        self.run.save({"model": self.plain.state_dict(), "phase_state": vars(self.state), **self.optimization.state()})
         self.accelerator.wait_for_everyone()
 
     def _step(self, source: Feed[Batch, Batch], loss: Callable[[Any, Batch], dict[str, torch.Tensor]]) -> None:

@@ -4,7 +4,7 @@ A dataset's `degradation` column replays the inputs exactly; a folder holds real
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,13 +31,19 @@ EXTERNAL = "external"  # the preset of rows whose low-resolution input was made 
 class Batch:
     """float32 (B, 3, h, w) in [0, 1]; the references (B, 3, h·scale, w·scale) and the rivals they are preferred to, or None.
 
-    `number` is the batch's place in the run: what is drawn at random in a step follows from it.
+    What is drawn at random in a step follows from `number`, the batch's place in the run, and from the process `part` (I, N).
     """
 
     low: torch.Tensor
     reference: torch.Tensor | None
     rival: torch.Tensor | None = None
     number: int = 0
+    part: tuple[int, int] = (0, 1)
+
+    def drawn(self, draw: Callable[[tuple[int, ...]], torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
+        """A random tensor of `shape` for this process: its part of what `draw(shape)` gives for all processes together."""
+        rank, world = self.part
+        return draw((world * shape[0], *shape[1:]))[rank * shape[0] : (rank + 1) * shape[0]]
 
     def to(self, device: torch.device) -> "Batch":
         """On `device`; on its way to CUDA by memory that a GPU reads by itself."""
@@ -46,7 +52,7 @@ class Batch:
             images = tuple(one if one is None or one.is_cuda else one.pin_memory() for one in images)
         low, reference, rival = (None if one is None else one.to(device, non_blocking=True) for one in images)
         assert low is not None
-        return Batch(low, reference, rival, self.number)
+        return Batch(low, reference, rival, self.number, self.part)
 
 
 class Replayed:
@@ -177,7 +183,7 @@ def batches(
                 order = np.random.default_rng([seed, epoch]).permutation(len(inputs))
             rng = np.random.default_rng([seed, position, 1])
             pairs.append(cut(inputs[int(order[position % len(inputs)])], scale, crop, flips, rng))
-        yield stacked(pairs, number)
+        yield stacked(pairs, number, part)
 
 
 def fixed(inputs: Inputs, scale: int, crop: int, count: int) -> list[ImagePair]:
@@ -214,13 +220,21 @@ def cut(pair: ImagePair, scale: int, crop: int, flips: bool, rng: np.random.Gene
     return low, *others
 
 
-def stacked(pairs: Sequence[ImagePair], number: int = 0) -> Batch:
+def stacked(pairs: Sequence[ImagePair], number: int = 0, part: tuple[int, int] = (0, 1)) -> Batch:
     """A batch of pairs of one size. UserError for pairs of several sizes."""
     if len({pair[0].shape for pair in pairs}) > 1:
         raise UserError("The low-resolution images differ in size, so they cannot be batched.", "Set data.crop, or data.batch=1.")
     low, *others = (as_tensor(images) for images in zip(*pairs, strict=True))
     reference, rival = (*others, None, None)[:2]
-    return Batch(low, reference, rival, number)
+    return Batch(low, reference, rival, number, part)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches of images of one size as one."""
+    columns = zip(*((one.low, one.reference, one.rival) for one in batches), strict=True)
+    low, reference, rival = (None if images[0] is None else torch.cat(images) for images in columns)
+    assert low is not None
+    return Batch(low, reference, rival, batches[0].number)
 
 
 def _spread(inputs: Inputs, count: int) -> list[tuple[int, int]]:

@@ -34,16 +34,17 @@ class RewardStages:
         self.rewards[number] = self._reward(model)
 
     def scale(
-        self, references: Sequence[torch.Tensor], starts: Sequence[torch.Tensor], anchor_norm: float, numbers: Iterable[int]
-    ) -> None:
+        self, references: Sequence[torch.Tensor], starts: Sequence[torch.Tensor], anchor_norm: float, numbers: Iterable[int],
+        first: int = 1,
+    ) -> None:  # fmt: skip
         """Set z-units and weights of the rewards `numbers`, as the recipe's `reward.units` and `reward.ratio` say.
 
-        `references` are images (B, 3, H, W), clean ones and composites; `starts` the untuned network's outputs. UserError for a
-        reward that does not vary or has no gradient.
+        `references` are images (B, 3, H, W), clean ones and composites; `starts` the untuned network's outputs, the `first` of
+        which are the batch that weights are taken on. UserError for a reward that does not vary or has no gradient.
         """
         raw = self.settings.units == "raw"
         for number in numbers:
-            scale(self.rewards[number], references, starts, anchor_norm, self.settings.ratio, standardise=not raw)
+            scale(self.rewards[number], references, starts, anchor_norm, self.settings.ratio, not raw, first)
         if raw:
             for reward in self.rewards:
                 reward.weight = self.rewards[-1].weight
@@ -60,16 +61,18 @@ class RewardStages:
 
 def scale(
     reward: Reward, references: Sequence[torch.Tensor], starts: Sequence[torch.Tensor], anchor_norm: float, ratio: float,
-    standardise: bool = True,
+    standardise: bool = True, first: int = 1,
 ) -> None:  # fmt: skip
-    """Set a reward's z-units, unless its terms stay as they are, and its weight: its gradient is `ratio` times `anchor_norm`.
+    """Set a reward's z-units, unless its terms stay as they are, and its weight: its gradient on the `first` starts, as on one
+    batch, is `ratio` times `anchor_norm`.
 
     UserError for a reward that does not vary or has no gradient.
     """
     if standardise:
         reward.calibrate([*references, *starts])
     try:
-        reward.weight = reward_weight(gradient_norm(reward.gradient(starts[0])[2]), anchor_norm, ratio)
+        gradient = torch.cat([reward.gradient(start)[2] for start in starts[:first]]) / first
+        reward.weight = reward_weight(gradient_norm(gradient), anchor_norm, ratio)
     except ValueError as error:
         raise UserError(
             f"The reward {reward.name} cannot be optimized: {error}.",

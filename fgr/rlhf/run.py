@@ -21,7 +21,7 @@ from fgr.progress import Progress
 from fgr.recipe import resolved
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.reward.pretrained import load_reward_model, save_reward_model
-from fgr.rlhf import pictures, usefulness
+from fgr.rlhf import inputs, pictures, usefulness
 from fgr.rlhf.algorithms import Surroundings, open_algorithm
 from fgr.rlhf.algorithms.interface import Algorithm
 from fgr.rlhf.auditor import Auditor, Baseline
@@ -32,7 +32,6 @@ from fgr.rlhf.setup import MAY_GROW, Setup
 from fgr.rlhf.tuning_loop import TuningLoop
 from fgr.rlhf.usefulness import control_recipe
 from fgr.training.accelerator import begin_trackers
-from fgr.training.directory import Run
 
 SHOWN = 6  # images of the report's gallery
 
@@ -47,7 +46,9 @@ def tune(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, 
     setup = Setup(recipe, generator, reward, data, out, device)
     try:
         with setup.run.alone():
-            return _run(setup, lambda: _control(recipe, generator, reward, data, out, device))
+            found = _run(setup, lambda: _control(recipe, generator, reward, data, out, device))
+        setup.accelerator.end_training()  # at the end of all: joined processes part
+        return found
     except (MemoryError, RuntimeError) as error:
         from fgr.sr.memory import is_out_of_memory
 
@@ -65,8 +66,10 @@ def _control(recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Pa
     """The averaged weights of a run with the anchor alone, in OUT/control; None where the recipe does not ask for one."""
     if not recipe.audit.control:
         return None
-    tune(control_recipe(recipe), generator, reward, data, out / "control", device)
-    saved = Run(out / "control", main=False).load()
+    setup = Setup(control_recipe(recipe), generator, reward, data, out / "control", device)
+    with setup.run.alone():
+        _run(setup, lambda: None)
+    saved = setup.run.load()
     assert saved is not None
     weights: Weights = saved["state"]["ema"]
     return weights
@@ -82,9 +85,7 @@ def _run(setup: Setup, control: Callable[[], Weights | None]) -> dict[str, Any]:
     loop = open_loop(setup)
     begin_trackers(setup.accelerator, "fgr-rlhf", setup.recipe.trackers)
     loop.fit()
-    found = write_results(loop, setup, control())
-    setup.accelerator.end_training()
-    return found
+    return write_results(loop, setup, control())
 
 
 def open_loop(setup: Setup) -> TuningLoop:
@@ -132,7 +133,10 @@ def scale_rewards(setup: Setup, algorithm: Algorithm, stages: Iterable[int]) -> 
             starts.append(setup.policy.start(batch.low))
             progress.advance()
     setup.calibrate_judges(references, starts)
-    setup.stages.scale(references, starts, algorithm.anchor_norm(batches[0], starts[0]), stages)
+    first = setup.accelerator.num_processes  # together they are the batch of a step, if images are of one size
+    first = first if len({start.shape[1:] for start in starts[:first]}) == 1 else 1
+    anchor_norm = algorithm.anchor_norm(inputs.joined(batches[:first]), torch.cat(starts[:first]))
+    setup.stages.scale(references, starts, anchor_norm, stages, first)
 
 
 def refresh_stage(setup: Setup, algorithm: Algorithm, stage: int, ema: Weights) -> None:

@@ -98,8 +98,10 @@ class Setup:
         )
 
     def references(self) -> tuple[list[torch.Tensor], list[Batch]]:
-        """Clean images and composites, and batches of inputs, that z-units and reward weights are taken from."""
-        recipe, many = self.recipe, -(-self.recipe.reward.reference_images // self.recipe.data.batch)
+        """Clean images and composites, and batches of inputs, that z-units and reward weights are taken from: the same in every
+        process, as many as one process with all of their images at once would take."""
+        recipe, world = self.recipe, self.accelerator.num_processes
+        many = world * -(-recipe.reward.reference_images // (world * recipe.data.batch))
         side = recipe.data.crop * self.policy.scale
         drawn = inputs.batches(
             self.inputs, self.policy.scale, recipe.data.crop, recipe.data.batch, False, recipe.seed + 1, 0, many

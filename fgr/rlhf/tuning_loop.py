@@ -18,7 +18,6 @@ from fgr.rlhf.auditor import Auditor, Baseline, Finding
 from fgr.rlhf.curriculum import AuditPoint, CurriculumState, StageSchedule
 from fgr.rlhf.held_out import HeldOutEvaluation, Measured
 from fgr.rlhf.inputs import Batch
-from fgr.rlhf.network_policy import NetworkPolicy
 from fgr.rlhf.policy import Policy, Weights
 from fgr.rlhf.tuning_state import State
 from fgr.training.directory import Run
@@ -43,11 +42,9 @@ class TuningLoop:
         self.recipe, self.training, self.audited = recipe, recipe.training, recipe.audit
         self.auditor = Auditor(evaluation, recipe.audit, accelerator.device)
         self.accelerator, self.batches, self.refresh, self.maps = accelerator, batches, refresh, maps
-        self.wrapped = isinstance(policy, NetworkPolicy)  # others are called in parts
         self.optimizer = accelerator.prepare(self._new_optimizer())
-        self.network = accelerator.prepare(policy) if self.wrapped else policy
         self.optimization = Optimization(
-            self.network, self.optimizer, self.training.clip, self.training.accumulate, accelerator, policy.learned().values()
+            policy, self.optimizer, self.training.clip, self.training.accumulate, accelerator, policy.learned().values()
         )
         self.state = State(CurriculumState(schedule.first), ema=_copies(policy.learned()))
         self.start_outputs: torch.Tensor | None = None  # of the untuned network, for the sheets
@@ -55,7 +52,7 @@ class TuningLoop:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from a checkpoint's state."""
         self.policy.put(self.placed(saved["learned"]))
-        self.optimizer.load_state_dict(saved["optimizer"])
+        self.optimization.load(saved)
         self.state = State.of(saved["state"], self.placed)
         for reward, values in zip(self.algorithm.rewards, saved["rewards"], strict=True):
             reward.load(values)
@@ -63,8 +60,8 @@ class TuningLoop:
     def save(self) -> None:
         """Write the checkpoint."""
         self.run.save({
-            "learned": _copies(self.policy.learned()), "optimizer": self.optimizer.state_dict(), "state": self.state.plain(),
-            "rewards": [reward.state() for reward in self.algorithm.rewards],
+            "learned": _copies(self.policy.learned()), "state": self.state.plain(),
+            "rewards": [reward.state() for reward in self.algorithm.rewards], **self.optimization.state(),
         })  # fmt: skip
         self.accelerator.wait_for_everyone()
 
@@ -117,8 +114,8 @@ class TuningLoop:
         share = curriculum.blend_share(self.schedule, place, step)
         factor = curriculum.lr_factor(self.schedule, place, step) * warmup(step, training.warmup)
         self.optimization.set_rate(factor)
-        at = TrainingStep(self.network, place.stage, share, self.optimization.backward, self._update)
-        figures = self.optimization.accumulate(source, lambda batch: self.algorithm.step(batch, at))
+        at = TrainingStep(self.policy, place.stage, share, self.optimization.backward, self._update)
+        figures = self._everywhere(self.optimization.accumulate(source, lambda batch: self.algorithm.step(batch, at)))
         state.step += 1
         norm = self._update()
         figures |= {
@@ -129,12 +126,21 @@ class TuningLoop:
         if state.bad >= training.bad_steps:
             raise self._broken(norm)
 
+    def _everywhere(self, figures: dict[str, Any]) -> dict[str, Any]:
+        """Means of figures over the processes."""
+        if self.accelerator.num_processes == 1:
+            return figures
+        values = torch.tensor(list(figures.values()), dtype=torch.float64, device=self.accelerator.device)
+        return dict(zip(figures, self.accelerator.reduce(values, "mean").tolist(), strict=True))
+
     def _update(self) -> float:
         """An optimizer step and its part in the averaged weights, if the gradient can be used; its norm before clipping."""
         state, learned = self.state, self.policy.learned()
-        if not self.wrapped and self.accelerator.num_processes > 1:
-            for value in learned.values():
-                value.grad = self.accelerator.reduce(value.grad, "mean")
+        if self.accelerator.num_processes > 1:  # by hand: diffusion models are called in parts, and not every tensor has a part
+            gradients = [value.grad for value in learned.values() if value.grad is not None]
+            whole = self.accelerator.reduce(torch.cat([one.flatten() for one in gradients]), "mean")
+            for one, mean in zip(gradients, whole.split([one.numel() for one in gradients]), strict=True):
+                one.copy_(mean.view_as(one))
         norm = self.optimization.clip_gradients()
         wrong = divergence(norm, state.gradient, self.training.explosion_factor, state.step)
         if wrong:

@@ -71,6 +71,17 @@ class Optimization:
         if self.accelerator and self.accelerator.scaler:
             self.optimizer.step()
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the optimizer's state and, in fp16, the loss scale's."""
+        scaler = self.accelerator.scaler if self.accelerator else None
+        return {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Go on from `state`; checkpoints of earlier versions know nothing of the loss scale."""
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if saved.get("scaler") and self.accelerator and self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+
     def _exchange(self, last: bool) -> Any:
         if not self.accelerator:
             return nullcontext()

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -85,3 +87,16 @@ def test_the_average_follows_the_weights():
     assert average["count"] == 3
     optimization.update_ema(average, current, 0.5, 100)
     assert average["weight"].tolist() == pytest.approx([10, 10])
+
+
+def test_a_checkpoint_keeps_the_loss_scale_of_fp16():
+    scaled = [torch.amp.GradScaler("cpu", init_scale=start, growth_interval=1) for start in (8.0, 1024.0)]
+    runs = [slope()[0] for _ in scaled]
+    for run, scaler in zip(runs, scaled, strict=True):
+        run.accelerator = SimpleNamespace(scaler=scaler)
+        scaler.scale(torch.ones(()))
+    runs[1].load(runs[0].state())
+    assert scaled[1].get_scale() == 8.0
+    runs[0].load({"optimizer": runs[0].optimizer.state_dict()})  # of an earlier version
+    assert scaled[0].get_scale() == 8.0
+    assert slope()[0].state()["scaler"] is None

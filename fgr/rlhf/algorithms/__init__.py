@@ -8,13 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from fgr.recipe.rlhf import RlhfRecipe
 from fgr.rlhf.algorithms.direct import Direct
 from fgr.rlhf.algorithms.dpo import Dpo
 from fgr.rlhf.algorithms.grpo import Grpo
-from fgr.rlhf.algorithms.interface import Algorithm
+from fgr.rlhf.algorithms.interface import Algorithm, Gather
 from fgr.rlhf.algorithms.pathwise import Pathwise
 from fgr.rlhf.anchor import Distance
 from fgr.rlhf.reward_stages import RewardStages
@@ -24,12 +22,11 @@ Perceptual = Mapping[str, Distance]  # by the metric's name
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What an algorithm has from the run: mixed precision, the distances that the anchor weighs, and the values of a tensor in
-    every process, joined."""
+    """What an algorithm has from the run: mixed precision, the distances that the anchor weighs, and what joins processes."""
 
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
     perceptual: Perceptual = field(default_factory=dict)
-    gather: Callable[[torch.Tensor], torch.Tensor] = lambda values: values
+    gather: Gather = lambda values: values
 
 
 Opener = Callable[[Any, Any, RlhfRecipe, RewardStages, Surroundings], Algorithm]
@@ -49,7 +46,9 @@ ALGORITHMS: dict[str, Opener] = {
     "grpo": lambda policy, settings, recipe, stages, around: Grpo(
         policy, stages.rewards, settings, recipe.seed, stages.maps, around.autocast, around.gather
     ),
-    "dpo": lambda policy, settings, recipe, stages, around: Dpo(policy, stages.rewards, settings, recipe.seed, around.autocast),
+    "dpo": lambda policy, settings, recipe, stages, around: Dpo(
+        policy, stages.rewards, settings, recipe.seed, around.autocast, around.gather
+    ),
 }
 
 

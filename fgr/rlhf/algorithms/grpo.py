@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from fgr.recipe.algorithms import GrpoSettings
-from fgr.rlhf.algorithms.interface import Figures, TrainingStep
+from fgr.rlhf.algorithms.interface import Figures, Gather, TrainingStep
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
 from fgr.rlhf.inputs import Batch
 from fgr.rlhf.reward_stages import Maps
@@ -47,7 +47,7 @@ class Grpo:
         seed: int = 0,
         maps: Callable[[int], Maps | None] = lambda stage: None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        gather: Callable[[torch.Tensor], torch.Tensor] = lambda values: values,
+        gather: Gather = lambda values: values,
     ) -> None:
         self.autocast, self.gather = autocast, gather
         self.policy, self.rewards, self.settings, self.seed, self.maps = policy, rewards, settings, seed, maps
@@ -82,7 +82,9 @@ class Grpo:
         for index in range(policy.steps):
             with self.autocast():
                 step = policy.step(latents, index, start, settings.eta if index in learned else 0.0)
-            noise = torch.randn(latents.shape, generator=source).to(latents.device) if index in learned else None
+            noise = None
+            if index in learned:
+                noise = batch.drawn(lambda size: torch.randn(size, generator=source), latents.shape).to(latents.device)
             drawn = step.drawn(noise)
             if index in learned:
                 before[index], after[index], likely[index], sd[index] = latents, drawn, step.log_prob(drawn), step.sd
@@ -91,7 +93,7 @@ class Grpo:
         value = self._value(images, stage, share)
         rewards, maps = value, self.maps(stage) if settings.dense else None
         if maps is not None:
-            rewards = dense_rewards(value, maps(images), tuple(latents.shape[-2:]))  # type: ignore[arg-type]
+            rewards = dense_rewards(value, maps(images), tuple(latents.shape[-2:]), self.gather)  # type: ignore[arg-type]
         grouped = rewards.view(len(batch.low), settings.group, *rewards.shape[1:])
         everywhere = self.gather(rewards) if settings.spread == "global" else None
         advantage = advantages(grouped, settings.spread, settings.advantage_clip, everywhere).flatten(0, 1)
@@ -153,14 +155,17 @@ def clipped(log_prob: torch.Tensor, old: torch.Tensor, advantage: torch.Tensor, 
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
 
-def dense_rewards(rewards: torch.Tensor, maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def dense_rewards(
+    rewards: torch.Tensor, maps: torch.Tensor, size: tuple[int, int], gather: Gather = lambda values: values
+) -> torch.Tensor:
     """A reward a place, (B, h, w): each image's reward (B,), less where its degradation map (B, 1, H, W) is high.
 
-    R(h, w) = R − M(h, w) with R in z-units and M brought to unit deviation over the batch. (The published R·(1 − M) turns a low
-    reward's sign around: for negative R a bad place gains. The sum is ours.)
+    R(h, w) = R − M(h, w) with R in z-units and M brought to unit deviation over the batch of all processes. (The published
+    R·(1 − M) turns a low reward's sign around: for negative R a bad place gains. The sum is ours.)
     """
     resized = torch.nn.functional.adaptive_avg_pool2d(maps.float(), size).squeeze(1)
-    scaled = (resized - resized.mean()) / resized.std(correction=0).clamp_min(SMALLEST_SD)
+    everywhere = gather(resized)
+    scaled = (resized - everywhere.mean()) / everywhere.std(correction=0).clamp_min(SMALLEST_SD)
     return rewards.view(-1, 1, 1) - scaled
 
 

@@ -10,6 +10,7 @@ from fgr.rlhf.inputs import Batch
 from fgr.rlhf.trained_reward import Reward
 
 Figures = dict[str, float]  # for the log, by name
+Gather = Callable[[torch.Tensor], torch.Tensor]  # the values of a tensor in every process, joined
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class TrainingStep:
     before the one that ends the training step anyway.
     """
 
-    network: Any  # the policy, as accelerate may have wrapped it
+    network: Any  # the policy
     stage: int
     share: float
     backward: Callable[[torch.Tensor], None]

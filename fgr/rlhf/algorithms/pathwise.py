@@ -84,7 +84,7 @@ class Pathwise:
         source = torch.Generator().manual_seed(self.seed * 1_000_003 + batch.number)
         found: list[Figures] = []
         for _ in range(draws):
-            noise = torch.randn(clean.shape, generator=source).to(clean.device)
+            noise = batch.drawn(lambda size: torch.randn(size, generator=source), clean.shape).to(clean.device)
             noised = policy.schedule.noised(clean, noise, times)
             output, gap = self._predicted(noised, last, start)
             latents = policy.transition(noised, output, last).mean

@@ -25,7 +25,7 @@ def test_dpo_at_equality_is_log_2_and_falls_as_the_winner_gains():
 
 def test_a_weight_decides_how_much_a_pair_counts():
     now = torch.tensor([0.0, 1.0])
-    loss, _ = dpo.dpo_loss(now, torch.zeros(2), torch.zeros(2), torch.zeros(2), 2.0, torch.tensor([1.0, 0.0]))
+    loss, _ = dpo.dpo_loss(now, torch.zeros(2), torch.zeros(2), torch.zeros(2), 2.0, torch.tensor([2.0, 0.0]))
     assert float(loss) == pytest.approx(math.log(2))
 
 

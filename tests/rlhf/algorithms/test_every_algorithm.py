@@ -1,13 +1,15 @@
 """Every algorithm on a toy with a known best answer, and runs of each."""
 
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from small_diffusion import image, restored
 from small_rlhf import interrupted_after
-from toy_diffusion import BEST, grey_reward, optimized, toy
+from toy_diffusion import BEST, grey_reward, optimized, toy, training_step
 
 from fgr import recipe as recipes
 from fgr.errors import UserError
@@ -16,6 +18,7 @@ from fgr.rlhf.algorithms.dpo import Dpo
 from fgr.rlhf.algorithms.grpo import Grpo
 from fgr.rlhf.algorithms.pathwise import Pathwise
 from fgr.rlhf.diffusion_policy import DiffusionPolicy
+from fgr.rlhf.inputs import Batch
 from fgr.rlhf.run import tune
 from fgr.training import directory as runs
 
@@ -55,6 +58,44 @@ def test_only_what_learns_gets_a_gradient(name):
     optimized(ALGORITHMS[name](policy, [grey_reward()]), policy, 2, 0.05)
     assert all(torch.equal(value, policy.network.state_dict()[key]) for key, value in frozen.items())
     assert all(value.grad is None for key, value in policy.network.named_parameters() if "lora" not in key)
+
+
+PARTED = {  # what draws noise for a batch, or compares its images with one another
+    "draft-lv": lambda policy, gather: Pathwise(policy, [grey_reward()], DraftLvSettings(name="draft-lv", hinge=None)),
+    "grpo": lambda policy, gather: Grpo(
+        policy, [grey_reward()], GrpoSettings(name="grpo", group=4, clip=0.2, dense=True), gather=gather,
+        maps=lambda stage: lambda images: images.mean(1, keepdim=True),
+    ),
+    "dpo": lambda policy, gather: Dpo(
+        policy, [grey_reward()], DpoSettings(name="dpo", pairs="samples", beta=50, samples=4, top=2), gather=gather
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_two_processes_have_the_gradient_of_one_with_twice_the_batch(name):
+    low = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    policies, meeting, told = [toy() for _ in range(3)], threading.Barrier(2, timeout=60), [low, low]
+
+    def gradient(policy, batch, gather):
+        PARTED[name](policy, gather).step(batch, training_step(policy))
+        return torch.cat([value.grad.flatten() for value in policy.learned().values()])
+
+    def part(rank):
+        def gather(values):
+            told[rank] = values
+            meeting.wait()
+            joined = torch.cat(told)
+            meeting.wait()
+            return joined
+
+        return gradient(policies[rank], Batch(low[2 * rank : 2 * rank + 2], None, None, 5, (rank, 2)), gather)
+
+    whole = gradient(policies[2], Batch(low, None, None, 5), lambda values: values)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(part, (0, 1))
+    assert ((first + second) / 2 - whole).norm() < 1e-4 * whole.norm()
+    assert (first - second).norm() > 0.01 * whole.norm()
 
 
 SMALL = (

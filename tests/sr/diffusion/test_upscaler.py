@@ -45,6 +45,12 @@ def test_an_images_noise_is_its_own_and_the_seeds(name, opened):
     assert not np.array_equal(opened(seed=1).upscale(jobs(first))[0], alone)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_is_near_fp32_on_every_device(opened, device, precision):
+    exact, near = (opened(device=device, precision=one).upscale(jobs(image(0, 32, 32)))[0] for one in ("fp32", precision))
+    assert np.abs(exact.astype(int) - near).mean() < 8
+
+
 def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_nan_is_no_image(name, opened, capfd):
     upscaler, seen = opened(precision="bf16"), []
     [right] = upscaler.upscale(jobs(image(0, 32, 32)))
