@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fgr.devices import one_by_one
 from fgr.errors import UserError
 from fgr.images.arrays import as_tensor
 from fgr.metrics.fidelity import psnr
@@ -125,7 +126,7 @@ class HeldOutEvaluation:
         self, policy: Policy, metrics: HeldOutMetrics, rewards: Sequence[Reward], crops: Crops, batch: int
     ) -> None:  # fmt: skip
         self.policy, self.metrics, self.rewards, self.crops, self.batch = policy, metrics, rewards, crops, batch
-        self._starts: dict[int, torch.Tensor] = {}  # of the untuned network, for the crops' batches; on the CPU
+        self._starts: dict[int, np.ndarray] = {}  # the untuned network's outputs, uint8 (3, H, W), by the crop's number
 
     @property
     def pairs(self) -> Sequence[ImagePair]:
@@ -147,27 +148,25 @@ class HeldOutEvaluation:
 
     def changed(self, images: Sequence[np.ndarray], of: Sequence[int], device: torch.device, stages: Iterable[int]) -> Any:
         """The figures of `images`, uint8 (H, W, 3), each in place of the output for the crop of the number in `of`."""
-        pairs = [self.pairs[number] for number in of]
         return self._measure(
-            lambda batch, numbers: as_tensor([images[number] for number in numbers], device), device, stages, pairs=pairs
+            lambda batch, numbers: as_tensor([images[number] for number in numbers], device), device, stages, of=of
         ).values
 
     def _measure(
         self, produce: Callable[[Batch, range], Any], device: torch.device, stages: Iterable[int], keep: int = 0,
-        pairs: Sequence[ImagePair] | None = None,
+        of: Sequence[int] | None = None,
     ) -> Measured:  # fmt: skip
-        fixed = pairs is None
-        pairs = self.pairs if pairs is None else pairs
+        crops = range(len(self.pairs)) if of is None else of
         parts: list[dict[str, np.ndarray]] = []
         kept: list[torch.Tensor] = []
         stages = list(stages)
-        for first in range(0, len(pairs), self.batch):
-            remark(f"audit, image {first + 1} of {len(pairs)}")
-            one = stacked(pairs[first : first + self.batch]).to(device)
+        for first in range(0, len(crops), self.batch):
+            remark(f"audit, image {first + 1} of {len(crops)}")
+            chosen = crops[first : first + self.batch]
+            one = stacked([self.pairs[number] for number in chosen]).to(device)
             with torch.no_grad():
                 output = stored(produce(one, range(first, first + len(one.low))))
-                start = self._start(one.low, first) if fixed else stored(self.policy.start(one.low).float())
-                values = self.metrics.measure(output, one, start)
+                values = self.metrics.measure(output, one, self._start(one.low, chosen))
                 for stage in stages:
                     values[f"reward_{stage}"] = self.rewards[stage].value(output).double().cpu().numpy()
             parts.append(values)
@@ -181,11 +180,12 @@ class HeldOutEvaluation:
             )
         return Measured(joined, torch.cat(kept))
 
-    def _start(self, low: torch.Tensor, first: int) -> torch.Tensor:
-        """The untuned network's outputs for the batch that begins with the crop `first`, which every audit needs again."""
-        if first not in self._starts:
-            self._starts[first] = stored(self.policy.start(low).float()).cpu()
-        return self._starts[first].to(low.device)
+    def _start(self, low: torch.Tensor, crops: Sequence[int]) -> torch.Tensor:
+        """The untuned network's outputs for these crops, as they would be saved: made once, whatever is tuned."""
+        if not self._starts.keys() >= set(crops):
+            found = (stored(self.policy.start(low).float()) * 255).round().to(torch.uint8).cpu().numpy()
+            self._starts |= dict(zip(crops, found, strict=True))
+        return torch.from_numpy(np.stack([self._starts[number] for number in crops])).to(low.device).float() / 255
 
     def start_rewards(self, device: torch.device, stages: Iterable[int]) -> dict[str, np.ndarray]:
         """The untuned network's values of the rewards of `stages`."""
@@ -197,7 +197,9 @@ class HeldOutEvaluation:
 
     def start_outputs(self, pairs: Sequence[ImagePair], device: torch.device) -> torch.Tensor:
         """The untuned network's outputs (n, 3, H, W) for `pairs`, on the CPU."""
-        return torch.cat([self.policy.start(stacked([pair]).low.to(device)).float().cpu() for pair in pairs])
+        size = 1 if one_by_one(device.type) else self.batch
+        parts = [stacked(pairs[first : first + size]).low.to(device) for first in range(0, len(pairs), size)]
+        return torch.cat([self.policy.start(low).float().cpu() for low in parts])
 
 
 def stored(output: torch.Tensor) -> torch.Tensor:
