@@ -45,17 +45,22 @@ def test_an_images_noise_is_its_own_and_the_seeds(name, opened):
     assert not np.array_equal(opened(seed=1).upscale(jobs(first))[0], alone)
 
 
+def expect_near(name, exact, near):
+    """ResShift's decoder quantises: rounding takes another of two code words, and random ones are far apart."""
+    limit = 24 if name.startswith(("resshift", "sinsr")) else 8
+    assert np.abs(exact.astype(int) - near).mean() < limit
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("device", [pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
-def test_half_precision_is_near_fp32_on_a_gpu_too(opened, device, precision):
-    exact, near = (opened(device=device, precision=one).upscale(jobs(image(0, 32, 32)))[0] for one in ("fp32", precision))
-    assert np.abs(exact.astype(int) - near).mean() < 8
+def test_half_precision_is_near_fp32_on_a_gpu_too(name, opened, device, precision):
+    expect_near(name, *(opened(device=device, precision=one).upscale(jobs(image(0, 32, 32)))[0] for one in ("fp32", precision)))
 
 
 def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_nan_is_no_image(name, opened, capfd):
     upscaler, seen = opened(precision="bf16"), []
     [exact], [right] = (one.upscale(jobs(image(0, 32, 32))) for one in (opened(), upscaler))
-    assert np.abs(exact.astype(int) - right).mean() < 8
+    expect_near(name, exact, right)
 
     def overflow(module, inputs, output):  # what fp16 does to some images
         seen.append(output.dtype)
