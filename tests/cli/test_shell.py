@@ -86,7 +86,8 @@ def test_user_errors_exit_with_1_without_a_traceback(tmp_path):
 
 
 def test_an_interrupt_exits_with_130():
-    script = "import fgr.cli, os, signal\nfgr.cli.app = lambda: os.kill(os.getpid(), signal.SIGINT)\nfgr.cli.main()"
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # programs in the background begin deaf to it
+    script = f"import fgr.cli, os, signal\n{heed}\nfgr.cli.app = lambda: os.kill(os.getpid(), signal.SIGINT)\nfgr.cli.main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 130
     assert "Interrupted" in done.stderr

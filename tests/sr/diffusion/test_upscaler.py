@@ -11,6 +11,9 @@ from fgr.sr.diffusion.opening import MODELS
 from fgr.sr.diffusion.stepwise import generators
 
 SETTINGS = {"steps": 2, "prompt": "", "negative_prompt": "", "latent_tile": 16, "latent_overlap": 8}
+ONE_STEP = {"steps": 1}
+# The smallest tile of S3Diff would be 49 latent tiles of 16
+OWN = {"osediff": ONE_STEP, "pisasr": ONE_STEP, "sinsr": ONE_STEP, "s3diff": ONE_STEP | {"latent_tile": 40}}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -22,7 +25,7 @@ def name(request):
 def opened(name, weights_of):
     """Opens the model `name`."""
     torch.set_num_threads(1)
-    settings = SETTINGS | ({"steps": 1} if name in ("osediff", "pisasr", "s3diff", "sinsr") else {})
+    settings = SETTINGS | OWN.get(name, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FGR_WEIGHTS", str(weights_of(name)))
         show_less(patch)
