@@ -2,6 +2,7 @@
 
 python -m bench.claims run PHOTOGRAPHS [--tier cpu|night|gpu|smoke] [--out out/claims]    goes on where it was interrupted
 python -m bench.claims plan [--tier …]    jobs, estimated minutes, power, what it cannot show; runs nothing
+python -m bench.claims report [OUT]       numbers and report of what is done so far, which `run` writes when all is
 python -m bench.claims repeat OUT AGAIN UNIT…    some reward models' jobs once more, and whether the same comes of them
 python -m bench.claims compare A B        whether two runs have the same numbers
 python -m bench.claims page [OUT]         docs/claims.md and its pictures
@@ -20,18 +21,28 @@ from fgr.recipe import differences
 
 def run(given: argparse.Namespace) -> int:
     """Every job that is not done, then numbers and report."""
-    from bench.claims import figures, pool, report
     from bench.claims import plan as plans
+    from bench.claims import pool
 
     protocol = protocols.load(given.tier)
     out = Path(given.out).resolve()
     jobs = plans.jobs(protocol, str(Path(given.photographs).resolve()))
     device = given.device or protocol.device
     pool.work_off(jobs, out, device, given.workers or protocol.workers)
+    return report(given)
+
+
+def report(given: argparse.Namespace) -> int:
+    """Numbers and report of the jobs that are done, be it all of them or not."""
+    from bench.claims import figures, pool
+    from bench.claims import plan as plans
+    from bench.claims import report as reports
+
+    protocol, out = protocols.load(given.tier), Path(given.out).resolve()
     numbers = figures.plain(figures.collect(out, protocol))
     figures.write(out / "numbers.json", numbers)
-    page = report.write(out, protocol, numbers, pool.spent(out, jobs))
-    for name, found in report.decide(numbers, protocol).items():
+    page = reports.write(out, protocol, numbers, pool.spent(out, plans.jobs(protocol, "")))
+    for name, found in reports.decide(numbers, protocol).items():
         print(f"{name}: {found.verdict} – {found.why}")
     print(page)
     return 0
@@ -88,8 +99,11 @@ def main() -> int:
     five.add_argument("out")
     five.add_argument("again")
     five.add_argument("units", nargs="+", metavar="unit", help="a reward model: family-fold-seed, such as paper-0-101")
-    for verb in (one, five):
+    six = verbs.add_parser("report")
+    six.add_argument("out", nargs="?", default="out/claims")
+    for verb in (one, five, six):
         verb.add_argument("--tier", default="cpu")
+    for verb in (one, five):
         verb.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), help="in place of the tier's: the tier smoke on a GPU is its dry run"
         )
@@ -101,7 +115,7 @@ def main() -> int:
     two.add_argument("b")
     three = verbs.add_parser("page")
     three.add_argument("out", nargs="?")
-    for verb, work in ((one, run), (two, compare), (three, page), (four, plan), (five, repeat)):
+    for verb, work in ((one, run), (two, compare), (three, page), (four, plan), (five, repeat), (six, report)):
         verb.set_defaults(work=work)
     given = parser.parse_args()
     chosen: Callable[[argparse.Namespace], int] = given.work

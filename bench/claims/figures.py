@@ -32,11 +32,12 @@ def collect(out: Path, protocol: Protocol) -> dict[str, Any]:
 
 
 def family(out: Path, protocol: Protocol, units: Sequence[Unit]) -> dict[str, Any]:
-    """The three claims' numbers of one family of reward models."""
-    return {
-        "units": [unit.name for unit in units], "claim1": localisation(out, protocol, units),
-        "claim2": stability(out, protocol, units), "claim3": hacking(out, protocol, units),
-    }  # fmt: skip
+    """The three claims' numbers of one family of reward models: of those whose jobs are done; None where that is none."""
+    found: dict[str, Any] = {"units": [unit.name for unit in units]}
+    for claim, (last, measured) in CLAIMED.items():
+        done = [unit for unit in units if (out / f"{last}-{unit.name}").is_dir()]
+        found[claim] = measured(out, protocol, done) if done else None
+    return found
 
 
 def write(path: Path, numbers: Mapping[str, Any]) -> None:
@@ -78,7 +79,7 @@ def localisation(out: Path, protocol: Protocol, units: Sequence[Unit]) -> dict[s
     }  # fmt: skip
     everyone = [row for part in rows for row in part]
     return {
-        "files": [f"{name}/rows.json" for name in names], "rows": len(drawn[0]),
+        "files": [f"{name}/rows.json" for name in names], "whole": len(units), "rows": len(drawn[0]),
         "photographs": len({row["photo_id"] for row in drawn[0]}), "gains": gains,
         "ap": {kind: {name: _mean(row["ap"][name][kind] for part in drawn for row in part) for name in maps} for kind in CLASSES},
         "prevalence": {kind: _mean(row["prevalence"][kind] for row in drawn[0]) for kind in CLASSES},
@@ -198,6 +199,9 @@ def _of_unit(judged: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]] | No
         }  # fmt: skip
         found[arm] = part | {"index": part["own"] - part["figures"]}
     return found
+
+
+CLAIMED = {"claim1": ("maps", localisation), "claim2": ("judged", stability), "claim3": ("judged", hacking)}  # by their last jobs
 
 
 def _judged(out: Path, unit: Unit) -> dict[str, Any]:

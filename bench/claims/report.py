@@ -137,7 +137,10 @@ def curve_chart(out: Path, protocol: Protocol) -> str:
     """Means over the deciding family's reward models of the yardstick by arm, with their names."""
     series = {}
     for arm in protocol.families["paper"].arms:
-        found = [figures.curve(out, arm, unit) for unit in protocol.units("paper")]
+        done = [unit for unit in protocol.units("paper") if (out / f"tune-{arm}-{unit.name}").is_dir()]
+        if not done:
+            continue
+        found = [figures.curve(out, arm, unit) for unit in done]
         shortest = min(len(steps) for steps, _ in found)
         means = np.mean([values[:shortest] for _, values in found], axis=0)
         series[arm] = (found[0][0][:shortest], means.tolist())

@@ -27,7 +27,8 @@ def of_claims(numbers: Numbers, protocol: Protocol) -> dict[str, list[Table]]:
     makers = {"claim1": claim1, "claim2": claim2, "claim3": claim3}
     families = sorted(numbers["families"].items(), key=lambda item: item[0] != "paper")
     return {
-        name: [table for family, found in families for table in makers[name](found[name], family, protocol)] for name in CLAIMS
+        name: [table for family, found in families if found[name] for table in makers[name](found[name], family, protocol)]
+        for name in CLAIMS
     }
 
 

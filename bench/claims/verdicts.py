@@ -1,8 +1,8 @@
 """From numbers to verdicts by the protocol's rules. Pure: what figures.py found and the thresholds in, verdicts out."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.claims import statistics
@@ -32,14 +32,12 @@ class Verdict:
 
 def decide(family: Numbers, limits: Thresholds) -> dict[str, Verdict]:
     """The verdict on each claim, by the numbers of one family of reward models."""
-    tested = {"claim1": least_gain(family["claim1"])[1], "claim2": family["claim2"]["ratios"]["A1"],
-              "claim3": family["claim3"]["difference"]}  # fmt: skip
-    ps = statistics.holm({name: effect["p"] for name, effect in tested.items()})
-    survives = {name: p < limits.alpha for name, p in ps.items()}
+    rules = {"claim1": (claim1, limits.claim1), "claim2": (claim2, limits.claim2), "claim3": (claim3, limits.claim3)}
+    effects = {name: TESTED[name](family[name]) if family[name] else asdict(statistics.NONE) for name in rules}
+    ps = statistics.holm({name: effect["p"] for name, effect in effects.items()})
     found = {
-        "claim1": claim1(family["claim1"], limits.claim1, survives["claim1"]),
-        "claim2": claim2(family["claim2"], limits.claim2, survives["claim2"]),
-        "claim3": claim3(family["claim3"], limits.claim3, survives["claim3"]),
+        name: rule(family[name], own, ps[name] < limits.alpha) if family[name] else Verdict("inconclusive", "", effects[name], ())
+        for name, (rule, own) in rules.items()
     }
     short = {name: _too_few(family, name, limits) for name in found}
     return {
@@ -148,11 +146,19 @@ def _instrument(found: Numbers, limits: Claim3Limits) -> str:
 
 def _too_few(family: Numbers, claim: str, limits: Thresholds) -> str:
     """What a claim has fewer of than a verdict needs: reward models in which everything was measured, and photographs."""
-    units = family[claim].get("whole", len(family["units"]))
+    if not family[claim]:
+        return "Not measured yet."
+    units = family[claim]["whole"]
     photographs = family["claim1" if claim == "claim1" else "claim3"]["photographs"]
     short = {f"{units} reward models": units < limits.units, f"{photographs} test photographs": photographs < limits.photographs}
     named = [text for text, fails in short.items() if fails]
     return f"Fewer than the protocol asks for: {' and '.join(named)}. Effects and intervals alone." if named else ""
+
+
+TESTED: dict[str, Callable[[Numbers], Mapping[str, Any]]] = {  # the effect that each claim stands or falls by
+    "claim1": lambda found: least_gain(found)[1], "claim2": lambda found: found["ratios"]["A1"],
+    "claim3": lambda found: found["difference"],
+}  # fmt: skip
 
 
 def _holm(effect: Mapping[str, Any], survives: bool) -> Condition:

@@ -180,7 +180,7 @@ FAMILY = {
     "units": [f"u{number}" for number in range(20)],
     "claim1": {
         "gains": {kind: {"flatness": GOOD, "centre": GOOD} for kind in ("mask", "map")}, "photographs": 64, "sham": 0.05,
-        "ap": {kind: {"RM_N": 0.5} for kind in ("mask", "map")}, "prevalence": {"mask": 0.2, "map": 0.1},
+        "whole": 20, "ap": {kind: {"RM_N": 0.5} for kind in ("mask", "map")}, "prevalence": {"mask": 0.2, "map": 0.1},
     },
     "claim2": {
         "ratios": {arm: effect(2.0, 1.3, 3.0) for arm in ("A1", "A3", "A5")}, "final_difference": effect(0.1, 0.0, 0.2),
@@ -233,6 +233,15 @@ def test_claim_1(key, value, verdict):
 )  # fmt: skip
 def test_claim_2(key, value, verdict):
     assert decided("claim2", (f"claim2/{key}", value)) == verdict
+
+
+def test_what_is_not_measured_yet_decides_nothing_and_counts_as_a_test_that_failed():
+    found = verdicts.decide(FAMILY | {"claim2": None, "claim3": None}, LIMITS)
+    assert [found[name].why for name in ("claim2", "claim3")] == ["Not measured yet."] * 2
+    assert {found[name].verdict for name in ("claim2", "claim3")} == {"inconclusive"}
+    assert found["claim1"].verdict == "confirmed"  # p = 0.001, three times that after Holm
+    few = FAMILY | {"claim2": None, "claim3": None, "claim1": FAMILY["claim1"] | {"whole": 14}}
+    assert "14 reward models" in verdicts.decide(few, LIMITS)["claim1"].why
 
 
 def test_claim_2_without_power_is_not_refuted_and_more_breaks_refute_it():
@@ -297,6 +306,14 @@ def test_the_smallest_plan_runs_goes_on_and_can_be_repeated(photos, tmp_path, mo
     assert figures.opened(json.loads(numbers))["tier"] == "smoke"
     monkeypatch.setattr(sys, "argv", ["claims", "compare", str(out), str(out)])
     assert main() == 0
+    (out / "judged-paper-1-9001").rename(tmp_path / "aside")
+    monkeypatch.setattr(sys, "argv", ["claims", "report", str(out), "--tier", "smoke"])
+    assert main() == 0
+    found = json.loads((out / "numbers.json").read_text())["families"]["paper"]
+    assert [found[claim]["whole"] for claim in protocol.CLAIMS] == [2, 1, 1]
+    (tmp_path / "aside").rename(out / "judged-paper-1-9001")
+    assert main() == 0
+    assert (out / "numbers.json").read_text() == numbers
     again = tmp_path / "again"
     for folder in out.glob("*-paper-0-9001"):
         shutil.copytree(folder, again / folder.name)
