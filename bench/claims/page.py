@@ -14,6 +14,7 @@ from fgr.images import codec
 
 DOCS = Path(__file__).parents[2] / "docs"
 INTRO = Path(__file__).with_name("page.md")  # with the numbers that it names in braces
+QUALITY = 80  # of pictures that are looked at, not measured
 UNRUN = "The second protocol has not been run yet: no verdict, no figure."
 TIERS = ("cpu", "night", "gpu")
 
@@ -127,5 +128,10 @@ def _montage(docs: Path, name: str, rows: Sequence[Sequence[tuple[str, Path]]], 
         for row in rows
     ]
     bordered = [[cv2.copyMakeBorder(cell, 0, 4, 0, 4, cv2.BORDER_CONSTANT, value=white) for cell in row] for row in cells]
-    atomic.write_bytes(docs / "images" / name, codec.encode_rgb(np.concatenate([np.concatenate(row, 1) for row in bordered])))
-    return [f"![{', '.join(label for label, _ in rows[0])}; a row each](images/{name})"]
+    whole = np.concatenate([np.concatenate(row, 1) for row in bordered])
+    encoded = cv2.imencode(".webp", whole[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])[1]
+    atomic.write_bytes(docs / "images" / name, encoded.tobytes())
+    named = [[label.rpartition(": ") for label, _ in row] for row in rows]
+    arms = ", ".join(dict.fromkeys(row[0][0] for row in named if row[0][0]))
+    columns = ", ".join(label for *_, label in named[0])
+    return [f"![{columns}; {f'in turn {arms}' if arms else 'a row each'}](images/{name})"]
