@@ -145,11 +145,26 @@ class Mined(Strict):
         ),
         description="changes to the recipe demo of fgr rlhf, as KEY=VALUE; always directly on the last stage, alarms ignored",
     )
+    adversaries: tuple[tuple[str, ...], ...] = Field(
+        ((),),
+        min_length=1,
+        description="each network is tuned by each of these in every round: changes after those of tune, as "
+        "[training.steps=120, reward.ratio=3]; [] for none",
+    )
     images: int = Field(48, ge=1, description="inputs of the training split whose outputs each tuned network gives")
     share: Share = Field(0.15, description="share of the rows of a batch that are mined, beside those that are planted")
+    average: int = Field(
+        1, ge=1, description="models whose mean of weights is kept: the last one and those of so many rounds before, less one"
+    )
     steps: int = Field(
         0, ge=0, description="for which each later training goes on from the model before; 0 = each begins anew, with all stages"
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Mined":
+        if self.average > 1 and not (self.steps and self.average <= self.rounds):
+            raise ValueError("average needs rounds that go on from each other: steps above 0, and at least as many rounds")
+        return self
 
 
 class People(Strict):

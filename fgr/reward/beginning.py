@@ -1,7 +1,10 @@
-"""What a training goes on from: another reward model, built as the recipe asks."""
+"""What a training goes on from, or is averaged with: other reward models, built as the recipe asks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from fgr.errors import UserError
 from fgr.reward.model import FinPercepRM
@@ -30,3 +33,16 @@ def open_begun(name: str, settings: Mapping[str, Any]) -> FinPercepRM:
 def digest_of(name: str) -> str:
     """The sha256 of the reward model's weights."""
     return file_digest(resolve(folder_of(name)) / WEIGHTS)
+
+
+def averaged(model: FinPercepRM, others: Sequence[Path]) -> FinPercepRM:
+    """`model`, its weights the mean of its own and those of `others`, runs that one training went through.
+
+    Wortsman et al., "Model soups" (ICML 2022): along one trajectory the mean errs less than its parts.
+    """
+    states = [model.state_dict(), *(load_reward_model(other).state_dict() for other in others)]
+    with torch.no_grad():
+        for name, value in states[0].items():
+            if value.is_floating_point():
+                value.copy_(torch.stack([state[name] for state in states]).mean(0))
+    return model

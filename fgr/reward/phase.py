@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from fgr.dataset.tables import evenly_drawn
 from fgr.errors import UserError
 from fgr.metrics import maps as metrics
-from fgr.recipe.reward import Training
+from fgr.recipe.reward import RewardRecipe, Training
 from fgr.reward.criterion import VISIBLE, Criterion
 from fgr.reward.data import Samples
 from fgr.reward.planting import Planter
@@ -35,6 +35,20 @@ class State:
     best_weights: Weights | None = None
     stale: int = 0
     mean: float = 0.0
+
+
+class PhaseSpec(NamedTuple):
+    """A phase: the name of its folder, its steps, and the stage of the curriculum that it trains."""
+
+    name: str
+    steps: int
+    stage: int
+
+
+def phases_of(recipe: RewardRecipe) -> list[PhaseSpec]:
+    """The phases of a recipe: S_base's student, where there is one, then the stages."""
+    first = [PhaseSpec("base", recipe.base.steps, 0)] if recipe.base.steps else []
+    return first + [PhaseSpec(f"stage-{stage}", steps, stage) for stage, steps in enumerate(recipe.stages)]
 
 
 class Phase:

@@ -7,7 +7,7 @@ RUN/stage-K    RM_K, each initialised with the stage before
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -18,12 +18,12 @@ from fgr.recipe import resolved
 from fgr.recipe.reward import RewardRecipe
 from fgr.reward import data as batches
 from fgr.reward import examples, label_definition, mined, score_scale, splits
-from fgr.reward.beginning import digest_of, open_begun
+from fgr.reward.beginning import averaged, digest_of, open_begun
 from fgr.reward.criterion import Criterion, labels
 from fgr.reward.encoder import open_pretrained
 from fgr.reward.model import FinPercepRM
 from fgr.reward.people_labels import PeopleLabels, with_people
-from fgr.reward.phase import Phase, Validation
+from fgr.reward.phase import Phase, PhaseSpec, Validation, phases_of
 from fgr.reward.planting import Planter, scale_of
 from fgr.reward.pretrained import load_reward_model, save_reward_model
 from fgr.training import directory
@@ -35,15 +35,17 @@ SCALE_SAMPLES = 64  # samples from which the first scale of the score is taken
 
 
 def train_reward_model(
-    recipe: RewardRecipe, data: str, out: Path, device: str = "auto", mined_files: Sequence[Path] = (), begin: str | None = None
-) -> Path:
+    recipe: RewardRecipe, data: str, out: Path, device: str = "auto", mined_files: Sequence[Path] = (), begin: str | None = None,
+    averaged_with: Sequence[Path] = (),
+) -> Path:  # fmt: skip
     """Train every stage that `out` lacks and return the last one's folder; `mined_files` are rows that rounds before it mined.
 
-    `begin`, or the recipe's, is a reward model that is trained on: then the last stage is the only one.
+    `begin`, or the recipe's, is a reward model that is trained on: then the last stage is the only one. Of that, the mean of its
+    weights and of those of `averaged_with`, runs of other rounds, is kept.
 
     UserError for a dataset or weights that cannot be used and for another recipe's folder; KeyboardInterrupt after saving.
     """
-    trainer = _Trainer(recipe, data, out, device, mined_files, begin)
+    trainer = _Trainer(recipe, data, out, device, mined_files, begin, averaged_with)
     with trainer.run.alone():
         trainer.start()
         for position, phase in enumerate(trainer.phases):
@@ -59,24 +61,18 @@ def train_reward_model(
     return last
 
 
-class PhaseSpec(NamedTuple):
-    """A phase: the name of its folder, its steps, and the stage of the curriculum that it trains."""
-
-    name: str
-    steps: int
-    stage: int
-
-
 class _Trainer:
     """Opens and checks everything that a run needs; `start` is the first to write."""
 
     def __init__(
-        self, recipe: RewardRecipe, data: str, out: Path, device: str, mined_files: Sequence[Path] = (), begin: str | None = None
-    ) -> None:
+        self, recipe: RewardRecipe, data: str, out: Path, device: str, mined_files: Sequence[Path] = (), begin: str | None = None,
+        averaged_with: Sequence[Path] = (),
+    ) -> None:  # fmt: skip
         self.recipe, self.data, self.out, self.begin = recipe, data, out, begin or recipe.begin
+        self.averaged_with = averaged_with
         self.accelerator = open_accelerator(recipe.training.precision, out, device, recipe.trackers)
         self.run = Run(out, self.accelerator.is_main_process)
-        self.phases = _phases(recipe)[-1 if self.begin else 0 :]
+        self.phases = phases_of(recipe)[-1 if self.begin else 0 :]
         self.facts: dict[str, Any] = self._begun_with()
         all_of({"data": self._open_data, "encoder": self._check_encoder, "base": self._check_base})
         self.facts = {"data": splits.split_facts(self.rows)} | self._maps_learned() | self.facts
@@ -132,7 +128,8 @@ class _Trainer:
             lambda net: self.validation(net, criterion, scale, cell, self._validation_planter if planter else None),
         )
         if self.accelerator.is_main_process:
-            save_reward_model(phase.result(), self.out / spec.name)
+            others = self.averaged_with if spec is self.phases[-1] else ()
+            save_reward_model(averaged(phase.result(), others), self.out / spec.name)
         self.accelerator.wait_for_everyone()
 
     def _loss(self, criterion: Criterion, net: Any, batch: Any, scale: float, cell: int) -> dict[str, torch.Tensor]:
@@ -293,8 +290,3 @@ class _Trainer:
                 f"{digest[:16]}… instead of {recorded[:16]}….",
                 "Make the same weights available (run.json says where they were), or name another --out.",
             )
-
-
-def _phases(recipe: RewardRecipe) -> list[PhaseSpec]:
-    first = [PhaseSpec("base", recipe.base.steps, 0)] if recipe.base.steps else []
-    return first + [PhaseSpec(f"stage-{stage}", steps, stage) for stage, steps in enumerate(recipe.stages)]

@@ -7,8 +7,11 @@ OUT/.fgr/round-K/mined.parquet the tuned networks' outputs beside the untuned on
 OUT                            the reward model, trained with everything that was mined
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from fgr import recipe as recipes
 from fgr.dataset.tables import evenly_drawn
@@ -26,6 +29,7 @@ from fgr.rlhf.run import tune
 from fgr.sr import Job, open_upscaler, parse_name
 
 LAST = "last.safetensors"  # of a tuning run: the network that went furthest
+SHARES = (0.5, 1.0, 1.5)  # of a network's change, in turn: what it passed through, what it made, and where it was going
 DRAWS = 4  # randomised copies that a model is tuned against which was trained on such
 
 
@@ -47,11 +51,12 @@ def train_hardened(recipe: RewardRecipe, data: str, out: Path, device: str = "au
             if reward != recipe.begin:
                 before = attacked[number - 1] if number and recipe.mined.steps else None
                 train_reward_model(_of_round(recipe, number), data, Path(reward), device, files, before)
-            runs = [_tuned(recipe, number, place, reward, data, folder, device) for place in range(len(recipe.mined.generators))]
+            runs = list(_tuned(recipe, number, reward, data, folder, device))
             mined.write(file, _outputs(recipe, data, runs, device))
         files.append(file)
     before = attacked[-1] if recipe.mined.steps else None
-    last = train_reward_model(_of_round(recipe, len(folders)), data, out, device, files, before)
+    others = [folder / "reward" for folder in folders[len(folders) + 1 - recipe.mined.average :]]
+    last = train_reward_model(_of_round(recipe, len(folders)), data, out, device, files, before, others)
     if before:
         _keep_earlier_stages(folder_of(attacked[0]), out)
     return last
@@ -83,41 +88,51 @@ def expect_tunable(recipe: RewardRecipe, data: str) -> None:
             f"{data} has no sr_map, the maps of whole restored images that tuned outputs are held against.",
             "Make a dataset with this version of fgr generate, or set mined.rounds=0.",
         )
-    tuning_recipe(recipe, 0)
+    for changes in recipe.mined.adversaries:
+        tuning_recipe(recipe, 0, changes)
     for name in recipe.mined.generators:
         policy = open_policy(parse_name(name))
         inputs.open_inputs(data, "train", policy.scale)
 
 
-def tuning_recipe(recipe: RewardRecipe, number: int) -> RlhfRecipe:
-    """How the networks of a round are tuned: directly on the last stage, whatever the audit says; each round has its seed."""
+def tuning_recipe(recipe: RewardRecipe, number: int, changes: Sequence[str]) -> RlhfRecipe:
+    """How an adversary of a round is tuned: directly on the last stage, whatever the audit says; each round has its seed."""
     fixed = {"curriculum.schedule": "none", "audit.on_hacking": "continue", "seed": recipe.seed + number}
     draws = [f"reward.draws={DRAWS}"] if recipe.training.randomize else []
-    tuned: RlhfRecipe = recipes.load("demo", "rlhf", [*draws, *recipe.mined.tune], fixed)
+    tuned: RlhfRecipe = recipes.load("demo", "rlhf", [*draws, *recipe.mined.tune, *changes], fixed)
     return tuned
 
 
-def _tuned(recipe: RewardRecipe, number: int, place: int, reward: str, data: str, folder: Path, device: str) -> Path:
-    run = folder / f"tuned-{place}"
-    tune(tuning_recipe(recipe, number), recipe.mined.generators[place], reward, data, run, device)
-    return run
+def _tuned(recipe: RewardRecipe, number: int, reward: str, data: str, folder: Path, device: str) -> Iterator[tuple[str, Path]]:
+    """The name of each network and the folder of its tuning, one by one."""
+    pairs = itertools.product(recipe.mined.generators, recipe.mined.adversaries)
+    for place, (generator, changes) in enumerate(pairs):
+        run = folder / f"tuned-{place}"
+        tune(tuning_recipe(recipe, number, changes), generator, reward, data, run, device)
+        yield generator, run
 
 
-def _outputs(recipe: RewardRecipe, data: str, runs: list[Path], device: str) -> Iterator[dict[str, bytes]]:
+def _outputs(recipe: RewardRecipe, data: str, runs: Sequence[tuple[str, Path]], device: str) -> Iterator[dict[str, bytes]]:
     """Rows of each tuned network's outputs, of inputs spread over the training split."""
     from fgr.devices import choose_device
 
     chosen = choose_device(device)
     labels = CompositeMaker(Path(data), chosen)
     with Progress("mining", recipe.mined.images * len(runs), "images") as progress:
-        for name, run in zip(recipe.mined.generators, runs, strict=True):
+        for name, run in runs:
             named = {"start": name, "tuned": f"spandrel:{run / LAST}"}
             upscalers = {which: open_upscaler(model, scale=None, device=chosen) for which, model in named.items()}
             pairs = inputs.open_inputs(data, "train", upscalers["start"].scale)
-            for index in evenly_drawn(len(pairs), recipe.mined.images):
+            for position, index in enumerate(evenly_drawn(len(pairs), recipe.mined.images)):
                 low, reference = pairs[int(index)]
                 job = Job(low, "", reference.shape[:2], (0, 0, len(reference)))
                 outputs = {which: upscaler.upscale([job])[0] for which, upscaler in upscalers.items()}
+                outputs["tuned"] = _scaled(outputs["start"], outputs["tuned"], SHARES[position % len(SHARES)])
                 maps = {f"{which}_map": labels.whole_map(reference, image) for which, image in outputs.items()}
                 progress.advance()
                 yield mined.encoded(outputs | {"reference": reference}, maps)
+
+
+def _scaled(start: np.ndarray, tuned: np.ndarray, share: float) -> np.ndarray:
+    """uint8 images: `start`, changed by a share of what makes it `tuned`."""
+    return np.clip(np.rint(start + share * (tuned.astype(np.float32) - start)), 0, 255).astype(np.uint8)

@@ -57,3 +57,19 @@ def test_a_model_that_cannot_be_gone_on_from_leaves_no_folder(change, sentence, 
     with pytest.raises(UserError, match=sentence):
         train_reward_model(chosen, str(data), tmp_path / "rm", device="cpu")
     assert not (tmp_path / "rm").exists()
+
+
+def test_the_mean_with_other_runs_of_the_training_is_kept(going_on, trained, data, tmp_path):
+    chosen, alone = going_on
+    out = tmp_path / "mean"
+    train_reward_model(chosen, str(data), out, device="cpu", averaged_with=[trained])
+    one, other, mean = (load_reward_model(run).state_dict() for run in (alone, trained, out))
+    for name, value in mean.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (one[name] + other[name]) / 2, atol=1e-6), name
+
+
+def test_a_mean_needs_rounds_that_go_on_from_each_other():
+    for changes in (["mined.average=2"], ["mined.average=3", "mined.rounds=2", "mined.steps=5"]):
+        with pytest.raises(UserError, match="average needs rounds"):
+            recipe.load("hardened", "reward", ["mined.steps=0", *changes])

@@ -61,11 +61,15 @@ def test_a_model_is_trained_again_with_what_policies_made_against_it(sources, tm
     assert (out / "run.json").stat().st_mtime_ns == before
 
 
-def test_later_trainings_may_go_on_from_the_model_before(sources, tmp_path):
+def test_later_trainings_may_go_on_from_the_model_before(sources, tmp_path, monkeypatch):
     generator, _, data = sources
     out = tmp_path / "rm"
-    chosen = hardened(generator, rounds=2, steps=1, images=2)
+    averaged = []
+    train = hardening.train_reward_model
+    monkeypatch.setattr(hardening, "train_reward_model", lambda *given: (averaged.append(given[6:]), train(*given))[1])
+    chosen = hardened(generator, rounds=2, steps=1, images=2, average=2)
     api.train_reward_model(chosen, data, out, device="cpu")
+    assert averaged == [(), (), ([out / ".fgr" / "round-1" / "reward"],)]  # the last one with that of the round before
     rounds = [out / ".fgr" / f"round-{number}" / "reward" for number in range(2)]
     assert [runs.read(run)["recipe"]["stages"] for run in (*rounds, out)] == [[1, 2], [1, 1], [1, 1]]
     assert not (rounds[1] / "stage-0").exists()
@@ -84,6 +88,22 @@ def test_later_trainings_may_go_on_from_the_model_before(sources, tmp_path):
     assert not (on / ".fgr" / "round-0" / "reward").exists()
     assert runs.read(on)["facts"]["begin"] == file_digest(out / "stage-1" / "model.safetensors")
     assert [stage.stage for stage in load_stages(on)] == [0, 1]
+
+
+def test_every_network_is_tuned_by_every_adversary(sources, monkeypatch):
+    generator, _, data = sources
+    tuned = []
+    monkeypatch.setattr(hardening, "tune", lambda chosen, name, reward, data, run, device: tuned.append((name, chosen, run.name)))
+    chosen = hardened(generator, adversaries=((), ("training.steps=9", "reward.ratio=3")))
+    runs_of = list(hardening._tuned(chosen, 0, "rm", data, Path("round-0"), "cpu"))
+    assert [(name, run.name) for name, run in runs_of] == [(generator, "tuned-0"), (generator, "tuned-1")]
+    assert [(one.training.steps, one.reward.ratio) for _, one, _ in tuned] == [(2, tuned[0][1].reward.ratio), (9, 3)]
+
+
+def test_what_is_mined_lies_on_the_way_and_beyond():
+    start, made = np.full((1, 1, 3), 100, np.uint8), np.full((1, 1, 3), 104, np.uint8)
+    assert [int(hardening._scaled(start, made, share)[0, 0, 0]) for share in hardening.SHARES] == [102, 104, 106]
+    assert hardening._scaled(start, np.full((1, 1, 3), 255, np.uint8), 1.5).max() == 255
 
 
 def test_outputs_have_the_maps_that_the_dataset_gives_them(sources):
@@ -108,11 +128,13 @@ def test_what_rounds_would_stumble_over_is_said_before_anything_is_trained(sourc
     odd = odd.model_copy(update={"mined": odd.mined.model_copy(update={"tune": ("training.stepps=3",)})})
     with pytest.raises(UserError, match="stepps"):
         hardening.train_hardened(odd, data, tmp_path / "rm", "cpu")
+    with pytest.raises(UserError, match="stepps"):
+        hardening.train_hardened(hardened(generator, adversaries=((), ("training.stepps=3",))), data, tmp_path / "rm", "cpu")
     assert not (tmp_path / "rm").exists()
 
 
 def test_a_tuned_network_is_hardly_audited_unless_the_recipe_says_so():
     """Planted defects in every audit of a round would take longer than the training."""
-    audit = hardening.tuning_recipe(recipe.load("hardened", "reward"), 1).audit
+    audit = hardening.tuning_recipe(recipe.load("hardened", "reward"), 1, ()).audit
     assert (audit.planted, audit.on_hacking) == (0, "continue")
     assert audit.images <= 4
