@@ -30,9 +30,16 @@ class Verdict:
     conditions: Sequence[Condition]
 
 
+Rule = Callable[[Numbers, Any, bool], Verdict]  # figures, the claim's own limits, whether its p survives
+
+
 def decide(family: Numbers, limits: Thresholds) -> dict[str, Verdict]:
     """The verdict on each claim, by the numbers of one family of reward models."""
-    rules = {"claim1": (claim1, limits.claim1), "claim2": (claim2, limits.claim2), "claim3": (claim3, limits.claim3)}
+    rules: dict[str, tuple[Rule, Any]] = {
+        "claim1": (claim1, limits.claim1),
+        "claim2": (claim2, limits.claim2),
+        "claim3": (claim3, limits.claim3),
+    }
     effects = {name: TESTED[name](family[name]) if family[name] else asdict(statistics.NONE) for name in rules}
     ps = statistics.holm({name: effect["p"] for name, effect in effects.items()})
     found = {
