@@ -103,7 +103,8 @@ def _single() -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    torch.nn.modules.module.register_module_forward_pre_hook(_channels_side_by_side)
+    hook: Any = _channels_side_by_side  # torch's annotation says that hooks return nothing
+    torch.nn.modules.module.register_module_forward_pre_hook(hook)
 
 
 def _channels_side_by_side(module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
