@@ -74,25 +74,25 @@ def list_images(folder: Path, *, deep: bool = True, known: Collection[Path] = ()
     """
     found = Listing()
     links: list[Path] = []
+    hidden: list[Path] = []
     seen: set[tuple[int, int]] = set()
     waiting = [folder]
     while waiting or links:  # folders before links to folders: what is listed does not depend on where a link stands
         place = waiting.pop() if waiting else links.pop(0)
-        status = place.stat()
-        if (status.st_dev, status.st_ino) in seen:
+        if not _is_new(place, seen):
             found.leave_out("seen_before", place)
             continue
-        seen.add((status.st_dev, status.st_ino))
         for path in _entries(place, found, known):
             if _is_folder(path):
                 if _is_hidden(path):
-                    _count_hidden(path, found)
+                    hidden.append(path)
                 elif deep:
                     (links if path.is_symlink() else waiting).append(path)
             elif reason := _reason_to_leave_out(path):
                 found.leave_out(reason, path)
             else:
                 found.files.append(path)
+    _count_hidden(hidden, found, seen)  # at last: a link may have led into one
     found.files.sort()
     return found
 
@@ -189,13 +189,26 @@ def _reason_to_leave_out(path: Path) -> str | None:
         return "broken_link"
 
 
-def _count_hidden(folder: Path, found: Listing) -> None:
-    if folder.is_symlink():
-        found.leave_out("hidden", folder)
-        return
-    for place, _, names in os.walk(folder):  # which does not follow links
-        for name in names:
-            found.leave_out("hidden", Path(place) / name)
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder is met for the first time, by whatever name; from then on it has been `seen`."""
+    status = folder.stat()
+    key = (status.st_dev, status.st_ino)
+    new = key not in seen
+    seen.add(key)
+    return new
+
+
+def _count_hidden(folders: list[Path], found: Listing, seen: set[tuple[int, int]]) -> None:
+    for folder in folders:
+        if folder.is_symlink():
+            found.leave_out("hidden", folder)
+            continue
+        for place, below, names in os.walk(folder):  # which does not follow links
+            if not _is_new(Path(place), seen):
+                below.clear()
+                continue
+            for name in names:
+                found.leave_out("hidden", Path(place) / name)
 
 
 def _besides(inside: Listing) -> str:

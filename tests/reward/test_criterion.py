@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fgr.recipe.reward import Loss, Planted
+from fgr.recipe.defects import Planted
+from fgr.recipe.reward import Loss
 from fgr.reward.criterion import Criterion, labels, orders
 
 

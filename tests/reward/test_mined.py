@@ -6,7 +6,8 @@ import torch
 
 from fgr.errors import UserError
 from fgr.images import codec
-from fgr.recipe.reward import Mined, Planted, RewardRecipe
+from fgr.recipe.defects import Mined, Planted
+from fgr.recipe.reward import RewardRecipe
 from fgr.reward import data as batches
 from fgr.reward import mined, splits
 from fgr.reward.planting import Planter
