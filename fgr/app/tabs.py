@@ -153,7 +153,7 @@ def _compare(score_file: Callable[[str], ScoredImage], examples: list[list[str]]
 
     with gr.Row():
         with gr.Column(min_width=280, scale=2):
-            given = [_picture(f"{side}: an output", 190) for side in ("Left", "Right")]
+            given = [_picture(f"{side} output", 190) for side in ("Left", "Right")]
             _examples(examples, given)
         with gr.Column(min_width=280, scale=4):
             shown = _swipe()
