@@ -9,7 +9,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test has two threads, the one that waits leaves the core to others
 
-pytest_plugins = ["reward_fixtures", "rlhf_fixtures", "browser_fixtures"]  # what several folders share
+pytest_plugins = ["reward_fixtures", "rlhf_fixtures", "browser_fixtures", "weights_fixtures"]  # what several folders share
 
 TINY = (
     "source.path=skimage", "source.crop=128", "source.crops_per_photo=2", "splits={train: 0.6, validation: 0.2, test: 0.2}",
