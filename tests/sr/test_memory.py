@@ -1,11 +1,19 @@
-"""How large an input the memory allows."""
+"""How large an input the memory allows, and what a network does where it runs out: smaller batches, then smaller tiles."""
+
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from small_network import PHOTO, compact, jobs
 
 from fgr.errors import UserError
 from fgr.sr import memory
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_the_largest_layer_and_the_output_are_counted(monkeypatch):
@@ -104,3 +112,130 @@ def test_the_room_on_a_gpu_is_what_is_free_over_what_a_pixel_takes(monkeypatch):
     ran = []
     assert memory.cuda_room(torch.device("cuda"), lambda: ran.append(1), 64 * 64) == int(memory.CUDA_SHARE * 10**6 / 50)
     assert ran == [1]
+
+
+def limit_memory(upscaler, pixels):
+    """Let the network fail, as a device does, on inputs of more than `pixels` pixels in all; returns the sizes tried."""
+    tried = []
+
+    def check(module, inputs):
+        count, _, height, width = inputs[0].shape
+        tried.append((count, height, width))
+        if count * height * width > pixels:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    upscaler.descriptor.model.register_forward_pre_hook(check)
+    return tried
+
+
+@pytest.mark.parametrize("tile", [0, 32])
+def test_an_image_has_the_same_bytes_alone_and_in_company(small_network, tile):
+    images = [PHOTO[:48, :48], PHOTO[100:148, 100:148], PHOTO[:40, :56]]
+    upscaler = small_network(batch=8, tile=tile)
+    tried = limit_memory(upscaler, 10**9)
+    together = upscaler.upscale(jobs(*images))
+    assert {size[0] for size in tried} == {1}
+    for image, restored in zip(images, together, strict=True):
+        assert np.array_equal(small_network(tile=tile).upscale(jobs(image))[0], restored)
+
+
+def test_batches_off_the_cpu_keep_order_and_content(small_network):
+    images = [PHOTO[i : i + 40, i : i + 40] for i in range(5)] + [PHOTO[:40, :44]]
+    upscaler = small_network()
+    upscaler.fit.batch = 4
+    tried = limit_memory(upscaler, 10**9)
+    together = upscaler.upscale(jobs(*images))
+    assert tried == [(4, 40, 40), (1, 40, 40), (1, 40, 44)]
+    for image, restored in zip(images, together, strict=True):
+        assert np.abs(restored.astype(int) - small_network().upscale(jobs(image))[0]).max() <= 1
+
+
+def test_memory_that_runs_out_first_halves_the_batch(small_network):
+    upscaler = small_network()
+    upscaler.fit.batch = 4
+    tried = limit_memory(upscaler, 2 * 64 * 64)
+    images = [PHOTO[:64, :64]] * 4
+    restored = upscaler.upscale(jobs(*images))
+    assert tried == [(4, 64, 64), (2, 64, 64), (2, 64, 64)]
+    assert upscaler.settings()["tile"] == 0
+    assert len(restored) == 4
+
+
+def test_memory_that_runs_out_then_halves_the_tile_and_remembers(small_network):
+    upscaler = small_network()
+    tried = limit_memory(upscaler, 70 * 70)
+    image = PHOTO[:130, :200]
+    [restored] = upscaler.upscale(jobs(image))
+    assert tried[:3] == [(1, 130, 200), (1, 100, 100), (1, 50, 50)]
+    assert set(tried[3:]) == {(1, 50, 50)}
+    assert upscaler.settings() == {"tile": 50, "overlap": 16, "precision": "fp32"}
+    [whole] = small_network().upscale(jobs(image))
+    assert np.abs(restored.astype(int) - whole).max() <= 1  # three convolutions: the overlap covers what they see
+    assert np.array_equal(small_network(tile=50).upscale(jobs(image))[0], restored)  # a replay with the recorded settings
+    tried.clear()
+    upscaler.upscale(jobs(image))
+    assert set(tried) == {(1, 50, 50)}
+
+
+def test_what_one_size_taught_does_not_touch_another(small_network):
+    """Otherwise an image's bytes would depend on the images before it, and a resumed run would differ."""
+    upscaler = small_network()
+    limit_memory(upscaler, 70 * 70)
+    upscaler.upscale(jobs(PHOTO[:130, :200]))
+    upscaler.upscale(jobs(PHOTO[:60, :60]))
+    assert upscaler.settings()["tile"] == 0
+
+
+def test_memory_that_never_suffices_ends_in_a_sentence(small_network):
+    upscaler = small_network()
+    tried = limit_memory(upscaler, 10)
+    with pytest.raises(UserError, match=r"does not have enough memory for spandrel:.*, even with tiles of 50 pixels"):
+        upscaler.upscale(jobs(PHOTO[:200, :200]))
+    assert tried == [(1, 200, 200), (1, 100, 100), (1, 50, 50)]
+
+
+def test_other_errors_of_a_network_are_not_taken_for_memory(small_network):
+    upscaler = small_network()
+
+    def fail(module, inputs):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    upscaler.descriptor.model.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        upscaler.upscale(jobs(PHOTO[:40, :40]))
+
+
+def test_a_real_allocation_failure_on_the_cpu_is_survived(tmp_path):
+    """The process may use 70 MB more than it has: the whole image's activations need more, tiles do not."""
+    save_file(compact(features=64, convs=4), tmp_path / "wide.safetensors")
+    script = f"""
+        import resource, numpy as np, torch
+        from fgr.sr import Job, memory, open_upscaler
+        torch.set_num_threads(1)
+        memory.SHARE = 1e9  # the guard that looks ahead steps aside
+        upscaler = open_upscaler("spandrel:{tmp_path / "wide.safetensors"}", scale=2)
+        upscaler.upscale([Job(np.zeros((64, 64, 3), np.uint8), "", (0, 0), (0, 0, 0))])
+        used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (used + 70 * 2**20,) * 2)
+        [restored] = upscaler.upscale([Job(np.zeros((420, 420, 3), np.uint8), "", (0, 0), (0, 0, 0))])
+        print(restored.shape, upscaler.settings()["tile"])
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-800:]
+    shape, _, tile = done.stdout.rpartition(" ")
+    assert shape == "(840, 840, 3)"
+    assert int(tile) in (210, 105)
+
+
+def test_the_cpus_memory_is_counted_before_it_runs_out(small_network, monkeypatch):
+    monkeypatch.setattr(memory, "total_bytes", lambda: 2 * 240 * 10_000)  # room for 10,000 pixels, as above
+    upscaler = small_network()
+    tried = limit_memory(upscaler, 10**9)
+    upscaler.upscale(jobs(PHOTO[:100, :100]))
+    assert tried == [(1, 100, 100)]
+    assert upscaler.settings()["tile"] == 0
+    upscaler.upscale(jobs(PHOTO[:100, :101]))
+    assert upscaler.settings()["tile"] == 50
+    monkeypatch.setattr(memory, "total_bytes", lambda: 1000)
+    with pytest.raises(UserError, match="cpu does not have enough memory"):
+        small_network().upscale(jobs(PHOTO[:100, :100]))
