@@ -1,4 +1,5 @@
-import io
+"""Photographs of every format and mode become 8-bit RGB, and what cannot has a reason."""
+
 import struct
 import zlib
 from contextlib import suppress
@@ -6,54 +7,19 @@ from contextlib import suppress
 import cv2
 import numpy as np
 import pytest
+from encoded_photos import LIMIT, PHOTO, TURNED, encoded, exif_of, png_chunk, swapped_profile
 from fuzz_budget import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
-from skimage import data
+from PIL import Image
 
 from fgr.images.photos import PhotoError, decode_photo, over_white
-
-PHOTO = np.ascontiguousarray(data.astronaut()[:96, :128])
-LIMIT = 10**6
-
-
-def encoded(image, format="PNG", **options):
-    buffer = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
 def test_lossless_formats_come_back_exactly(format):
     options = {"lossless": True, "exact": True} if format == "WEBP" else {}
     assert np.array_equal(decode_photo(encoded(PHOTO, format, **options), LIMIT), PHOTO)
-
-
-def test_jpeg_is_turned_upright():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: rotate by 90° to the right to view
-    turned = decode_photo(encoded(PHOTO, "JPEG", quality=100, subsampling=0, exif=exif), LIMIT)
-    assert turned.shape == (128, 96, 3)
-    assert np.abs(turned.astype(int) - np.rot90(PHOTO, -1)).mean() < 2
-
-
-def swapped_profile():
-    """sRGB with the primaries of red and blue exchanged."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    (tags,) = struct.unpack_from(">I", profile, 128)
-    at = {bytes(profile[place : place + 4]): place for place in range(132, 132 + 12 * tags, 12)}
-    profile[at[b"rXYZ"] : at[b"rXYZ"] + 4], profile[at[b"bXYZ"] : at[b"bXYZ"] + 4] = b"bXYZ", b"rXYZ"
-    return bytes(profile)
-
-
-def test_a_profile_is_converted_to_srgb():
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    same = decode_photo(encoded(PHOTO, icc_profile=srgb), LIMIT)
-    assert np.abs(same.astype(int) - PHOTO).max() <= 1
-    turned = decode_photo(encoded(PHOTO, icc_profile=swapped_profile()), LIMIT)
-    assert np.abs(turned.astype(int) - PHOTO[..., ::-1]).max() <= 1
-    assert np.array_equal(decode_photo(encoded(PHOTO, icc_profile=b"broken"), LIMIT), PHOTO)
 
 
 def test_transparency_is_laid_over_white():
@@ -101,12 +67,9 @@ def test_every_other_mode_becomes_rgb(mode):
 
 def bomb():
     """A valid PNG header of 30000×30000 pixels with hardly any data behind it."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" * 1000)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 @pytest.mark.parametrize(
@@ -132,82 +95,6 @@ def test_what_cannot_be_used_has_a_reason(content, reason):
 
 def test_one_pixel_is_a_photograph_too():
     assert decode_photo(encoded(np.full((1, 1, 3), 7, np.uint8)), LIMIT).tolist() == [[[7, 7, 7]]]
-
-
-def png_with(*chunks):
-    """The photograph as PNG with ancillary chunks behind its header."""
-    content = encoded(PHOTO)
-    extra = b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
-    return content[:33] + extra + content[33:]
-
-
-def large_profile():
-    """`swapped_profile` padded to 3 MB, as tables of printers are."""
-    profile = bytearray(swapped_profile() + bytes(3 * 2**20))
-    struct.pack_into(">I", profile, 0, len(profile))
-    return bytes(profile)
-
-
-TEXTS = {
-    "tEXt": (b"tEXt", b"Comment\0" + b"x" * 3 * 2**20),
-    "zTXt": (b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 3 * 2**20)),
-    "iTXt": (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"x" * 3 * 2**20)),
-    "iTXt, plain": (b"iTXt", b"Comment\0\0\0\0\0" + b"x" * 3 * 2**20),
-    "a bomb": (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**26))),
-    "not compressed": (b"zTXt", b"Comment\0\0nonsense"),
-}
-
-
-@pytest.mark.parametrize("text", TEXTS)
-def test_a_photograph_with_long_texts_is_a_good_photograph(text):
-    assert np.array_equal(decode_photo(png_with(TEXTS[text]), LIMIT), PHOTO)
-    many = [(b"tEXt", b"Comment\0" + b"x" * 2**17)] * 6
-    assert np.array_equal(decode_photo(png_with(*many, TEXTS[text]), LIMIT), PHOTO)
-
-
-def test_a_profile_of_any_size_is_converted():
-    chunk = (b"iCCP", b"large\0\0" + zlib.compress(large_profile()))
-    assert np.abs(decode_photo(png_with(chunk), LIMIT).astype(int) - PHOTO[..., ::-1]).max() <= 1
-    jpeg = decode_photo(encoded(PHOTO, "JPEG", quality=100, subsampling=0, icc_profile=large_profile()), LIMIT)
-    assert np.abs(jpeg.astype(int) - PHOTO[..., ::-1]).mean() < 2
-    bomb_of_a_profile = (b"iCCP", b"bomb\0\0" + zlib.compress(bytes(2**26 + 1)))
-    assert np.array_equal(decode_photo(png_with(bomb_of_a_profile), LIMIT), PHOTO)
-
-
-def exif_of(*entries):
-    """EXIF with the entries (tag, type, count, value) in its first directory, whatever they say."""
-    body = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHI4s", *entry) for entry in entries) + bytes(4)
-    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + body
-
-
-TURNED = (0x0112, 3, 1, struct.pack("<H", 6))
-
-
-@pytest.mark.parametrize(
-    "entry",
-    [
-        (0x829A, 5, 1, struct.pack("<I", 9**9)),  # a fraction beyond the end
-        (0x8769, 4, 1, struct.pack("<I", 2**31)),  # a directory beyond the end
-        (0x0132, 2, 2**30, b"\0\0\0\0"),  # a text longer than the file
-        (0x0112, 99, 1, b"\0\0\0\0"),  # a type that does not exist
-        (0x8965, 8, 1, struct.pack("<hh", -7, 0)),  # a negative number, which Pillow cannot write again
-        (0x0101, 9, 1, struct.pack("<i", -1)),
-        (0x010E, 2, 4, b"\xff\xfe\xfd\0"),  # no text in any encoding
-    ],
-)
-@pytest.mark.parametrize("format", ["JPEG", "WEBP", "PNG", "TIFF"])
-def test_the_orientation_is_taken_whatever_else_the_exif_says(entry, format):
-    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}.get(format, {})
-    if format == "TIFF":
-        exif = Image.Exif()
-        exif[0x0112], exif[0x829A] = 6, -1.5
-        turned = decode_photo(encoded(PHOTO, format, exif=exif), LIMIT)
-    else:
-        turned = decode_photo(encoded(PHOTO, format, exif=exif_of(TURNED, entry), **options), LIMIT)
-    assert turned.shape == (128, 96, 3)
-    assert np.abs(turned.astype(int) - np.rot90(PHOTO, -1)).mean() < 2
 
 
 @pytest.mark.parametrize("pages", [((64, 48),), ((64, 48), (32, 24))])
@@ -296,16 +183,3 @@ def test_a_mutated_photograph_is_decoded_or_has_a_reason(photo, changes, cut):
         decoded = decode_photo(bytes(content[: int(cut * len(content))]), 10**5)
         assert decoded.dtype == np.uint8
         assert decoded.shape[2] == 3
-
-
-@pytest.mark.fuzz
-@settings(max_examples=examples(50), deadline=None)
-@given(
-    exif=st.binary(max_size=60),
-    format=st.sampled_from(["JPEG", "WEBP", "PNG"]),
-    order=st.sampled_from([b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"]),
-)
-def test_any_exif_leaves_the_photograph(exif, format, order):
-    image = Image.fromarray(np.ascontiguousarray(PHOTO[:24, :32]))
-    decoded = decode_photo(encoded(image, format, exif=b"Exif\0\0" + order + exif), LIMIT)
-    assert sorted(decoded.shape) == [3, 24, 32]
