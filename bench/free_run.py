@@ -63,17 +63,18 @@ def opened(whole_size: bool) -> tuple[Any, str]:
         return open_model("resshift", Sampling(), torch.device("cpu")), "official weights"
     except UserError:
         sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-        import small_diffusion
+        from recordings import filled
+        from small_diffusion import resshift
 
         with tempfile.TemporaryDirectory() as folder:
-            small_diffusion.resshift(Path(folder))
+            resshift(Path(folder))
             os.environ["FGR_WEIGHTS"] = folder
             model = open_model("resshift", Sampling(), torch.device("cpu"))
         if not whole_size:
             return model, "small random weights"
         unet = SwinUNet(6, 3, (160, 320, 320, 640), (192, 6, 8, 768))
         shapes = {name: tuple(tensor.shape) for name, tensor in unet.state_dict().items() if tensor.is_floating_point()}
-        random = {name: one for name, one in small_diffusion.filled(shapes).items() if not name.endswith("attn_mask")}
+        random = {name: one for name, one in filled(shapes).items() if not name.endswith("attn_mask")}
         unet.load_state_dict(random, strict=False)
         model.networks["unet"] = unet.eval().requires_grad_(False)
         return model, "random weights of the official size"

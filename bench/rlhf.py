@@ -98,7 +98,7 @@ def drafted(reward: str, last: int, recompute: bool, device: str) -> dict[str, f
     import torch
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from small_diffusion import ldm_sr
+    from small_pretrained import ldm_sr
 
     from fgr.recipe.algorithms import DraftSettings
     from fgr.recipe.rlhf import Policy as PolicySettings

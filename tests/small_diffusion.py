@@ -1,113 +1,23 @@
 """Small diffusion models with random weights, in exactly the files and layouts of the official ones."""
 
-import hashlib
 import json
 import sys
 import types
 import unittest.mock
 import warnings
 from pathlib import Path
-from string import ascii_lowercase
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel, UNet2DModel, VQModel
+from recordings import filled, recorded
 from safetensors.torch import save_file
-from transformers import CLIPTextConfig, CLIPTextModel
-from transformers.utils import logging
+from small_pretrained import filled_base, ldm_sr, sd_x4
 
 from bench.random_weights import tokenizer
-
-logging.disable_progress_bar()
 
 
 def image(seed, height=16, width=16):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def text_encoder(vocabulary: int, width: int = 32) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2, num_attention_heads=2,
-            bos_token_id=vocabulary - 3, eos_token_id=vocabulary - 2, pad_token_id=vocabulary - 1,
-        )
-    )  # fmt: skip
-
-
-def sd_x4(folder: Path) -> None:
-    """stabilityai/stable-diffusion-x4-upscaler."""
-    torch.manual_seed(0)
-    down = ("DownBlock2D", *("CrossAttnDownBlock2D",) * 3)
-    UNet2DConditionModel(
-        sample_size=16, in_channels=7, block_out_channels=(32, 32, 32, 64), down_block_types=down, attention_head_dim=8,
-        up_block_types=(*("CrossAttnUpBlock2D",) * 3, "UpBlock2D"), cross_attention_dim=32, num_class_embeds=1000,
-        use_linear_projection=True, only_cross_attention=(True, True, True, False),
-    ).save_pretrained(folder / "unet")  # fmt: skip
-    AutoencoderKL(
-        block_out_channels=(32, 32, 64), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=2, scaling_factor=0.08333, force_upcast=True,
-    ).save_pretrained(folder / "vae")  # fmt: skip
-    text_encoder(tokenizer(folder / "tokenizer")).save_pretrained(folder / "text_encoder")
-    betas = {"beta_start": 0.0001, "beta_end": 0.02}
-    DDIMScheduler(
-        **betas, beta_schedule="scaled_linear", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1,
-    ).save_pretrained(folder / "scheduler")  # fmt: skip
-    DDPMScheduler(**betas, beta_schedule="scaled_linear").save_pretrained(folder / "low_res_scheduler")
-
-
-def ldm_sr(folder: Path) -> None:
-    """CompVis/ldm-super-resolution-4x-openimages."""
-    torch.manual_seed(1)
-    UNet2DModel(
-        in_channels=6, out_channels=3, block_out_channels=(32, 32, 64, 64), attention_head_dim=32, norm_eps=1e-6,
-        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
-        up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-    ).save_pretrained(folder / "unet", safe_serialization=False)  # fmt: skip
-    vq().save_pretrained(folder / "vqvae", safe_serialization=False)
-    DDIMScheduler(
-        beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, timestep_spacing="leading"
-    ).save_pretrained(folder / "scheduler")
-
-
-def vq() -> VQModel:
-    return VQModel(
-        block_out_channels=(32, 32, 64), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        layers_per_block=2, num_vq_embeddings=64,
-    )  # fmt: skip
-
-
-def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """Weights that follow from their names and shapes alone, of the size that keeps activations in range."""
-    return {name: _filled(name, tuple(shape)) for name, shape in shapes.items()}
-
-
-def _filled(name: str, shape: tuple[int, ...]) -> torch.Tensor:
-    rng = np.random.default_rng(list(hashlib.sha256(name.encode()).digest()[:8]))
-    values = rng.standard_normal(shape, np.float32)
-    if len(shape) > 1:
-        return torch.from_numpy(values * np.float32(0.7 / np.sqrt(np.prod(shape[1:]))))
-    return torch.from_numpy(np.asarray(values * np.float32(0.1) + np.float32(name.endswith("weight"))))  # 1 ± 0.1 for norms
-
-
-class recorded:
-    """Numbers recorded from a published implementation."""
-
-    def __init__(self, name: str) -> None:
-        self._arrays = dict(np.load(Path(__file__).parent / "data" / name))
-
-    def __getitem__(self, key: str) -> np.ndarray:
-        return self._arrays[key]
-
-    def shapes(self, key: str) -> dict[str, tuple[int, ...]]:
-        """The names and shapes of a state dict."""
-        pairs = (line.partition(" ") for line in self._arrays[key].tolist())
-        return {name: tuple(int(side) for side in shape.split(",") if side) for name, _, shape in pairs}
-
-    def expect(self, key: str, found: torch.Tensor, close: float = 1e-4, index: int | None = None) -> None:
-        expected = self._arrays[key] if index is None else self._arrays[key][index]
-        assert found.shape == expected.shape
-        assert np.abs(found.numpy() - expected).max() < close, key
 
 
 def stablesr(folder: Path, main: str = "stablesr_000117.ckpt", wrapped: str = "vqgan_cfw_00011.ckpt") -> None:
@@ -142,30 +52,6 @@ def resshift(folder: Path, main: str = "resshift_realsrx4_s15_v2.pth", prefix: s
     fixed = swin_unet(state).state_dict()
     torch.save({"state_dict": {f"{prefix}{name}": state.get(name, fixed[name]) for name in shapes}}, folder / main)
     torch.save(filled(reference.shapes("vq_keys")), folder / "autoencoder_vq_f4.pth")
-
-
-def base(folder: Path) -> None:
-    """Stable Diffusion 2.1 base."""
-    torch.manual_seed(2)
-    UNet2DConditionModel(
-        block_out_channels=(64, 64, 64, 64), attention_head_dim=(1, 1, 1, 1), cross_attention_dim=64, use_linear_projection=True
-    ).save_pretrained(folder / "unet")
-    AutoencoderKL(
-        block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2,
-    ).save_pretrained(folder / "vae")  # fmt: skip
-    tokenizer(folder / "tokenizer")
-    text_encoder(49408, 64).save_pretrained(folder / "text_encoder")
-
-
-def filled_base(folder: Path, *parts: str) -> None:
-    """The base with weights that follow from their names in these parts, by default in all."""
-    base(folder)
-    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    for part in parts or kinds:
-        module = kinds[part].from_pretrained(folder / part)
-        module.load_state_dict(filled({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}))
-        module.save_pretrained(folder / part)
 
 
 def pisasr(folder: Path) -> None:
@@ -217,24 +103,6 @@ def tagger(folder: Path) -> None:
     torch.save({name: one for name, one in state.items() if "lora_" in name}, folder / "DAPE.pth")
     (folder / "ram_tag_list.txt").write_text("\n".join(reference["tag_names"]))
     (folder / "ram_tag_list_threshold.txt").write_text("\n".join(reference["tag_thresholds"]))
-
-
-def captioner(folder: Path) -> None:
-    """Salesforce/blip-image-captioning-base."""
-    from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
-
-    torch.manual_seed(3)
-    folder.mkdir(parents=True)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *ascii_lowercase, *(f"##{letter}" for letter in ascii_lowercase)]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text = sizes | {"vocab_size": len(words), "encoder_hidden_size": 32, "bos_token_id": 2, "eos_token_id": 2, "sep_token_id": 3}
-    config = BlipConfig(text_config=text | {"pad_token_id": 0}, vision_config=sizes | {"image_size": 32, "patch_size": 16})
-    BlipForConditionalGeneration(config).save_pretrained(folder)
-    images = BlipImageProcessor(size={"height": 32, "width": 32})
-    BlipProcessor(images, BertTokenizer(str(folder / "vocab.txt"))).save_pretrained(folder)
-    (folder / "model.safetensors").unlink()
-    torch.save(BlipForConditionalGeneration(config).state_dict(), folder / "pytorch_model.bin")
 
 
 def diffbir(folder: Path) -> None:

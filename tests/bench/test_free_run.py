@@ -6,7 +6,8 @@ import pytest
 import torch
 
 pytest.importorskip("diffusers")
-from small_diffusion import image, recorded
+from recordings import recorded
+from small_diffusion import image
 
 from bench.free_run import changed, run
 

@@ -17,7 +17,7 @@ SMALL_DATASET = (
 @pytest.fixture(scope="module")
 def reference(request):
     """The numbers recorded from the published implementation that the test's module names in RECORDED."""
-    from small_diffusion import recorded
+    from recordings import recorded
 
     return recorded(request.module.RECORDED)
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from small_diffusion import captioner, image
+from small_diffusion import image
+from small_pretrained import captioner
 
 from fgr.errors import UserError
 from fgr.sr import Job, open_upscaler

@@ -3,7 +3,8 @@ depend on the place."""
 
 import pytest
 import torch
-from small_diffusion import image, recorded
+from recordings import recorded
+from small_diffusion import image
 from torch.nn import functional
 
 from fgr.errors import UserError

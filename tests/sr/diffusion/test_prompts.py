@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-from small_diffusion import tokenizer
 
+from bench.random_weights import tokenizer
 from fgr.errors import UserError
 from fgr.sr.diffusion.prompts import END_OF_TEXT, START_OF_TEXT, Prompts, Reader, filled
 

@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from small_diffusion import filled, image, recorded, restored
+from recordings import filled, recorded
+from small_diffusion import image, restored
 
 from fgr.dataset import manifest, tables
 from fgr.errors import UserError

@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 import torch
-from small_diffusion import filled, image, restored, tokenizer
+from recordings import filled
+from small_diffusion import image, restored
 
+from bench.random_weights import tokenizer
 from fgr.dataset import tables
 from fgr.errors import UserError
 from fgr.generate import run
