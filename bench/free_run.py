@@ -9,6 +9,7 @@ random weights (minutes a run), and a random code book of the official size besi
 """
 
 import argparse
+import copy
 import os
 import sys
 import tempfile
@@ -29,21 +30,28 @@ PAIRS = {  # what is compared: precision of both, and by how much the second sta
 
 def run(model: Any, image: np.ndarray, dtype: torch.dtype, moved: float = 0.0) -> list[torch.Tensor]:
     """The latents after each step of a ResShift model from `image`, uint8 (h, w, 3) with sides that are multiples of 64, all
-    computed in `dtype`; the noise is that of the upscaler, its start times 1 + `moved`."""
+    computed in `dtype` on a copy of its networks, but for the sines of the times, in float32 as published; the start is times
+    1 + `moved`. The noise is seeded as the upscaler's, but drawn in float64: in float32 its last digits depend on the processor.
+    """
     from fgr.images.arrays import as_tensor
-    from fgr.sr.diffusion.stepwise import SCALE, draw, generators
+    from fgr.sr.diffusion.stepwise import SCALE, generators
 
-    shown, sampler, sources = as_tensor([image]) * 2 - 1, model.sampler, generators([image], model.settings["seed"])
+    [source], sampler = generators([image], model.settings["seed"]), model.sampler
+    unet, vae = (torch.nn.Module.to(copy.deepcopy(model.networks[name]), dtype) for name in ("unet", "vae"))
     with torch.no_grad():
-        known = model.networks["vae"].encode(functional.interpolate(shown, scale_factor=SCALE, mode="bicubic")).latents
-        network, states = model.networks["unet"].to(dtype), []
-        latents = sampler.beginning(known.to(dtype), draw(known.shape, sources, known).to(dtype)) * (1 + moved)
+        shown, states = as_tensor([image]).to(dtype) * 2 - 1, []
+        known = vae.encode(functional.interpolate(shown, scale_factor=SCALE, mode="bicubic")).latents
+        latents = sampler.beginning(known, _drawn(known, source)) * (1 + moved)
         for index, time in enumerate(sampler.times):
             times = torch.full((1,), time)
-            step = sampler.step(latents, network(sampler.scaled(latents, times), times, shown.to(dtype)), index)
-            latents = step.drawn(draw(known.shape, sources, known).to(dtype) if step.sd else None)
+            step = sampler.step(latents, unet(sampler.scaled(latents, times), times, shown), index)
+            latents = step.drawn(_drawn(known, source) if step.sd else None)
             states.append(latents)
     return states
+
+
+def _drawn(like: torch.Tensor, source: torch.Generator) -> torch.Tensor:
+    return torch.randn(like.shape, generator=source, dtype=torch.float64).to(like.dtype)
 
 
 def changed(one: torch.Tensor, other: torch.Tensor, book: torch.Tensor) -> int:

@@ -1,5 +1,6 @@
 """Free runs of ResShift against the last latents of the published implementation (zsyOAOA/ResShift, commit 3ce1d81), its own
-network and sampler in float64 on the same small weights, input and noise."""
+autoencoder, network and sampler in float64 from the pixels on, on the same small weights, input and noise; its sines of the
+times stay in float32. Nothing else is left in float32, whose last digits differ from processor to processor."""
 
 import numpy as np
 import pytest
