@@ -1,6 +1,6 @@
 """Train the reward model that ships anew, beside the one that is in the package: `make reward`.
 
-    python -m bench.fgr_lite [--source PHOTOGRAPHS | --data DATASET] [--seed 0] [--out out/fgr-lite] [--device auto]
+    python -m bench.fgr_lite [--source PHOTOGRAPHS | --data DATASET] [--seed N] [--out out/fgr-lite] [--device auto]
         [--train KEY=VALUE…] [--ship]
 
 A dataset is made by the recipe `fgr-lite` (or DATASET is taken), a model trained on it by the recipe of that name and on by
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, help="photographs; those inside scikit-image and scikit-learn if not given")
     parser.add_argument("--data", type=Path, help="a dataset that is there already")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="of the weights and samples; the recipes' own if not given")
     parser.add_argument("--out", type=Path, default=Path("out/fgr-lite"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=0)
@@ -53,12 +53,14 @@ def run(chosen: argparse.Namespace) -> None:
     if not (data / "fgr.json").is_file():
         source = {"source.path": str(chosen.source)} if chosen.source else {}
         generate(recipes.load("fgr-lite", "generate", extra=source), data, workers=chosen.workers, device=chosen.device)
-    recipe = recipes.load("fgr-lite", "reward", chosen.train, {"seed": chosen.seed, "mined.rounds": 0})
-    twin = chosen.out / f"run-{chosen.seed}"
+    seeded = {} if chosen.seed is None else {"seed": chosen.seed}
+    recipe = recipes.load("fgr-lite", "reward", chosen.train, seeded | {"mined.rounds": 0})
+    seed = recipe.seed
+    twin = chosen.out / f"run-{seed}"
     fgr.train_reward_model(recipe, data, twin, device=chosen.device)
-    hardened = recipes.load("fgr-lite-hardened", "reward", chosen.train, {"seed": chosen.seed, "begin": str(twin)})
-    trained = fgr.train_reward_model(hardened, data, chosen.out / f"hardened-{chosen.seed}", device=chosen.device)
-    folder = chosen.out / f"model-{chosen.seed}"
+    hardened = recipes.load("fgr-lite-hardened", "reward", chosen.train, seeded | {"begin": str(twin)})
+    trained = fgr.train_reward_model(hardened, data, chosen.out / f"hardened-{seed}", device=chosen.device)
+    folder = chosen.out / f"model-{seed}"
     packed(trained, folder)
     packed(resolve(twin), folder / "judge")
     print(describe("torch", "timm"))
