@@ -1,4 +1,4 @@
-"""What `fgr train-rm` trains on beside the dataset's own defects: planted ones, and those mined from tuned networks."""
+"""Beside a dataset's own defects: planted ones, and those mined from tuned networks."""
 
 from pydantic import Field, model_validator
 
