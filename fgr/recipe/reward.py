@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fgr.recipe.defects import Mined, Planted
 from fgr.recipe.fields import SCORES, MixedPrecision, Share, Strict, Weight, is_score
+from fgr.recipe.training_defects import Mined, Planted
 
 
 class Encoder(Strict):

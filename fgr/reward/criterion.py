@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional
 
 from fgr.metrics.registry import Score
-from fgr.recipe.defects import Planted
 from fgr.recipe.reward import Loss, People
+from fgr.recipe.training_defects import Planted
 from fgr.reward import loss
 from fgr.reward.randomize import Copy, randomized, seed_of
 

@@ -10,7 +10,7 @@ import numpy as np
 from fgr.images import defects, masks, swap
 from fgr.images.defects import structure_or_tint
 from fgr.images.structural import tolerant_ssim_difference
-from fgr.recipe.defects import Planted
+from fgr.recipe.training_defects import Planted
 
 SIGMA = 4.0  # of the Gaussian that makes areas of differences, in pixels, as the shipped datasets' maps have
 MASKS = ("polygon", "ellipse", "stroke")

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from fgr.recipe.defects import Planted
 from fgr.recipe.reward import Loss
+from fgr.recipe.training_defects import Planted
 from fgr.reward.criterion import Criterion, labels, orders
 
 

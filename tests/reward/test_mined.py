@@ -6,8 +6,8 @@ import torch
 
 from fgr.errors import UserError
 from fgr.images import codec
-from fgr.recipe.defects import Mined, Planted
 from fgr.recipe.reward import RewardRecipe
+from fgr.recipe.training_defects import Mined, Planted
 from fgr.reward import data as batches
 from fgr.reward import mined, splits
 from fgr.reward.planting import Planter

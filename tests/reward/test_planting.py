@@ -6,7 +6,7 @@ import torch
 from skimage import data as photographs
 
 from fgr.images import defects, swap
-from fgr.recipe.defects import Planted
+from fgr.recipe.training_defects import Planted
 from fgr.reward import data as batches
 from fgr.reward import planting, splits
 from fgr.reward.planting import Planter

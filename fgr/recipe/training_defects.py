@@ -1,4 +1,4 @@
-"""Beside a dataset's own defects: planted ones, and those mined from tuned networks."""
+"""What training adds to a dataset's own defects: planted ones, and those mined from tuned networks."""
 
 from pydantic import Field, model_validator
 
