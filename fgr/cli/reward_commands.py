@@ -85,7 +85,8 @@ def score(
     if html and pictures is not None:
         from fgr.report import score_page
 
-        score_page.write(html, f"{len(ordered)} images by {reward}", ordered, pictures, notes)
+        count = f"{len(ordered)} image{'s' * (len(ordered) != 1)}"
+        score_page.write(html, f"{count} by {reward}", ordered, pictures, notes)
     name_left_out(left_out)
 
 
