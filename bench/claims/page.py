@@ -50,8 +50,11 @@ def _design(protocol: Protocol) -> list[str]:
     header = ("tier", "reward models", "jobs", "estimate", "what it cannot show beside the list below")
     text += ["## Arms", "", *_table(("arm", ""), rows), "## Tiers", "", *_table(header, [_tier(name) for name in TIERS])]
     power = tables.power(protocol)
-    return [*text, "The estimate of `cpu` is by its run of 27 November 2026 (that of 28 November took 57 minutes), those of `night` and `gpu` are guesses; these have not been run.", "",
-            "## Power", "", power.note, "", *_table(power.header, power.rows)]  # fmt: skip
+    estimates = (
+        "The estimate of `cpu` is by its run of 27 November 2026 (that of 28 November took 57 minutes), those of `night` and "
+        "`gpu` are guesses; these have not been run."
+    )
+    return [*text, estimates, "", "## Power", "", power.note, "", *_table(power.header, power.rows)]  # fmt: skip
 
 
 def _tier(name: str) -> tuple[str, ...]:
