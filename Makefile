@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	$(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true  # pip has one core for that; files for other Pythons fail
+	$(BIN)/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib fgr bench || true  # pip has one core for that; files for other Pythons fail
 	touch $@
 
 demo: setup
