@@ -28,7 +28,7 @@ def audit_network(
 ) -> dict[str, Any]:
     """Audit `network` (an SR model's name, or a run of `fgr rlhf`) as if it had been tuned from `generator` against the reward
     model `reward`; what OUT/summary.json then holds. UserError as of `fgr.rlhf.run.tune`."""
-    setup = Setup(recipe, generator, reward, data, out, device, {"audited": network})
+    setup = Setup(recipe, generator, reward, data, out, device, network)
     name = model_of(Path(network)) if (Path(network) / "run.json").is_file() else network
     opened = open_upscaler(name, scale=setup.policy.scale, device=str(setup.device))
     with setup.run.alone():

@@ -1,7 +1,7 @@
 """What a tuning run needs, opened and checked against one another; nothing is written to the disk."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from accelerate.utils import GradScalerKwargs
 
-from fgr.dataset.location import has_split
 from fgr.errors import UserError, all_of
 from fgr.images.arrays import as_tensor
 from fgr.metrics.perceptual import is_at_hand
@@ -28,6 +27,7 @@ from fgr.rlhf.inputs import Batch, Inputs, Replayed
 from fgr.rlhf.policies import open_policy
 from fgr.rlhf.refresh import CompositeMaker, recipe_of
 from fgr.rlhf.reward_stages import RewardStages
+from fgr.rlhf.splits import splits_of
 from fgr.rlhf.trained_reward import stage_reward
 from fgr.sr import parse_name
 from fgr.training import directory
@@ -39,11 +39,14 @@ MAY_GROW = ("training.steps",)  # keys that extend a run
 
 
 class Setup:
-    """The parts of a run, by the recipe. UserError for a model, a reward model, data or a folder that does not fit."""
+    """The parts of a run, by the recipe. UserError for a model, a reward model, data or a folder that does not fit.
+
+    Where a network is `audited` and nothing is trained, a dataset needs the split that is reported on and no other: that one
+    takes the place of what it lacks.
+    """
 
     def __init__(
-        self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str,
-        facts: Mapping[str, Any] | None = None,
+        self, recipe: RlhfRecipe, generator: str, reward: str, data: str, out: Path, device: str, audited: str = ""
     ) -> None:  # fmt: skip
         _refuse_earlier_version(out)
         self.recipe = recipe
@@ -60,11 +63,12 @@ class Setup:
         })  # fmt: skip
         self.policy, models = opened["policy"], opened["models"]
         scale, crop = self.policy.scale, recipe.audit.crop
-        self.inputs = inputs.open_inputs(data, recipe.data.split, scale, recipe.data.cache_mb, recipe.data.crop)
-        self.trained_on: Inputs = _pairs(recipe, data, scale) or self.inputs
-        self.audited = inputs.open_inputs(data, recipe.audit.split, scale, crop=crop)
-        self.reported_on = _reported_on(recipe, data, self.audited)
-        alike = self.reported_on == recipe.audit.split
+        splits = splits_of(recipe, data, opened["data"] is None, bool(audited))
+        self.reported_on = splits.reported
+        self.inputs = inputs.open_inputs(data, splits.trained, scale, recipe.data.cache_mb, recipe.data.crop)
+        self.trained_on: Inputs = (None if audited else _pairs(recipe, data, scale)) or self.inputs
+        self.audited = inputs.open_inputs(data, splits.audited, scale, crop=crop)
+        alike = splits.reported == splits.audited
         self.reported = self.audited if alike else inputs.open_inputs(data, self.reported_on, scale, crop=crop)
         self.schedule = stage_schedule(recipe, models)
         self.last_stage = models[-1]
@@ -84,7 +88,7 @@ class Setup:
             "generator": {"name": generator, "digest": self.policy.digest},
             "reward": [_digest(stage) for stage in models], "held_out": [_digest(model) for model in held_out],
             "data": {"train": self.trained_on.digest, "audit": self.audited.digest, "report": self.reported.digest},
-            "metrics": list(self.held_out.roles), **(facts or {}),
+            "metrics": list(self.held_out.roles), **({"audited": audited} if audited else {}),
         }  # fmt: skip
         self.run = Run(out, self.accelerator.is_main_process)
         self.run.expect("rlhf", resolved(recipe), self.facts, MAY_GROW)
@@ -119,7 +123,7 @@ class Setup:
 
     def final_evaluation(self) -> HeldOutEvaluation | None:
         """The same on the crops of the split that is reported on; None where that is the audited one."""
-        return None if self.reported_on == self.recipe.audit.split else self._evaluation(self.reported)
+        return None if self.reported is self.audited else self._evaluation(self.reported)
 
     def calibrate_judges(self, references: list[torch.Tensor], starts: list[torch.Tensor]) -> None:
         """Set the z-units of the independent judges' rewards, as those of the trained one are set."""
@@ -183,17 +187,6 @@ def _distances(recipe: RlhfRecipe, referenced: bool) -> list[str]:
     """The distances to the reference that are measured: those that the recipe names, and those whose weights are at hand."""
     audit = recipe.audit
     return [name for name in DISTANCES if name in audit.metrics or (referenced and audit.at_hand and is_at_hand(name))]
-
-
-def _reported_on(recipe: RlhfRecipe, data: str, audited: Inputs) -> str:
-    """The split that the report's figures are from: the audited one where the data has no other. UserError: it is trained on."""
-    audit = recipe.audit
-    if audit.test_split == recipe.data.split:
-        raise UserError(
-            f"audit.test_split is '{audit.test_split}', which the policy is tuned on.", "Name a split that is not trained on."
-        )
-    referenced = isinstance(audited, Replayed)
-    return audit.test_split if referenced and has_split(data, audit.test_split) else audit.split
 
 
 def _pairs(recipe: RlhfRecipe, data: str, scale: int) -> Inputs | None:
