@@ -211,8 +211,8 @@ def evaluate_systems(
         systems: SR models of `fgr models`, runs of `tune`, or folders of outputs.
         data: A dataset, whose inputs are replayed, or a folder of test images (`gt/` and `lr/`, say).
         reward: A reward model, whose score and map figures are added.
-        metrics: `psnr`, `ssim`, `ms-ssim`, `lpips`, `dists`, `lite0-distance`, `clipiqa`, `pyiqa:NAME`; None = the first three,
-            where there are references.
+        metrics: `psnr`, `ssim`, `ms-ssim`, `lpips`, `dists`, `lite0-distance`, `timm:NAME`, `clipiqa`, `pyiqa:NAME`; None = the
+            first three, where there are references.
         split: Of a dataset: `train`, `validation` or `test`.
         layout: How a folder is arranged: `auto`, `realsr`, `drealsr`, `pairs`, `reallq250`, `references`.
         scale: The factor, where the images do not tell it.

@@ -9,7 +9,7 @@ from fgr.training import directory as runs
 
 SMALL = (
     "data={crop: 16, batch: 2}",
-    "audit={every: 4, images: 3, crop: 16, patch: 32, sheet: 2, metrics: [], at_hand: false, planted: 0}",
+    "audit={every: 4, images: 3, crop: 16, patch: 32, sheet: 2, metrics: [], at_hand: false, planted: 0, control_features: []}",
     "reward.reference_images=4",
     "training={steps: 8, lr: 1.0e-4, warmup: 2, ema: 0.9, checkpoint_every: 2}",
     "curriculum.blend_steps=2",

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from skimage import data
 from sklearn.datasets import load_sample_image
+from torchvision_double import put_mobilenet
 
 from fgr import backbone_weights, backbones, package_files
 from fgr.backbone_weights import PACKAGED
@@ -63,6 +64,16 @@ def test_to_mobilenet_too(packaged_weights, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     packaged_weights("timm:mobilenetv2_100")
     expect_seen(open_backbone("mobilenetv2_100").network, COFFEE, CAT, PALACE)
+
+
+def test_mobilenet_is_torchvision_s_to_the_last_tensor(monkeypatch, tmp_path):
+    theirs = put_mobilenet(monkeypatch, tmp_path / "weights")
+    mine = open_backbone("mobilenetv2_100").network
+    pairs = list(zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert all(torch.equal(one, other) for one, other in pairs)
+    image = torch.randn(2, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.allclose(mine(image), theirs(image), rtol=1e-5, atol=1e-5)
 
 
 def test_the_opener_says_which_weights_they_are(lite0):

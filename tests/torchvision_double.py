@@ -1,9 +1,13 @@
 """torchvision's classification weights, without a network: random ones in the official format, or none at all."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+
+from fgr import backbone_weights
+from fgr.tensors import file_digest
 
 
 def without_network(monkeypatch, folder: Path) -> Path:
@@ -43,3 +47,23 @@ def random_weights(architecture) -> dict[str, torch.Tensor]:
         name: torch.zeros(1).expand(shape) if name.startswith("classifier") else torch.randn(shape, generator=generator) * 0.05
         for name, shape in shapes.items()
     }
+
+
+def put_mobilenet(monkeypatch, folder: Path) -> torch.nn.Module:
+    """Random weights of torchvision's MobileNetV2, in the file and the format in which a package carries the trained ones, in the
+    weights folder `folder`; the network that they are of."""
+    import torchvision
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = torchvision.models.mobilenet_v2().eval()
+        for name, value in network.named_buffers():  # as if trained: no mean is 0, no variance 1
+            if name.endswith(("running_mean", "running_var")):
+                value.copy_(torch.rand_like(value) + (0.5 if name.endswith("var") else -0.5))
+    folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setenv("FGR_WEIGHTS", str(folder))
+    file = backbone_weights.kept_file("mobilenetv2_100")
+    torch.save(network.state_dict(), file)
+    known = replace(backbone_weights.PACKAGED["mobilenetv2_100"], sha256=file_digest(file))
+    monkeypatch.setitem(backbone_weights.PACKAGED, "mobilenetv2_100", known)
+    return network

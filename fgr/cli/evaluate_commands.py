@@ -49,8 +49,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="A,B,…",
-            help="psnr ssim ms-ssim lpips lpips-vgg dists lite0-distance clipiqa pyiqa:NAME (such as pyiqa:niqe). Default: "
-            "the first three, where there are references.",
+            help="psnr ssim ms-ssim lpips lpips-vgg dists lite0-distance timm:NAME (timm:mobilenetv2_100) clipiqa pyiqa:NAME "
+            "(pyiqa:niqe). Default: the first three, where there are references.",
         ),
     ] = None,
     luma: Annotated[bool, typer.Option("--luma/--rgb", help="PSNR, SSIM and MS-SSIM on Y or on RGB.")] = False,

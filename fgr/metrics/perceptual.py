@@ -1,4 +1,4 @@
-"""Full-reference distances of learned features: LPIPS, DISTS, and that of EfficientNet-Lite0.
+"""Full-reference distances of learned features: LPIPS, DISTS, and those of timm's networks, EfficientNet-Lite0 among them.
 
 torchvision itself would unpickle whatever lies in torch's cache. Here the file is checked first: by the digest in its name, and
 by reading it with nothing but tensors allowed.
@@ -72,12 +72,13 @@ class FeatureDistance(nn.Module):
         return [level * torch.rsqrt(level.square().sum(1, keepdim=True) + 1e-10) for level in levels]
 
 
-def open_lite0_distance(device: torch.device | str = "cpu") -> tuple[Distance, str]:
-    """`FeatureDistance` on the five depths of EfficientNet-Lite0 (ImageNet), and where its weights are from; differentiable.
+def open_feature_distance(network: str, device: torch.device | str = "cpu", instead: str = "") -> tuple[Distance, str]:
+    """`FeatureDistance` on all depths of the network that timm calls so, and where its weights are from; differentiable.
 
-    It hardly sees a uniform change of brightness: PSNR belongs beside it. UserError for weights that are not available.
+    It hardly sees a uniform change of brightness: PSNR belongs beside it. UserError for weights that are not available, whose
+    hint `instead` ends.
     """
-    backbone = open_backbone(LITE0, features_only=True, instead="; or leave lite0-distance out")
+    backbone = open_backbone(network, features_only=True, instead=instead)
     config = backbone.network.pretrained_cfg
     model = FeatureDistance(backbone.network, config["mean"], config["std"]).to(device).eval().requires_grad_(False)
     return model, str(backbone.weights)

@@ -5,6 +5,7 @@ full-reference       mean of SSIM and gradient similarity (fgr.metrics.fidelity)
 lpips lpips-vgg      LPIPS on AlexNet or VGG16 (fgr.metrics.perceptual)
 dists                DISTS (fgr.metrics.perceptual)
 lite0-distance       distance of EfficientNet-Lite0's features, whose weights a package has (fgr.metrics.perceptual)
+timm:NAME            the same distance of another network's features: timm:mobilenetv2_100 (fgr.metrics.perceptual)
 clipiqa              CLIP-IQA on the open weights of CLIP RN50 (fgr.metrics.no_reference)
 niqe                 NIQE fitted on clean photographs that the caller gives (fgr.metrics.niqe_fit)
 pyiqa:NAME           any metric of pyiqa (extra `iqa`, for non-commercial use)
@@ -21,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fgr.backbone_weights import KIND
 from fgr.errors import UserError, nearest
 from fgr.images.arrays import as_images
 from fgr.metrics import fidelity, no_reference, perceptual
@@ -67,9 +69,11 @@ def open_metric(name: str, options: Options | None = None) -> Metric:
         return METRICS[name](name, chosen)
     if name.startswith("pyiqa:"):
         return _pyiqa(name, chosen)
+    if name.startswith(KIND):
+        return _feature_distance(name.removeprefix(KIND), name, chosen)
     if name in RENAMED:
         raise UserError(f"The metric '{name}' is now called {RENAMED[name]}.", f"Name {RENAMED[name]}.")
-    known = [*METRICS, "pyiqa:NAME"]
+    known = [*METRICS, "pyiqa:NAME", f"{KIND}NAME"]
     raise UserError(f"There is no metric '{name}'{nearest(name, known)}.", f"Known: {', '.join(known)}.")
 
 
@@ -129,8 +133,8 @@ def _dists(name: str, options: Options) -> Metric:
     return Metric(name, True, True, True, f"torchmetrics {version('torchmetrics')}, {file}", measure)
 
 
-def _lite0_distance(name: str, options: Options) -> Metric:
-    measure, weights = perceptual.open_lite0_distance(options.device)
+def _feature_distance(network: str, name: str, options: Options) -> Metric:
+    measure, weights = perceptual.open_feature_distance(network, options.device, f"; or leave {name} out")
     return Metric(name, True, True, True, f"fgr.metrics.perceptual, {weights}", measure)
 
 
@@ -189,7 +193,7 @@ METRICS: dict[str, Callable[[str, Options], Metric]] = {
     "lpips": partial(_lpips, "alex"),
     "lpips-vgg": partial(_lpips, "vgg"),
     "dists": _dists,
-    "lite0-distance": _lite0_distance,
+    "lite0-distance": partial(_feature_distance, perceptual.LITE0),
     "clipiqa": _clipiqa,
     "niqe": _niqe,
 }

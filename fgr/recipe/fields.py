@@ -20,6 +20,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def is_encoder(name: str) -> bool:
+    """Whether a network of timm, whose features give a distance, is called so: timm:NAME."""
+    kind, _, network = name.partition(":")
+    return kind == "timm" and bool(network) and "/" not in network
+
+
 def is_score(name: str) -> bool:
     """Whether a no-reference metric is called so: one of SCORES, or pyiqa:NAME."""
     kind, _, metric = name.partition(":")

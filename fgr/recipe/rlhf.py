@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fgr.recipe.algorithms import AlgorithmSettings, DirectSettings, GrpoSettings, Share, Steps
-from fgr.recipe.fields import DISTANCES, PERCEPTUAL, SCORES, MixedPrecision, Strict, Weight, is_score
+from fgr.recipe.fields import DISTANCES, PERCEPTUAL, SCORES, MixedPrecision, Strict, Weight, is_encoder, is_score
 from fgr.recipe.sampling import Sampling
 
 
@@ -151,6 +151,11 @@ class Audit(Strict):
         4, ge=0, description="images that known defects are planted in, to see which figures have a vote; 0 = none"
     )
     control: bool = Field(False, description="train with the anchor alone too, as a control of what the reward was worth")
+    control_features: tuple[str, ...] = Field(
+        ("timm:mobilenetv2_100",),
+        description="encoders (timm:NAME) whose feature distance says that too, without a vote in the audit; one whose weights "
+        "are not on this machine is left out, and the run says so",
+    )
     on_hacking: Literal["stop", "rollback", "continue"] = Field("rollback", description="what an alarm does")
     sheet: int = Field(4, ge=0, description="images in the sheet of pictures written at each audit")
 
@@ -205,6 +210,7 @@ class RlhfRecipe(Strict):
         reward, anchor, audit, chosen = self.reward, self.anchor, self.audit, self.algorithm
         scheduled, staged = self.curriculum.schedule != "none", self.curriculum.stage is not None
         no_reward = [name for name in reward.plain if stage_named(name) is None and not is_score(name)]
+        no_encoder = [name for name in audit.control_features if not is_encoder(name)]
         no_metric = [name for name in audit.metrics if name not in DISTANCES and not is_score(name)]
         scores = ", ".join((*SCORES, "pyiqa:NAME"))
         anchored = any((anchor.start, anchor.reference, anchor.low_frequency, anchor.consistency))
@@ -217,6 +223,7 @@ class RlhfRecipe(Strict):
             "the anchor's weights are all 0: nothing keeps the policy near its start, nor scales the reward": not anchored,
             "algorithm.updates > 1 and training.accumulate > 1 do not go together": twice,
             "audit.control is for algorithm.name=direct": audit.control and not isinstance(chosen, DirectSettings),
+            f"audit.control_features knows timm:NAME, not {', '.join(no_encoder)}": bool(no_encoder),
             f"audit.metrics knows {', '.join(DISTANCES)}, {scores}, not {', '.join(no_metric)}": bool(no_metric),
         }
         yield from (mistake for mistake, made in checks.items() if made)

@@ -38,12 +38,13 @@ class HeldOutMetrics:
     models: Mapping[str, tuple[Any, bool]] = field(default_factory=dict)  # name → reward model, whether it counts
     referenced: bool = True  # whether those that need a reference are measured
     judges: Mapping[str, Reward] = field(default_factory=dict)
+    shown: Sequence[str] = ()  # names of metrics that do not count
 
     @property
     def roles(self) -> dict[str, MetricRole]:
         """What each metric is to the audit. The distance to the start is only shown: to move is no fault."""
         named = {
-            _figure(metric): MetricRole(_group(metric), -1 if metric.lower_is_better else 1)
+            _figure(metric): MetricRole(_group(metric), -1 if metric.lower_is_better else 1, metric.name not in self.shown)
             for metric in self.metrics
             if self.referenced or not metric.needs_reference
         }

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from accelerate.utils import GradScalerKwargs
 
-from fgr.errors import UserError, all_of
+from fgr.backbone_weights import KIND, is_here
+from fgr.errors import UserError, all_of, notice
 from fgr.images.arrays import as_tensor
 from fgr.metrics.perceptual import is_at_hand
 from fgr.metrics.registry import Options, open_metric
@@ -79,6 +80,7 @@ class Setup:
         self.stages = RewardStages(models, recipe.reward, recipe.curriculum.strictness, self.device)
         self.distances = _distances(recipe, isinstance(self.audited, Replayed))
         wanted = (name for name in DISTANCES if name in recipe.anchor.perceptual or name in self.distances)
+        self.control_features = _control_features(recipe, isinstance(self.audited, Replayed))
         self.perceptual = {name: open_metric(name, Options(self.device)) for name in wanted}
         held_out = [load_reward_model(name, str(self.device)) for name in recipe.audit.rewards]
         shipped = load_judge(reward, str(self.device))
@@ -144,10 +146,11 @@ class Setup:
         models["last_stage"] = (self.last_stage, False)
         names = [*self.distances, *(name for name in audit.metrics if name not in DISTANCES)]
         metrics = open_held_out(names, self.device, fit_naturalness(self.inputs, audit.patch), self.perceptual)
+        metrics += [open_metric(name, Options(self.device)) for name in self.control_features]
         judges = {f"judge_{number}": stage_reward(model, self.recipe.reward) for number, model in enumerate(held_out)}
         for judge, name in zip(judges.values(), [*audit.rewards, "judge, beside the reward model"], strict=False):
             judge.name = f"the independent reward model {name}"
-        return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed), judges)
+        return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed), judges, self.control_features)
 
 
 def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedule:
@@ -187,6 +190,17 @@ def _distances(recipe: RlhfRecipe, referenced: bool) -> list[str]:
     """The distances to the reference that are measured: those that the recipe names, and those whose weights are at hand."""
     audit = recipe.audit
     return [name for name in DISTANCES if name in audit.metrics or (referenced and audit.at_hand and is_at_hand(name))]
+
+
+def _control_features(recipe: RlhfRecipe, referenced: bool) -> list[str]:
+    """The encoders whose feature distance a comparison with a control has beside the audit's; what is left out is said."""
+    audit = recipe.audit
+    wanted = audit.control_features if audit.control and referenced else ()
+    found = [name for name in dict.fromkeys(wanted) if is_here(name.removeprefix(KIND))]
+    for name in dict.fromkeys(wanted):
+        if name not in found:
+            notice(f"the control is not measured by {name}, whose weights are not here: fgr models {name} --fetch brings them")
+    return found
 
 
 def _pairs(recipe: RlhfRecipe, data: str, scale: int) -> Inputs | None:

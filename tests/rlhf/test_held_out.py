@@ -66,6 +66,7 @@ def test_every_metric_has_a_role_in_the_audit():
     judged = HeldOutMetrics(metrics, models, judges={"judge_0": Brightness()}).roles
     assert judged["judge_0"] == MetricRole("judge", 1, False)
     assert "psnr" not in HeldOutMetrics(metrics, models, referenced=False).roles
+    assert HeldOutMetrics(metrics, models, shown=["lpips"]).roles["lpips"] == MetricRole("fidelity", -1, False)
 
 
 def test_figures_by_hand():
