@@ -102,7 +102,7 @@ def _of_dataset(data: str, split: str) -> tuple[list[Item], int, dict[str, Any]]
     for number, key in enumerate(zip(rows["source_id"], rows["degradation"], strict=True)):
         if not external[number]:
             keys.setdefault(key, number)
-    photos = rows["photo_id"]
+    photos = rows["photo_id"][:]
     items = [_item(rows, number, *key, photos[number]) for key, number in keys.items()]
     protocol = {"split": split, "inputs": "replayed from the rows' degradation", "left_out_external": sum(external)}
     return items, int(scales[0]), protocol

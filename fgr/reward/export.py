@@ -28,6 +28,9 @@ class Plain(nn.Module):
         self.model.load_state_dict(model.state_dict())
         merge_low_rank(self.model.encoder)
         with_even_padding(self.model.encoder)
+        for layer in self.model.modules():
+            if getattr(layer, "inplace", False):
+                layer.inplace = False  # the exporters take it apart into copies, and weigh every symbolic size of each
         decoder, reductions = self.model.decoder, self.model.encoder.reductions
         self.ratio = reductions[-1] // reductions[-len(decoder.levels)] if decoder else 1
 

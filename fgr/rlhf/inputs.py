@@ -65,7 +65,7 @@ class Replayed:
         self._chosen = _distinct(self.rows, data, split, scale)
         self._room, self._kept = cache_bytes, dict[int, ImagePair]()
         self.side = splits.size_of(self.rows)[0]
-        names, self._photographs = self.rows["id"], self.rows["photo_id"]
+        names, self._photographs = self.rows["id"][:], self.rows["photo_id"][:]  # lists: a column copies its table for every cell
         self.digest = digest_of([names[index] for index in self._chosen])
 
     def __len__(self) -> int:
@@ -115,7 +115,7 @@ class PreferencePairs:
                 "Preferences count where both images were made of one input; algorithm.pairs=triplets takes the dataset's own.",
             )
         self.side = splits.size_of(self.rows)[0]
-        names, self._photographs = self.rows["id"], self.rows["photo_id"]
+        names, self._photographs = self.rows["id"][:], self.rows["photo_id"][:]
         self.digest = digest_of([f"{names[a]} {x} {names[b]} {y}" for (a, x), (b, y) in self._pairs])
 
     def __len__(self) -> int:
