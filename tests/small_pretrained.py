@@ -66,28 +66,26 @@ def vq() -> VQModel:
     )  # fmt: skip
 
 
-def base(folder: Path) -> None:
-    """Stable Diffusion 2.1 base."""
-    torch.manual_seed(2)
-    UNet2DConditionModel(
-        block_out_channels=(64, 64, 64, 64), attention_head_dim=(1, 1, 1, 1), cross_attention_dim=64, use_linear_projection=True
-    ).save_pretrained(folder / "unet")
-    AutoencoderKL(
-        block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2,
-    ).save_pretrained(folder / "vae")  # fmt: skip
-    tokenizer(folder / "tokenizer")
-    text_encoder(49408, 64).save_pretrained(folder / "text_encoder")
-
-
 def filled_base(folder: Path, *parts: str) -> None:
-    """The base with weights that follow from their names in these parts, by default in all."""
-    base(folder)
-    kinds = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
-    for part in parts or kinds:
-        module = kinds[part].from_pretrained(folder / part)
-        module.load_state_dict(filled({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}))
-        module.save_pretrained(folder / part)
+    """Stable Diffusion 2.1 base, with weights that follow from their names in these parts, by default in all."""
+    torch.manual_seed(2)
+    modules = {
+        "unet": UNet2DConditionModel(
+            block_out_channels=(64, 64, 64, 64), attention_head_dim=(1, 1, 1, 1), cross_attention_dim=64,
+            use_linear_projection=True,
+        ),
+        "vae": AutoencoderKL(
+            block_out_channels=(32, 32, 32, 32), down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2,
+        ),
+        "text_encoder": text_encoder(49408, 64),
+    }  # fmt: skip
+    for name in parts or modules:
+        state = modules[name].state_dict()
+        modules[name].load_state_dict(filled({key: tuple(tensor.shape) for key, tensor in state.items()}))
+    for name, module in modules.items():
+        module.save_pretrained(folder / name)
+    tokenizer(folder / "tokenizer")
 
 
 def captioner(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """What holds for every diffusion upscaler, on small random weights in the official layouts."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from small_diffusion import image, show_less
 
 from fgr.errors import UserError
 from fgr.sr import Job, NonFiniteOutput, open_upscaler
+from fgr.sr.diffusion import opening
 from fgr.sr.diffusion.opening import MODELS
 from fgr.sr.diffusion.stepwise import generators
 
@@ -23,11 +26,12 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def opened(name, weights_of):
-    """Opens the model `name`."""
+    """Opens the model `name` as an upscaler of its own; those of the same settings share their networks."""
     torch.set_num_threads(1)
     settings = SETTINGS | OWN.get(name, {})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FGR_WEIGHTS", str(weights_of(name)))
+        patch.setattr(opening, "open_model", cache(opening.open_model))
         show_less(patch)
         yield lambda seed=0, **options: open_upscaler(name, scale=4, diffusion=settings | {"seed": seed}, **options)
 
@@ -60,7 +64,7 @@ def test_half_precision_is_near_fp32_on_a_gpu_too(name, opened, device, precisio
     expect_near(name, *(opened(device=device, precision=one).upscale(jobs(image(0, 32, 32)))[0] for one in ("fp32", precision)))
 
 
-def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_nan_is_no_image(name, opened, capfd):
+def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_nan_is_no_image(name, opened, capfd, monkeypatch):
     upscaler, seen = opened(precision="bf16"), []
     [exact], [right] = (one.upscale(jobs(image(0, 32, 32))) for one in (opened(), upscaler))
     expect_near(name, exact, right)
@@ -69,12 +73,13 @@ def test_a_decoder_that_overflows_in_half_precision_runs_again_in_float32_and_na
         seen.append(output.dtype)
         return output * torch.inf if output.dtype == torch.bfloat16 else None
 
-    upscaler.model.networks["vae"].decoder.conv_out.register_forward_hook(overflow)
-    results = upscaler.upscale(jobs(image(0, 32, 32), image(0, 32, 32)))
+    with upscaler.model.networks["vae"].decoder.conv_out.register_forward_hook(overflow):
+        results = upscaler.upscale(jobs(image(0, 32, 32), image(0, 32, 32)))
     assert seen == [torch.bfloat16, torch.float32] * 2
     assert all(np.abs(result.astype(int) - right).mean() < 8 for result in results)
     assert capfd.readouterr().err.count("overflows in this precision; it runs again in fp32") == 1
-    next(upscaler.model.networks["unet"].parameters()).data.fill_(torch.nan)
+    weight = next(upscaler.model.networks["unet"].parameters())
+    monkeypatch.setattr(weight, "data", torch.full_like(weight, torch.nan))
     with pytest.raises(NonFiniteOutput, match=f"{name} gave values that are not finite"):
         upscaler.upscale(jobs(image(0, 32, 32)))
 
@@ -83,8 +88,8 @@ def test_tiles(name, opened):
     """Encoder, UNet and decoder see a tile at a time."""
     side, seen = opened().model.smallest_tile, []
     upscaler = opened(tile=side, overlap=8)
-    upscaler.model.networks["vae"].decoder.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape[2:])))
-    [result] = upscaler.upscale(jobs(image(0, side, side + 24)))
+    with upscaler.model.networks["vae"].decoder.register_forward_hook(lambda *call: seen.append(tuple(call[2].shape[2:]))):
+        [result] = upscaler.upscale(jobs(image(0, side, side + 24)))
     assert result.shape == (4 * side, 4 * (side + 24), 3)
     assert set(seen) == {(4 * side, 4 * side)}
     assert len(seen) == 2
