@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars
 from PIL import Image
 
 from fgr import __version__, atomic
@@ -208,6 +207,8 @@ def summary(
 def write_table(path: Path, found: Sequence[Record]) -> None:
     """Write the per-image records as Parquet, or as CSV if the name ends so."""
     import io
+
+    import polars
 
     table, buffer = polars.DataFrame(list(found)), io.BytesIO()
     if path.suffix.lower() == ".csv":

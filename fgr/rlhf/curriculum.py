@@ -12,8 +12,6 @@ from itertools import pairwise
 from statistics import pstdev
 from typing import Literal
 
-from scipy.stats import theilslopes
-
 Action = Literal["stay", "advance", "slow", "rollback", "stop"]
 SLOWEST = 0.125  # factor of the learning rate: below that, slowing down again is of no use
 
@@ -133,6 +131,8 @@ def roll_back(state: CurriculumState, step: int, stage: int) -> CurriculumState:
 
 def trend(values: Sequence[float]) -> float:
     """Theil–Sen slope: the median of the slopes between all pairs, a step apart each; 0 for fewer than two values."""
+    from scipy.stats import theilslopes
+
     return float(theilslopes(values).slope) if len(values) > 1 else 0.0
 
 

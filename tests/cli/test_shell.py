@@ -27,6 +27,16 @@ def test_help_and_import_load_nothing_heavy():
     assert fgr("--help").returncode == 0
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["models", "bicubic"]])
+def test_commands_that_compute_nothing_load_nothing_that_does(arguments):
+    script = (
+        "import sys; from fgr.cli import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'torchvision', 'datasets', 'scipy', 'pandas', 'polars', 'accelerate'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\n[]\n")
+
+
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_that_wait_sleep_unless_the_environment_says_otherwise(monkeypatch, given, expected):
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)

@@ -10,7 +10,7 @@ from typing import Any
 from fgr import atomic
 from fgr import hub_files as hub
 from fgr.errors import UserError
-from fgr.sr import memory, weights
+from fgr.sr import weights
 from fgr.sr.release import WeightFile
 from fgr.sr.zoo import ZOO
 from fgr.tensors import file_digest
@@ -116,6 +116,8 @@ def size(found: dict[str, Path]) -> int:
 
 def expect_room(name: str, found: dict[str, Path]) -> None:
     """UserError if the weights alone are more than this machine's memory takes."""
+    from fgr.sr import memory  # loads torch
+
     total = memory.total_bytes()
     if total is not None and size(found) * ROOM > total:
         raise UserError(
