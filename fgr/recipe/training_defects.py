@@ -91,6 +91,20 @@ class Mined(Strict):
         description="each network is tuned by each of these in every round: changes after those of tune, as "
         "[training.steps=120, reward.ratio=3]; [] for none",
     )
+    harder_rounds: int = Field(
+        0,
+        ge=0,
+        description="of the rounds, the last so many have harder_adversaries instead: they buy what resists the first ones",
+    )
+    harder_adversaries: tuple[tuple[str, ...], ...] = Field(
+        (
+            (),
+            ("training.steps=120", "audit.every=120", "reward.ratio=3"),
+            ("training.steps=200", "audit.every=200", "reward.ratio=6", "data.batch=2"),
+        ),
+        min_length=1,
+        description="written like adversaries",
+    )
     images: int = Field(48, ge=1, description="inputs of the training split whose outputs each tuned network gives")
     share: Share = Field(0.15, description="share of the rows of a batch that are mined, beside those that are planted")
     average: int = Field(
@@ -104,4 +118,10 @@ class Mined(Strict):
     def _fits(self) -> "Mined":
         if self.average > 1 and not (self.steps and self.average <= self.rounds):
             raise ValueError("average needs rounds that go on from each other: steps above 0, and at least as many rounds")
+        if self.harder_rounds > self.rounds:
+            raise ValueError("harder_rounds are among rounds: set at most as many")
         return self
+
+    def adversaries_of(self, number: int) -> tuple[tuple[str, ...], ...]:
+        """What tunes the networks in a round, the first being 0."""
+        return self.adversaries if number < self.rounds - self.harder_rounds else self.harder_adversaries

@@ -88,8 +88,9 @@ def expect_tunable(recipe: RewardRecipe, data: str) -> None:
             f"{data} has no sr_map, the maps of whole restored images that tuned outputs are held against.",
             "Make a dataset with this version of fgr generate, or set mined.rounds=0.",
         )
-    for changes in recipe.mined.adversaries:
-        tuning_recipe(recipe, 0, changes)
+    for number in range(recipe.mined.rounds):
+        for changes in recipe.mined.adversaries_of(number):
+            tuning_recipe(recipe, number, changes)
     for name in recipe.mined.generators:
         policy = open_policy(parse_name(name))
         inputs.open_inputs(data, "train", policy.scale)
@@ -105,7 +106,7 @@ def tuning_recipe(recipe: RewardRecipe, number: int, changes: Sequence[str]) -> 
 
 def _tuned(recipe: RewardRecipe, number: int, reward: str, data: str, folder: Path, device: str) -> Iterator[tuple[str, Path]]:
     """The name of each network and the folder of its tuning, one by one."""
-    pairs = itertools.product(recipe.mined.generators, recipe.mined.adversaries)
+    pairs = itertools.product(recipe.mined.generators, recipe.mined.adversaries_of(number))
     for place, (generator, changes) in enumerate(pairs):
         run = folder / f"tuned-{place}"
         tune(tuning_recipe(recipe, number, changes), generator, reward, data, run, device)

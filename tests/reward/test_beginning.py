@@ -73,3 +73,12 @@ def test_a_mean_needs_rounds_that_go_on_from_each_other():
     for changes in (["mined.average=2"], ["mined.average=3", "mined.rounds=2", "mined.steps=5"]):
         with pytest.raises(UserError, match="average needs rounds"):
             recipe.load("hardened", "reward", ["mined.steps=0", *changes])
+
+
+def test_harder_adversaries_come_in_the_last_rounds():
+    mined = recipe.load("hardened", "reward", ["mined.rounds=3", "mined.harder_rounds=1"]).mined
+    assert [mined.adversaries_of(number) for number in range(3)] == [mined.adversaries] * 2 + [mined.harder_adversaries]
+    assert mined.harder_adversaries[-1] == ("training.steps=200", "audit.every=200", "reward.ratio=6", "data.batch=2")
+    assert recipe.load("hardened", "reward", ["mined.rounds=1"]).mined.adversaries_of(0) == ((),)
+    with pytest.raises(UserError, match="at most as many"):
+        recipe.load("hardened", "reward", ["mined.rounds=1", "mined.harder_rounds=2"])

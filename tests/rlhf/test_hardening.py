@@ -99,6 +99,12 @@ def test_every_network_is_tuned_by_every_adversary(sources, monkeypatch):
     assert [(name, run.name) for name, run in runs_of] == [(generator, "tuned-0"), (generator, "tuned-1")]
     assert [(one.training.steps, one.reward.ratio) for _, one, _ in tuned] == [(2, tuned[0][1].reward.ratio), (9, 3)]
 
+    tuned.clear()
+    chosen = hardened(generator, rounds=2, harder_rounds=1, harder_adversaries=(("reward.ratio=6",),))
+    for number in range(2):
+        list(hardening._tuned(chosen, number, "rm", data, Path(f"round-{number}"), "cpu"))
+    assert [one.reward.ratio for _, one, _ in tuned] == [recipe.load("demo", "rlhf").reward.ratio, 6]
+
 
 def test_what_is_mined_lies_on_the_way_and_beyond():
     start, made = np.full((1, 1, 3), 100, np.uint8), np.full((1, 1, 3), 104, np.uint8)
@@ -130,6 +136,9 @@ def test_what_rounds_would_stumble_over_is_said_before_anything_is_trained(sourc
         hardening.train_hardened(odd, data, tmp_path / "rm", "cpu")
     with pytest.raises(UserError, match="stepps"):
         hardening.train_hardened(hardened(generator, adversaries=((), ("training.stepps=3",))), data, tmp_path / "rm", "cpu")
+    later = hardened(generator, rounds=2, harder_rounds=1, harder_adversaries=(("training.stepps=3",),))
+    with pytest.raises(UserError, match="stepps"):
+        hardening.train_hardened(later, data, tmp_path / "rm", "cpu")
     assert not (tmp_path / "rm").exists()
 
 
