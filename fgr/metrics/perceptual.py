@@ -1,4 +1,4 @@
-"""Full-reference distances of learned features: LPIPS, DISTS, and those of timm's networks, EfficientNet-Lite0 among them.
+"""Full-reference distances of learned features: LPIPS, DISTS, and those of any network of timm.
 
 torchvision itself would unpickle whatever lies in torch's cache. Here the file is checked first: by the digest in its name, and
 by reading it with nothing but tensors allowed.
