@@ -5,9 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # where a test has two threads, the one that waits leaves the core to others
+
+settings.register_profile("untimed", deadline=None)  # no test fails by the clock
+settings.load_profile("untimed")
 
 pytest_plugins = ["reward_fixtures", "rlhf_fixtures", "browser_fixtures", "weights_fixtures"]  # what several folders share
 

@@ -109,7 +109,7 @@ def test_a_file_above_the_limit_is_not_read(tmp_path):
 
 
 @pytest.mark.fuzz
-@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tree=st.lists(
         st.tuples(st.integers(0, 5), st.sampled_from(["a.png", "b.txt", ".c", "d", "e.jpg", "@eaDir"]), st.integers(0, 4)),

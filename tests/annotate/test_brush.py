@@ -64,7 +64,7 @@ def test_long_runs_are_cut_like_the_sdk_cuts_them():
         assert brush.encode(mask) == sdk.mask2rle(mask)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40), elements=st.sampled_from([0, 1, 128, 255])))
 def test_round_trip(mask):
     assert np.array_equal(brush.decode(brush.encode(mask), *mask.shape), mask)
@@ -147,7 +147,7 @@ def test_a_run_past_the_end_is_refused():
         brush.decode(code, 1, 8)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=80))
 def test_garbage_is_a_mask_or_an_error(body):
     code = [*GOOD[:7], *body]

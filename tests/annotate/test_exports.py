@@ -202,9 +202,7 @@ def spoilt_tasks(draw, samples):
 
 
 @pytest.mark.fuzz
-@settings(
-    max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@settings(max_examples=examples(8), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_export_ends_raw_or_costs_its_neighbours(data, dataset, samples, tmp_path):
     file = tmp_path / "export.json"

@@ -160,7 +160,7 @@ QUESTIONS = {
 
 @pytest.mark.fuzz
 @pytest.mark.parametrize("question", QUESTIONS)
-@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     bodies=st.lists(BODIES, min_size=1, max_size=4),
     status=st.sampled_from([200, 200, 200, 201, 204, 301, 401, 403, 404, 418, 429, 500]),

@@ -75,7 +75,7 @@ def test_pairs_share_a_reference_and_never_repeat():
     assert 10 < sum(a < b for a, b in found) < 50, "sides are drawn at random"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 8), st.integers(1, 60), st.data())
 def test_assignment_is_balanced_and_nobody_sees_a_sample_twice(people, items, data):
     overlap = data.draw(st.integers(1, people))

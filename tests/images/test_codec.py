@@ -14,7 +14,7 @@ def noise(seed, *shape):
 
 
 @given(seed=st.integers(0, 99), height=st.integers(1, 40), width=st.integers(1, 40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_rgb_and_mask_round_trip_exactly(seed, height, width):
     image, mask = noise(seed, height, width, 3), noise(seed, height, width)
     assert np.array_equal(codec.decode_rgb(codec.encode_rgb(image)), image)

@@ -38,7 +38,7 @@ def test_smoothing_is_a_gaussian_that_keeps_the_mean():
     assert not made[20, :10].any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pixel=maps, feature=maps, alpha=st.floats(0, 1), smooth=st.floats(0, 4))
 def test_combined_is_bounded_and_grows_with_both(pixel, feature, alpha, smooth):
     made = difference.combined(pixel, feature, alpha, smooth)
@@ -54,7 +54,7 @@ def test_degradation_map_worked_by_hand():
     assert difference.degradation_map(combined, mask, 4.0)[0] == pytest.approx([0.4, 0.08, 0, 1, 0])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(combined=maps, mask=arrays(np.uint8, (5, 7)), scale=st.floats(0.01, 1000))
 def test_a_degradation_map_is_zero_outside_the_mask_and_bounded(combined, mask, scale):
     made = difference.degradation_map(combined, mask, scale)
@@ -78,7 +78,7 @@ def test_severity_worked_by_hand():
     assert difference.severity(np.zeros((1, 3), np.float32), np.zeros((1, 3), np.uint8)) == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(level=st.floats(0, 1), mask=arrays(np.uint8, (5, 7)))
 def test_severity_does_not_depend_on_how_soft_or_large_the_mask_is(level, mask):
     if mask.any():
@@ -101,7 +101,7 @@ def test_pooling_worked_by_hand():
 poolings = st.tuples(st.sampled_from(["mean", "top", "power"]), st.floats(0.001, 1), st.floats(1, 8))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(combined=maps, mask=arrays(np.uint8, (5, 7)), scale=st.floats(0.1, 10), factor=st.floats(1, 5), pooling=poolings)
 def test_a_worse_defect_never_gets_a_better_score(combined, mask, scale, factor, pooling):
     mild = difference.degradation_map(combined, mask, scale)
@@ -109,7 +109,7 @@ def test_a_worse_defect_never_gets_a_better_score(combined, mask, scale, factor,
     assert difference.pooled(severe, *pooling) >= difference.pooled(mild, *pooling) - 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(combined=maps, mask=arrays(np.uint8, (5, 7)), more=arrays(np.uint8, (5, 7)), scale=st.floats(0.1, 10), pooling=poolings)
 def test_a_larger_region_never_gets_a_better_score(combined, mask, more, scale, pooling):
     small = difference.degradation_map(combined, mask, scale)

@@ -20,7 +20,7 @@ def drawn(preset, number):
 
 
 @given(seed=st.integers(0, 10_000), preset=st.sampled_from(sorted(degrade.PRESETS)), scale=st.sampled_from([1, 2, 4]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_record_replays_bit_for_bit_after_json(seed, preset, scale):
     record = degrade.draw(preset, np.random.default_rng(seed), scale)
     again = json.loads(json.dumps(record))

@@ -73,7 +73,7 @@ def test_gradient_difference_is_the_published_similarity_averaged_over_three_sca
     assert difference.gradient_difference(*images(1, (32, 48))) == pytest.approx(expected, abs=2e-5)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, height=st.integers(1, 30), width=st.integers(1, 30))
 def test_differences_are_zero_on_identical_images_symmetric_and_bounded(seed, height, width):
     a, b = np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
@@ -86,7 +86,7 @@ def test_differences_are_zero_on_identical_images_symmetric_and_bounded(seed, he
         assert there.max() <= 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds, down=st.integers(0, 5), right=st.integers(0, 5))
 def test_differences_move_with_the_images(seed, down, right):
     a, b = images(seed, (64, 64))
@@ -108,7 +108,7 @@ def test_a_local_defect_stays_local():
         assert not outside.any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, share=st.floats(0, 1))
 def test_pixel_difference_grows_with_severity(seed, share):
     a, b = images(seed)
@@ -155,7 +155,7 @@ def test_cosine_difference_is_placed_at_the_cells_centres():
     assert not made[:, :24].any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds)
 def test_cosine_difference_is_symmetric_bounded_blind_to_length_and_zero_on_identical_features(seed):
     rng = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ def cells(height=160, width=200, side=20):
 
 
 @pytest.mark.parametrize("kind", SHAPED)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, share=shares)
 def test_a_hard_shape_covers_the_drawn_area(kind, seed, share):
     mask = draw(kind, seed, share)
@@ -39,13 +39,13 @@ def test_a_hard_shape_covers_the_drawn_area(kind, seed, share):
 
 
 @pytest.mark.parametrize("kind", SHAPED)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, share=st.floats(0.02, 0.6), sigma=st.floats(0.3, 6.0))
 def test_a_feathered_shape_keeps_the_drawn_area(kind, seed, share, sigma):
     assert covered(draw(kind, seed, share, (sigma, sigma))) == pytest.approx(share, rel=masks.AREA_TOLERANCE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, share=st.floats(0.0126, 0.9))
 def test_a_semantic_mask_is_a_union_of_neighbouring_segments_of_the_drawn_area(seed, share):
     segments = cells()
@@ -104,7 +104,7 @@ def test_sham_has_the_shapes_of_the_others():
 
 
 @pytest.mark.parametrize("kind", [*SHAPED, "semantic", "full", "sham"])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, height=st.integers(1, 40), width=st.integers(1, 40), share=st.floats(1e-6, 1), sigma=st.floats(0, 12))
 def test_no_mask_is_empty_however_small_the_image(kind, seed, height, width, share, sigma):
     segments = np.random.default_rng(seed).integers(0, 5, (height, width)).astype(np.int32)

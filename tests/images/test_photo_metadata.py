@@ -96,7 +96,7 @@ def test_the_orientation_is_taken_whatever_else_the_exif_says(entry, format):
 
 
 @pytest.mark.fuzz
-@settings(max_examples=examples(50), deadline=None)
+@settings(max_examples=examples(50))
 @given(
     exif=st.binary(max_size=60),
     format=st.sampled_from(["JPEG", "WEBP", "PNG"]),

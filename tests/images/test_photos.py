@@ -167,7 +167,7 @@ SMALL = small_photographs()
 
 
 @pytest.mark.fuzz
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(100))
 @given(
     photo=st.sampled_from(SMALL),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=0, max_size=6)), max_size=6),

@@ -30,7 +30,7 @@ def checkerboard(image, amplitude):
     return (image + amplitude * np.where((rows + columns) % 2, 1, -1)[..., None]).clip(0, 255).astype(np.uint8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.integers(9, 30), st.integers(9, 30))
 @pytest.mark.parametrize("difference", DIFFERENCES)
 def test_equal_images_differ_by_nothing_and_order_does_not_matter(difference, seed, height, width):

@@ -66,7 +66,7 @@ def test_spans_refuse_tiles_too_small_for_their_overlap(tile, overlap):
         tiles.spans(100, tile, overlap)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(layouts(), st.integers(1, 90), st.integers(1, 4))
 def test_a_network_that_sees_one_pixel_gives_the_untiled_bytes(layout, height, batch):
     width, tile, overlap = layout

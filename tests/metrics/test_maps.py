@@ -31,7 +31,7 @@ def test_chance_is_chance():
     assert math.isnan(m.correlation(constant, TARGET))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.sampled_from([np.float32, np.float64]), st.integers(0, 3), st.booleans())
 def test_ap_and_auc_of_both_classes_agree_with_scikit_learn(seed, dtype, digits, negative):
     """Ties, both ways of sorting, and values that the fast one does not take."""
@@ -72,7 +72,7 @@ def test_reliability_by_hand():
     assert result["ece"] == pytest.approx(2 / 3 * 0.1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.floats(0.1, 10), st.floats(-5, 5))
 def test_what_ranks_alike_scores_alike(seed, slope, offset):
     """AP and AUC do not change under an increasing map of the prediction, CC not under a linear one."""

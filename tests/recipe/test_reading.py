@@ -62,7 +62,7 @@ def test_short_aliases_serve(tmp_path):
 
 @pytest.mark.fuzz
 @given(st.data(), st.sampled_from(sorted(SHIPPED)))
-@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_recipe_is_a_recipe_or_a_sentence(tmp_path, data, kind):
     lines = SHIPPED[kind].splitlines()
     for _ in range(data.draw(st.integers(1, 4))):

@@ -120,7 +120,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 
 @pytest.mark.fuzz
 @given(data=st.data())
-@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutated_folder_is_a_model_or_a_sentence(sound, tmp_path, data):
     shutil.copytree(sound, tmp_path / "rm", dirs_exist_ok=True)
     names = sorted(json.loads((sound / "config.json").read_text()))
