@@ -29,8 +29,8 @@ class Plain(nn.Module):
         merge_low_rank(self.model.encoder)
         with_even_padding(self.model.encoder)
         for layer in self.model.modules():
-            if getattr(layer, "inplace", False):
-                layer.inplace = False  # the exporters take it apart into copies, and weigh every symbolic size of each
+            if hasattr(layer, "inplace"):  # what is in place the exporters take apart into copies, one by one
+                layer.inplace = False  # type: ignore[assignment]
         decoder, reductions = self.model.decoder, self.model.encoder.reductions
         self.ratio = reductions[-1] // reductions[-len(decoder.levels)] if decoder else 1
 
