@@ -104,11 +104,12 @@ def weights_of(tmp_path_factory):
             made[names] = tmp_path_factory.mktemp("weights")
             if len(names) == 1:
                 SMALL[names[0]](made[names])
-            for name in names if len(names) > 1 else ():
-                shutil.copytree(weights(name), made[names], copy_function=put_instead, dirs_exist_ok=True)
+            else:
+                for name in names:
+                    shutil.copytree(weights(name), made[names], copy_function=linked, dirs_exist_ok=True)
         return made[names]
 
-    def put_instead(file: str, place: str) -> None:
+    def linked(file: str, place: str) -> None:
         Path(place).unlink(missing_ok=True)
         os.link(file, place)
 

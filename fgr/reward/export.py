@@ -29,7 +29,7 @@ class Plain(nn.Module):
         merge_low_rank(self.model.encoder)
         with_even_padding(self.model.encoder)
         for layer in self.model.modules():
-            if hasattr(layer, "inplace"):  # what is in place the exporters take apart into copies, one by one
+            if hasattr(layer, "inplace"):  # the exporters make a copy of each such layer's input: a third more time
                 layer.inplace = False  # type: ignore[assignment]
         decoder, reductions = self.model.decoder, self.model.encoder.reductions
         self.ratio = reductions[-1] // reductions[-len(decoder.levels)] if decoder else 1

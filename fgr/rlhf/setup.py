@@ -28,7 +28,7 @@ from fgr.rlhf.inputs import Batch, Inputs, Replayed
 from fgr.rlhf.policies import open_policy
 from fgr.rlhf.refresh import CompositeMaker, recipe_of
 from fgr.rlhf.reward_stages import RewardStages
-from fgr.rlhf.splits import splits_of
+from fgr.rlhf.split_choice import choose_splits
 from fgr.rlhf.trained_reward import stage_reward
 from fgr.sr import parse_name
 from fgr.training import directory
@@ -64,14 +64,14 @@ class Setup:
         })  # fmt: skip
         self.policy, models = opened["policy"], opened["models"]
         scale, crop = self.policy.scale, recipe.audit.crop
-        splits = splits_of(recipe, data, opened["data"] is None, bool(audited))
+        splits = choose_splits(recipe, data, opened["data"] is None, bool(audited))
         self.reported_on = splits.reported
         self.inputs = inputs.open_inputs(data, splits.trained, scale, recipe.data.cache_mb, recipe.data.crop)
         self.trained_on: Inputs = (None if audited else _pairs(recipe, data, scale)) or self.inputs
         self.audited = inputs.open_inputs(data, splits.audited, scale, crop=crop)
         alike = splits.reported == splits.audited
         self.reported = self.audited if alike else inputs.open_inputs(data, self.reported_on, scale, crop=crop)
-        self.schedule = stage_schedule(recipe, models)
+        self.schedule = stage_schedule(recipe, models, bool(audited))
         self.last_stage = models[-1]
         self.refreshes = recipe.curriculum.refresh.steps > 0 and self.schedule.kind != "none"
         _check_inputs(recipe, data, self.inputs, self.refreshes)
@@ -153,8 +153,11 @@ class Setup:
         return HeldOutMetrics(metrics, models, isinstance(self.audited, Replayed), judges, self.control_features)
 
 
-def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedule:
-    """The schedule over the reward model's stages. UserError for stages that the recipe's numbers do not fit."""
+def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM], given: bool = False) -> StageSchedule:
+    """The schedule over the reward model's stages; a network that is `given` has no curriculum, and the last one audits it.
+
+    UserError for stages that the recipe's numbers do not fit.
+    """
     chosen, number = recipe.curriculum, len(stages)
     if recipe.reward.plain:
         return StageSchedule("none", 0, 0)
@@ -163,7 +166,7 @@ def stage_schedule(recipe: RlhfRecipe, stages: list[FinPercepRM]) -> StageSchedu
             f"curriculum.strictness has {len(chosen.strictness)} values, the reward model has maps in {stages[-1].stage} stages.",
             "Give one value for each stage from RM_1 on, or none.",
         )
-    if chosen.schedule == "none":
+    if chosen.schedule == "none" or given:
         stage = number - 1 if chosen.stage is None else chosen.stage
         if stage >= number:
             raise UserError(

@@ -7,7 +7,7 @@ from fgr.errors import UserError, notice
 from fgr.recipe.rlhf import RlhfRecipe
 
 
-class Splits(NamedTuple):
+class SplitChoice(NamedTuple):
     """A dataset's splits by name: what is tuned on (and units and natural images are taken from), audited and reported on."""
 
     trained: str
@@ -15,7 +15,7 @@ class Splits(NamedTuple):
     reported: str
 
 
-def splits_of(recipe: RlhfRecipe, data: str, is_dataset: bool, given: bool) -> Splits:
+def choose_splits(recipe: RlhfRecipe, data: str, is_dataset: bool, given: bool) -> SplitChoice:
     """The splits by the recipe: reported on is the audited one where the data has no other. Where the network is `given`, what a
     dataset lacks is that one too. UserError: it is trained on, or a given network has none to be audited on."""
     trained, audited, reported = recipe.data.split, recipe.audit.split, recipe.audit.test_split
@@ -24,7 +24,7 @@ def splits_of(recipe: RlhfRecipe, data: str, is_dataset: bool, given: bool) -> S
             f"audit.test_split is '{reported}', which the policy is tuned on.", "Name a split that is not trained on."
         )
     if not is_dataset:
-        return Splits(trained, audited, audited)
+        return SplitChoice(trained, audited, audited)
     if not has_split(data, reported):
         if given and not has_split(data, audited):
             raise UserError(
@@ -37,4 +37,4 @@ def splits_of(recipe: RlhfRecipe, data: str, is_dataset: bool, given: bool) -> S
         trained, audited = (name if has_split(data, name) else reported for name in (trained, audited))
     if trained != recipe.data.split:
         notice(f"{data} has no split '{recipe.data.split}': natural images and the reward's units are those of '{reported}'")
-    return Splits(trained, audited, reported)
+    return SplitChoice(trained, audited, reported)

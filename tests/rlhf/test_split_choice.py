@@ -1,6 +1,7 @@
 """Networks audited on datasets that lack splits: an audit needs the one that it reads."""
 
 import json
+from pathlib import Path
 
 import pytest
 from small_rlhf import small
@@ -38,6 +39,16 @@ def test_a_network_is_audited_on_a_dataset_of_that_split_alone(sources, of_one_s
     assert {"ssim", "niqe", "last_stage_score"} <= {row["metric"] for row in found["metrics"]}
     facts = json.loads((tmp_path / "run" / "run.json").read_text())["facts"]["data"]
     assert len(set(facts.values())) == 1
+
+
+def test_an_audit_has_no_curriculum_and_needs_no_stages(sources, tmp_path):
+    generator, reward, data = sources
+    stage = str(sorted(Path(reward).glob("stage-*"))[-1])
+    recipe = small("curriculum.schedule=blend")
+    found = audit_network(recipe, generator, "bicubic", stage, data, tmp_path / "run", "cpu")
+    assert "last_stage_score" in {row["metric"] for row in found["metrics"]}
+    with pytest.raises(UserError, match="A curriculum needs a reward model with stages"):
+        tune(recipe, generator, stage, data, tmp_path / "tuned", "cpu")
 
 
 def test_without_a_split_to_audit_on_it_is_said_which_were_looked_for(sources, of_one_split, tmp_path):
