@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -108,6 +108,22 @@ def rate(page, stars):
     page.keyboard.press("Escape")  # unselect the region
 
 
+def close_dialog(page):
+    """Press OK until the dialog is gone: a press while it still grows out of the button can miss."""
+    from playwright.sync_api import TimeoutError
+
+    dialog = page.locator(".ant-modal-wrap:visible")
+    for _ in range(20):
+        with suppress(TimeoutError):  # it went meanwhile
+            page.get_by_role("button", name="OK").last.click(timeout=5_000)
+        try:
+            dialog.wait_for(state="hidden", timeout=5_000)
+            return
+        except TimeoutError:
+            continue
+    raise AssertionError("the dialog stays open, however often OK is pressed")
+
+
 def expect_stars_to_be_asked_for(page):
     """They are in view, and a page without them is not accepted: it selects the region in question."""
     stars = page.locator("ul.ant-rate").first
@@ -115,7 +131,7 @@ def expect_stars_to_be_asked_for(page):
     page.keyboard.press("Escape")
     page.get_by_test_id("bottombar-submit-button").click()
     page.get_by_text("Give the selected region 1 to 5 stars").wait_for()
-    page.get_by_role("button", name="OK").click()
+    close_dialog(page)
     stars.wait_for(state="visible")
 
 
