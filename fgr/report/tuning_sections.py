@@ -135,7 +135,7 @@ def comparison(directory: Path, rows: int) -> Section | None:
     ]  # fmt: skip
     return Section(
         "Start and end",
-        render("tuning_table.html", rows=table, images=outcome["images"], best=outcome["best_step"], over=_over(outcome)),
+        render("tuning_table.html", rows=table, images=outcome["images"], network=_network(outcome), over=_over(outcome)),
     )
 
 
@@ -147,11 +147,18 @@ def gallery(directory: Path, rows: int) -> Section | None:
             [(LABELS[name], data_uri((directory / "examples" / f"{number}-{name}.webp").read_bytes())) for name in names]
             for number, names in enumerate(outcome["examples"][:rows])
         ]
-        return Section("Pictures", render("tuning.html", rows=shown, best=outcome["best_step"]))
+        return Section("Pictures", render("tuning.html", rows=shown, network=_network(outcome)))
     sheets = sorted((directory / "sheets").glob("step-*.webp"))
     if not sheets:
         return None
-    return Section("Pictures", render("tuning.html", rows=[[(sheets[-1].stem, data_uri(sheets[-1].read_bytes()))]], best=None))
+    return Section("Pictures", render("tuning.html", rows=[[(sheets[-1].stem, data_uri(sheets[-1].read_bytes()))]], network=""))
+
+
+def _network(outcome: Mapping[str, Any]) -> str:
+    """The network that the figures are of: the one given to be audited, or the best of the tuning run."""
+    if "audited" in outcome:
+        return str(outcome["audited"]["name"])
+    return f"the one saved as best.safetensors (step {outcome['best_step']})"
 
 
 def _index(outcome: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from small_rlhf import logged, small
 
 import fgr
 from fgr.errors import UserError
+from fgr.report import page
 from fgr.rlhf import reward_stages
 from fgr.rlhf.given_network import audit_network
 from fgr.rlhf.run import tune
@@ -63,6 +64,9 @@ def test_figures_are_of_the_split_that_chose_nothing(sources, tmp_path):
     generator, reward, data = sources
     found = audit_network(small(), generator, "bicubic", reward, data, tmp_path / "run", "cpu")
     assert found["split"] == "test"
+    text = page.write(tmp_path / "run", tmp_path / "report.html", rows=1, samples=1).read_text()
+    assert "of the untuned network and of bicubic;" in text
+    assert "best.safetensors" not in text
     found = audit_network(small("audit.test_split=validation"), generator, "bicubic", reward, data, tmp_path / "other", "cpu")
     assert found["split"] == "validation"
     with pytest.raises(UserError, match=r"audit\.test_split is 'train', which the policy is tuned on"):
