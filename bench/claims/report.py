@@ -116,7 +116,7 @@ def tuned_pictures(out: Path, protocol: Protocol) -> list[list[tuple[str, Path]]
 
 def gallery(rows: Sequence[Sequence[tuple[str, str]]]) -> str:
     """Pictures as rows with names."""
-    return render("tuning.html", rows=rows, best=None) if rows else ""
+    return render("tuning.html", rows=rows, network="") if rows else ""
 
 
 def _maps(out: Path, protocol: Protocol) -> list[list[tuple[str, str]]]:
