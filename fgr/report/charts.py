@@ -90,7 +90,9 @@ def dots(rows: Sequence[tuple[str, float, float, float, Sequence[float]]], marks
         return RIGHT + (min(max(x, first), last) - first) / (last - first) * (WIDTH - 2 * RIGHT)
 
     drawn = [f'<polyline class="mark" points="{place(x):.1f},14 {place(x):.1f},{end}"/>' for x in marks]
-    drawn += [f'<text x="{place(x):.1f}" y="10" text-anchor="middle">{escape(name)}</text>' for x, name in marks.items()]
+    drawn += [
+        f'<text x="{place(x):.1f}" y="10" text-anchor="{_anchor(place(x))}">{escape(name)}</text>' for x, name in marks.items()
+    ]
     for number, (name, value, low, high, singles) in enumerate(rows):
         top, colour = 16 + step * number, COLOURS[1 if number == 0 else 0]
         y = top + 20
@@ -104,6 +106,11 @@ def dots(rows: Sequence[tuple[str, float, float, float, Sequence[float]]], marks
             drawn.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" fill="{colour}"><title>{said}</title></circle>')
     label = escape(", ".join(name for name, *_ in rows), quote=True)
     return f'<svg viewBox="0 0 {WIDTH} {end + 4}" role="img" aria-label="{label}">{"".join(drawn)}</svg>'
+
+
+def _anchor(left: float) -> str:
+    """Where a word at `left` is held, so that it does not run out of the picture: in the middle but near the edges."""
+    return "start" if left < WIDTH / 8 else "end" if left > WIDTH * 7 / 8 else "middle"
 
 
 def legend(names: Sequence[str]) -> str:

@@ -112,7 +112,7 @@ def close_dialog(page):
     """Press OK until the dialog is gone: a press while it still grows out of the button can miss."""
     from playwright.sync_api import TimeoutError
 
-    dialog = page.locator(".ant-modal-wrap:visible")
+    dialog = page.locator(".ant-modal-wrap:visible").first
     for _ in range(20):
         with suppress(TimeoutError):  # it went meanwhile
             page.get_by_role("button", name="OK").last.click(timeout=5_000)

@@ -57,3 +57,5 @@ def test_dots_stand_on_one_axis_with_intervals_and_what_has_no_value_says_so():
     assert max(places) <= charts.WIDTH
     assert places[0] < places[1]  # 5 stands at the axis' end
     assert drawn.count("<line") == 1
+    held = dict(re.findall(r'y="10" text-anchor="(\w+)">(\w+)<', drawn))
+    assert held == {"middle": "start", "end": "references"}  # at the right edge half the word would be cut off
