@@ -48,9 +48,10 @@ class Relay(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
         headers["Accept-Encoding"] = "identity"
         try:
-            done = httpx.request(
-                self.command, self.server.target + self.path, content=body, headers=headers, timeout=60, trust_env=False
-            )
+            done = httpx.request(  # on loopback: to load the certificates for each one takes longer than the answer
+                self.command, self.server.target + self.path,
+                content=body, headers=headers, timeout=60, trust_env=False, verify=False,
+            )  # fmt: skip
         except httpx.TransportError:
             self.close_connection = True
             return

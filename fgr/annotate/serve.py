@@ -266,19 +266,20 @@ def _await(server: Server, folder: Path) -> None:
     from fgr.annotate.studio import Studio
 
     patience = _Patience(folder)
-    while patience.left():
-        if server.process.poll() is not None:
-            raise UserError(
-                f"Label Studio exited while starting (code {server.process.returncode}).", f"See {folder}/server.log."
-            )
-        try:
-            if httpx.get(f"{server.url}/health", timeout=2, trust_env=False).status_code == 200:
-                with Studio(server.url, server.login.token) as studio:
-                    studio.me()
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.2)
+    with httpx.Client(timeout=2, trust_env=False) as client:  # one for all: each would load the certificates anew
+        while patience.left():
+            if server.process.poll() is not None:
+                raise UserError(
+                    f"Label Studio exited while starting (code {server.process.returncode}).", f"See {folder}/server.log."
+                )
+            try:
+                if client.get(f"{server.url}/health").status_code == 200:
+                    with Studio(server.url, server.login.token) as studio:
+                        studio.me()
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.2)
     raise UserError(
         f"Label Studio did not start: no progress for {READY:.0f} s.",
         f"On a busy machine run the same command again: it continues where it was. Otherwise see {folder}/server.log.",
