@@ -9,6 +9,7 @@ comes back applies it at a strength in [0, 1]. More strength, more difference to
 which a given difference is reached, so that severities compare across kinds. Pure: images in, images out, randomness by `rng`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -126,6 +127,25 @@ def _dots(rng: np.random.Generator, shape: tuple[int, int], periods: Sequence[in
     rows, columns = _phases(rng, shape, int(rng.choice(periods)))
     sign = 1.0 if rng.random() < 0.5 else -1.0
     return _added(_colored(rng, np.where((rows == 0) & (columns == 0), sign, 0.0)), 1.5 * LARGEST_AMPLITUDE)
+
+
+def _weave(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
+    """A texture of its own: noise from one to three narrow parts of the spectrum, of any direction, soft or hard, grey or coloured.
+
+    Networks draw such when straight lattices no longer pay.
+    """
+    down, right = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
+    width = math.exp(rng.uniform(math.log(0.006), math.log(0.04)))  # in cycles a pixel: from a fabric to a fur
+    spectrum = np.zeros((shape[0], shape[1] // 2 + 1))
+    for _ in range(rng.integers(1, 4)):
+        frequency, angle = math.exp(-rng.uniform(math.log(2.5), math.log(12))), rng.uniform(-np.pi / 2, np.pi / 2)
+        away = np.hypot(down - frequency * math.sin(angle), right - frequency * math.cos(angle))
+        spectrum += rng.uniform(0.3, 1) * np.exp(-((away / width) ** 2) / 2)
+    noise = rng.standard_normal((3 if rng.random() < 0.5 else 1, *shape))
+    pattern = np.fft.irfft2(np.fft.rfft2(noise) * spectrum, shape).transpose(1, 2, 0)
+    pattern = np.tanh(math.exp(rng.uniform(-1, 1.5)) * pattern / pattern.std())
+    colored = pattern if pattern.shape[2] == 3 else _colored(rng, pattern[..., 0])
+    return _added(colored / colored.std(), LARGEST_AMPLITUDE / 2)
 
 
 def _ringing(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
@@ -246,6 +266,7 @@ KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Apply]] = {
     "checkerboard": _checkerboard,
     "lines": _lines,
     "dots": _dots,
+    "weave": _weave,
     "ringing": _ringing,
     "sharpening": _sharpening,
     "smoothing": _smoothing,

@@ -19,6 +19,7 @@ class Planted(Strict):
     held_out_periods: tuple[int, ...] = Field(
         (), description="periods of lattices that are never planted: 2, 3, 4, 5, 6, 8 pixels"
     )
+    more_often: tuple[str, ...] = Field((), description="kinds that are drawn once more for each time that they are named here")
     severity: tuple[Share, Share] = Field((0.06, 0.8), description="range of a defect's mean map, drawn log-uniformly")
     full: Share = Field(0.35, description="share of the defects that cover the whole crop; the others have a mask")
     area: tuple[Share, Share] = Field((0.05, 0.5), description="range of a mask's area, drawn log-uniformly")
@@ -49,8 +50,11 @@ class Planted(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> "Planted":
-        if unknown := sorted(set(self.held_out) - set(PLANTED_KINDS)):
-            raise ValueError(f"held_out knows {', '.join(PLANTED_KINDS)}, not {', '.join(unknown)}")
+        for name, kinds in (("held_out", self.held_out), ("more_often", self.more_often)):
+            if unknown := sorted(set(kinds) - set(PLANTED_KINDS)):
+                raise ValueError(f"{name} knows {', '.join(PLANTED_KINDS)}, not {', '.join(unknown)}")
+        if both := sorted(set(self.held_out) & set(self.more_often)):
+            raise ValueError(f"more_often names what held_out excludes: {', '.join(both)}")
         if unknown_periods := sorted(set(self.held_out_periods) - set(LATTICE_PERIODS)):
             raise ValueError(f"held_out_periods knows {LATTICE_PERIODS}, not {', '.join(map(str, unknown_periods))}")
         if len(set(self.held_out)) == len(PLANTED_KINDS) or set(self.held_out_periods) >= {2, 4, 6}:

@@ -48,7 +48,7 @@ class Planter:
 
     def __init__(self, settings: Planted, scale: float, on_sr: bool) -> None:
         self.settings, self.scale, self.on_sr = settings, scale, on_sr
-        self.kinds = [kind for kind in defects.KINDS if kind not in settings.held_out]
+        self.kinds = [kind for kind in (*defects.KINDS, *settings.more_often) if kind not in settings.held_out]
         self.periods = [period for period in defects.PERIODS if period not in settings.held_out_periods]
 
     def __call__(self, crop: Mapping[str, np.ndarray], rng: np.random.Generator) -> Planting:
