@@ -129,11 +129,16 @@ def _dots(rng: np.random.Generator, shape: tuple[int, int], periods: Sequence[in
     return _added(_colored(rng, np.where((rows == 0) & (columns == 0), sign, 0.0)), 1.5 * LARGEST_AMPLITUDE)
 
 
-def _weave(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
-    """A texture of its own: noise from one to three narrow parts of the spectrum, of any direction, soft or hard, grey or coloured.
+def _tiles(rng: np.random.Generator, shape: tuple[int, int], periods: Sequence[int] = PERIODS) -> Apply:
+    """A random tile over and over, as a network's last layer draws that makes a square of pixels from each one of its input."""
+    rows, columns = _phases(rng, shape, period := int(rng.choice(periods)))
+    tile: np.ndarray = rng.standard_normal((period, period, 3 if rng.random() < 0.5 else 1))
+    tile -= tile.mean(axis=(0, 1))
+    return _by_contrast(rng, (tile / tile.std())[rows, columns], LARGEST_AMPLITUDE / 2)
 
-    Networks draw such when straight lattices no longer pay.
-    """
+
+def _weave(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
+    """A texture of its own: noise from one to three narrow parts of the spectrum, in any direction, soft or hard, grey or coloured."""
     down, right = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None]
     width = math.exp(rng.uniform(math.log(0.006), math.log(0.04)))  # in cycles a pixel: from a fabric to a fur
     spectrum = np.zeros((shape[0], shape[1] // 2 + 1))
@@ -144,8 +149,7 @@ def _weave(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
     noise = rng.standard_normal((3 if rng.random() < 0.5 else 1, *shape))
     pattern = np.fft.irfft2(np.fft.rfft2(noise) * spectrum, shape).transpose(1, 2, 0)
     pattern = np.tanh(math.exp(rng.uniform(-1, 1.5)) * pattern / pattern.std())
-    colored = pattern if pattern.shape[2] == 3 else _colored(rng, pattern[..., 0])
-    return _added(colored / colored.std(), LARGEST_AMPLITUDE / 2)
+    return _by_contrast(rng, pattern / pattern.std(), LARGEST_AMPLITUDE / 2)
 
 
 def _ringing(rng: np.random.Generator, shape: tuple[int, int]) -> Apply:
@@ -266,6 +270,7 @@ KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Apply]] = {
     "checkerboard": _checkerboard,
     "lines": _lines,
     "dots": _dots,
+    "tiles": _tiles,
     "weave": _weave,
     "ringing": _ringing,
     "sharpening": _sharpening,
@@ -281,13 +286,28 @@ DRAWN_WITH_PERIOD: dict[str, Callable[[np.random.Generator, tuple[int, int], Seq
     "checkerboard": _checkerboard,
     "lines": _lines,
     "dots": _dots,
+    "tiles": _tiles,
 }
-LATTICES: dict[str, tuple[int, ...]] = {"checkerboard": CHECKERBOARDS, "lines": PERIODS, "dots": PERIODS}  # kind → its periods
+LATTICES: dict[str, tuple[int, ...]] = {"checkerboard": CHECKERBOARDS, "lines": PERIODS, "dots": PERIODS, "tiles": PERIODS}  # kind → its periods
 
 
 def _added(pattern: np.ndarray, amplitude: float) -> Apply:
     """A pattern (H, W, 1 or 3) about [−1, 1], added with up to `amplitude` steps of 8 bits."""
     return lambda image, strength: image + np.float32(amplitude * strength) * pattern.astype(np.float32)
+
+
+def _by_contrast(rng: np.random.Generator, pattern: np.ndarray, amplitude: float) -> Apply:
+    """As `_added`; half of the time most where the image has most contrast, as what networks draw goes by what they see."""
+    if rng.random() < 0.5:
+        return _added(pattern, amplitude)
+
+    def apply(image: np.ndarray, strength: float) -> np.ndarray:
+        grey = image.mean(axis=2)
+        contrast = cv2.GaussianBlur(np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 3)), (0, 0), 3)
+        share = np.clip(contrast / max(float(contrast.mean()), 1.0), 0, 2)[..., None]
+        return image + np.float32(amplitude * strength) * share * pattern.astype(np.float32)
+
+    return apply
 
 
 def _phases(rng: np.random.Generator, shape: tuple[int, int], period: int) -> tuple[np.ndarray, np.ndarray]:
