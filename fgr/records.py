@@ -8,8 +8,8 @@ from typing import Any
 SPLITS = ("train", "validation", "test")
 MASK_KINDS = ("polygon", "ellipse", "stroke", "semantic", "full", "sham")
 PLANTED_KINDS = (
-    "grain", "checkerboard", "lines", "dots", "tiles", "weave", "ringing", "sharpening", "smoothing", "blur", "banding", "blocking",
-    "texture-swap", "warp", "colour-cast",
+    "grain", "checkerboard", "lines", "dots", "tiles", "weave", "ringing", "sharpening", "smoothing", "blur", "banding",
+    "blocking", "texture-swap", "warp", "colour-cast",
 )  # fmt: skip
 LATTICE_PERIODS = (2, 3, 4, 5, 6, 8)  # of planted lattices, in pixels; checkerboards have the even ones up to 6
 CHOICES = ("left", "right", "tie")

@@ -81,7 +81,7 @@ def test_bad_arguments_are_refused():
 
 def test_a_lattice_has_one_of_the_periods_that_it_may_have():
     flat = np.full((48, 48, 3), 128, np.uint8)
-    for kind, periods in (("lines", (5,)), ("dots", (3, 8)), ("checkerboard", (3, 4))):
+    for kind, periods in (("lines", (5,)), ("dots", (3, 8)), ("tiles", (5, 6)), ("checkerboard", (3, 4))):
         for seed in range(6):
             apply = defects.draw(kind, np.random.default_rng(seed), flat.shape[:2], periods)
             planted = defects.at_strength(flat, apply, 0.5).astype(int)
@@ -94,6 +94,31 @@ def test_a_lattice_has_one_of_the_periods_that_it_may_have():
             assert set(fits) & set(periods), (kind, fits)
     with pytest.raises(ValueError, match="checkerboard have the periods 2, 4, 6, not 3, 5"):
         defects.draw("checkerboard", np.random.default_rng(0), flat.shape[:2], (3, 5))
+
+
+def test_a_weave_has_its_strength_in_a_few_narrow_bands_and_grain_has_not():
+    flat = np.full((96, 96, 3), 128, np.uint8)
+
+    def share_of_strongest(kind, seed):  # of the power, in the strongest hundredth of the frequencies
+        planted = defects.plant(flat, kind, 0.5, np.random.default_rng(seed)).astype(float) - 128
+        power = np.sort((np.abs(np.fft.rfft2(planted, axes=(0, 1))) ** 2).sum(2).ravel())
+        return power[-len(power) // 100 :].sum() / power.sum() if power.sum() else None
+
+    weaves = [share for seed in range(30) if (share := share_of_strongest("weave", seed)) is not None]
+    assert 5 < len(weaves) < 25, "half of them follow the contrast, of which there is none here"
+    assert np.median(weaves) > 0.5 > 0.3 > max(share_of_strongest("grain", seed) for seed in range(30))
+
+
+@pytest.mark.parametrize("kind", ["tiles", "weave"])
+def test_a_pattern_may_follow_the_contrast(kind):
+    half = np.full((96, 96, 3), 128, np.uint8)
+    half[:, 48:] = IMAGE[:, 48:]
+    followed = 0
+    for seed in range(12):
+        changed = np.abs(defects.plant(half, kind, 0.5, np.random.default_rng(seed)).astype(float) - half).mean((0, 2))
+        assert changed[64:].mean() > 2
+        followed += changed[:24].mean() < 0.1
+    assert 2 <= followed <= 10
 
 
 def test_without_a_choice_of_periods_a_seed_draws_what_it_drew():

@@ -52,8 +52,13 @@ def test_a_planted_image_is_the_plain_one_but_for_the_defect_and_its_map_at_leas
             assert not target[one.arrays["mask"] == 0].any()
             masked += int((one.arrays["mask"] == 0).any())
     assert masked >= 4
-    assert sum(float(one.arrays["planted_map"].mean() / 65535 > 0.02) for one in drawn) > 25
+    assert sum(one.arrays["planted_map"].any() for one in drawn) > 36
     assert all(np.array_equal(value, crop()[name]) for name, value in before.items())  # its input is left alone
+
+
+def test_what_is_planted_all_over_is_seen():
+    _, drawn = planted(Planted(share=1.0, unseen=0.0, full=1.0), 30)
+    assert sum(float(one.arrays["planted_map"].mean() / 65535 > 0.02) for one in drawn) > 26
 
 
 def test_the_same_seed_plants_the_same():
@@ -76,6 +81,16 @@ def test_what_is_held_out_is_never_drawn(monkeypatch):
     planted(Planted(share=1.0, held_out=("ringing", "dots"), held_out_periods=(4,)), 60)
     assert {kind for kind, _ in drawn} == set(defects.KINDS) - {"ringing", "dots"}
     assert {periods for _, periods in drawn} == {(2, 3, 5, 6, 8)}
+
+
+def test_a_kind_named_as_more_often_is_drawn_more_often(monkeypatch):
+    drawn = []
+    draw = defects.draw
+    monkeypatch.setattr(defects, "draw", lambda kind, *others: drawn.append(kind) or draw(kind, *others))
+    few = tuple(kind for kind in defects.KINDS if kind not in ("dots", "lines"))
+    planted(Planted(share=1.0, unseen=0.0, held_out=few, more_often=("dots", "dots")), 60)
+    assert 30 < drawn.count("dots") < 58
+    assert drawn.count("dots") + drawn.count("lines") == 60
 
 
 def test_grain_that_nobody_sees_is_not_marked_a_faint_lattice_is_and_strong_grain_too():
@@ -166,6 +181,8 @@ def test_crops_of_a_dataset_come_planted_with_their_labels(data):
     ("keys", "sentence"),
     [
         ({"held_out": ("grid",)}, "held_out knows grain, checkerboard.* not grid"),
+        ({"more_often": ("grid",)}, "more_often knows grain, checkerboard.* not grid"),
+        ({"more_often": ("dots", "warp"), "held_out": ("warp",)}, "more_often names what held_out excludes: warp"),
         ({"held_out_periods": (7,)}, "held_out_periods knows .* not 7"),
         ({"held_out": tuple(defects.KINDS)}, "must leave a kind"),
         ({"held_out_periods": (2, 4, 6)}, "one of 2, 4 and 6"),
