@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from fgr.images import defects, masks, swap
+from fgr.images import defects, masks, patterns, swap
 from fgr.images.defects import structure_or_tint
 from fgr.images.structural import tolerant_ssim_difference
 from fgr.recipe.training_defects import Planted
@@ -49,7 +49,7 @@ class Planter:
     def __init__(self, settings: Planted, scale: float, on_sr: bool) -> None:
         self.settings, self.scale, self.on_sr = settings, scale, on_sr
         self.kinds = [kind for kind in (*defects.KINDS, *settings.more_often) if kind not in settings.held_out]
-        self.periods = [period for period in defects.PERIODS if period not in settings.held_out_periods]
+        self.periods = [period for period in patterns.PERIODS if period not in settings.held_out_periods]
 
     def __call__(self, crop: Mapping[str, np.ndarray], rng: np.random.Generator) -> Planting:
         """What a crop's `composite`, `mask` and `target` become, and `planted_map`: where it is worse than before planting."""
@@ -123,7 +123,7 @@ class Planter:
 
     def _unseen(self, plain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Noise of one or two steps of 8 bits, or as faint a lattice: nothing that people or maps see, much for a network."""
-        lattices = [kind for kind in defects.LATTICES if kind in self.kinds]
+        lattices = [kind for kind in patterns.LATTICES if kind in self.kinds]
         if lattices and rng.random() < 0.5:
             apply = defects.draw(lattices[rng.integers(len(lattices))], rng, (plain.shape[0], plain.shape[1]), self.periods)
             return defects.at_strength(plain, apply, float(rng.uniform(*UNSEEN_LATTICE)))

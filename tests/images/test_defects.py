@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from fgr.images import defects
+from fgr.images import defects, patterns
 from fgr.images.structural import ssim_difference
 from fgr.records import PLANTED_KINDS
 
@@ -87,7 +87,7 @@ def test_a_lattice_has_one_of_the_periods_that_it_may_have():
             planted = defects.at_strength(flat, apply, 0.5).astype(int)
             fits = [
                 period
-                for period in defects.PERIODS
+                for period in patterns.PERIODS
                 if np.array_equal(planted[period:], planted[:-period])
                 and np.array_equal(planted[:, period:], planted[:, :-period])
             ]
@@ -122,7 +122,7 @@ def test_a_pattern_may_follow_the_contrast(kind):
 
 
 def test_without_a_choice_of_periods_a_seed_draws_what_it_drew():
-    for kind in defects.LATTICES:
+    for kind in patterns.LATTICES:
         one, other = (
             draw(np.random.default_rng(9), IMAGE.shape[:2])
             for draw in (defects.KINDS[kind], lambda rng, shape, kind=kind: defects.draw(kind, rng, shape))
