@@ -82,6 +82,7 @@ def test_bad_arguments_are_refused():
 def test_a_lattice_has_one_of_the_periods_that_it_may_have():
     flat = np.full((48, 48, 3), 128, np.uint8)
     for kind, periods in (("lines", (5,)), ("dots", (3, 8)), ("tiles", (5, 6)), ("checkerboard", (3, 4))):
+        changed = 0
         for seed in range(6):
             apply = defects.draw(kind, np.random.default_rng(seed), flat.shape[:2], periods)
             planted = defects.at_strength(flat, apply, 0.5).astype(int)
@@ -92,6 +93,8 @@ def test_a_lattice_has_one_of_the_periods_that_it_may_have():
                 and np.array_equal(planted[:, period:], planted[:, :-period])
             ]
             assert set(fits) & set(periods), (kind, fits)
+            changed += (planted != flat).any()
+        assert changed >= (2 if kind == "tiles" else 6), "tiles may follow the contrast, of which there is none here"
     with pytest.raises(ValueError, match="checkerboard have the periods 2, 4, 6, not 3, 5"):
         defects.draw("checkerboard", np.random.default_rng(0), flat.shape[:2], (3, 5))
 
